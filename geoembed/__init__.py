@@ -1,0 +1,55 @@
+"""Places in, meaningful vectors out.
+
+`geoembed` turns a table of places into one embedding a place with the trained
+GeoCLIP location encoder, and hosts plugins that bring further encoders and
+commands. Public names are resolved when first used, so that ``import
+geoembed`` stays fast and never imports torch by itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it. One line a name; nothing else is public here.
+_HOME = {
+    "embed": "geoembed.featurizer",
+    "encode": "geoembed.featurizer",
+    "LocationFeaturizer": "geoembed.featurizer",
+    "LocationEncoder": "geoembed.encoders.base",
+    "load_encoder": "geoembed.encoders",
+    "list_encoders": "geoembed.encoders",
+    "read_places": "geoembed.coordinates",
+    "Places": "geoembed.coordinates",
+    "GeoembedError": "geoembed.errors",
+    "CoordinateError": "geoembed.errors",
+}
+_ROOMS = ("data", "errors", "geodesy", "plot", "testing")
+
+__all__ = sorted([*_HOME, "__version__"])
+
+if TYPE_CHECKING:
+    from geoembed.coordinates import Places as Places
+    from geoembed.coordinates import read_places as read_places
+    from geoembed.encoders import list_encoders as list_encoders
+    from geoembed.encoders import load_encoder as load_encoder
+    from geoembed.encoders.base import LocationEncoder as LocationEncoder
+    from geoembed.errors import CoordinateError as CoordinateError
+    from geoembed.errors import GeoembedError as GeoembedError
+    from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
+    from geoembed.featurizer import embed as embed
+    from geoembed.featurizer import encode as encode
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return import_module(f"geoembed.{name}")
+    raise AttributeError(f"module 'geoembed' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,1 @@
+"""How plugins add to geoembed: specs, hooks, the manager and the registry."""
