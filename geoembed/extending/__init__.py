@@ -1,1 +1,19 @@
-"""How plugins add to geoembed: specs, hooks, the manager and the registry."""
+"""How plugins add to geoembed: specs, hooks, the manager and the registry.
+
+A plugin needs nothing but the names exported here; importing them loads
+neither torch nor geopandas.
+"""
+
+from geoembed.extending.hookspecs import hookimpl, hookspec
+from geoembed.extending.report import GeoembedPluginWarning, PluginInfo
+from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
+
+__all__ = [
+    "GeoembedPluginWarning",
+    "LocationEncoderSpec",
+    "PluginInfo",
+    "WeightsFile",
+    "WeightsSpec",
+    "hookimpl",
+    "hookspec",
+]

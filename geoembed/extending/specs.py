@@ -8,12 +8,14 @@ message needs to know, and where the code is: ``factory`` is a string
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from geoembed.errors import PluginError
 
 __all__ = ["LocationEncoderSpec", "WeightsFile", "WeightsSpec", "check_factory", "check_name"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -61,6 +63,19 @@ class WeightsFile:
     size: int
     sha256: str
     tensors_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256):
+            raise PluginError(
+                f"The weights file {self.path!r} declares the SHA-256 {self.sha256!r}: "
+                "give 64 hexadecimal digits in lower case."
+            )
+        parts = PurePosixPath(self.path).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in self.path:
+            raise PluginError(
+                f"The weights file {self.path!r} must be a path inside its distribution, with "
+                "forward slashes and no '..'."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +141,8 @@ class LocationEncoderSpec:
         How far (relative, worst row) float32 output may lie from the reference.
     details : mapping of str to str
         Further facts for the models page, in order.
+    owner : str
+        Name and version of the distribution that registered it; the host fills it in.
     """
 
     name: str
@@ -137,7 +154,8 @@ class LocationEncoderSpec:
     training_data: str = ""
     weights: WeightsSpec | None = None
     tolerance: float = 1e-5
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict, hash=False)
+    owner: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)

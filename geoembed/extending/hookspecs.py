@@ -1,0 +1,110 @@
+"""The hooks a plugin can implement: this file is the whole contract.
+
+A hook is here only if a real plugin uses it. Mark an implementation with
+`hookimpl`; one for a hook of a newer geoembed with
+``@hookimpl(optionalhook=True)``, so that older releases skip it.
+"""
+
+# Annotations stay strings: the docs and their test quote them as they are written here.
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from geoembed.extending.specs import LocationEncoderSpec
+
+__all__ = ["hookimpl", "hookspec", "register_commands", "register_location_encoders"]
+
+PROJECT = "geoembed"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_location_encoders(register: Callable[[LocationEncoderSpec], None]) -> None:
+    """Add location encoders: functions from longitude and latitude to vectors.
+
+    Called once a process, when a name is first looked up or listed. It must be quick and must
+    not import torch: a spec names its code as ``"module:attribute"``, imported on first use.
+
+    Parameters
+    ----------
+    register : callable
+        ``register(spec)`` adds one `LocationEncoderSpec`; call it once an encoder, before the
+        hook returns.
+
+    Raises
+    ------
+    PluginError
+        By `register`, if it is given anything but a `LocationEncoderSpec`, or after the hook.
+    DuplicateNameError
+        By `register`, if the name (or that of its weights) is taken; both owners are named.
+
+    Notes
+    -----
+    If the hook raises anything, the whole plugin is left out: nothing that it registered before
+    stays, one `GeoembedPluginWarning` says why, everything else works.
+
+    Examples
+    --------
+    >>> from geoembed.extending import LocationEncoderSpec, hookimpl
+    >>> @hookimpl
+    ... def register_location_encoders(register):
+    ...     register(
+    ...         LocationEncoderSpec(
+    ...             name="sphere.xyz",
+    ...             factory="my_package.encoders:load",
+    ...             dimension=3,
+    ...             summary="The point on the unit sphere",
+    ...         )
+    ...     )
+    """
+
+
+@hookspec
+def register_commands(cli: typer.Typer) -> None:
+    """Add commands to the command line ``geoembed``.
+
+    Called once a run of ``geoembed``, never from Python. Import heavy packages inside the
+    command's function: ``geoembed --help`` runs this hook.
+
+    Parameters
+    ----------
+    cli : typer.Typer
+        An empty app of this plugin's own. Add to it with ``@cli.command()``, or a group with
+        ``cli.add_typer(group, name="...")``; afterwards it is merged into ``geoembed``.
+
+    Raises
+    ------
+    DuplicateNameError
+        After the hook, if a command's name is taken; both owners are named.
+    PluginError
+        After the hook, if Typer cannot build a command, or the plugin set a callback for the
+        whole app (global options are geoembed's).
+
+    Notes
+    -----
+    If the hook raises anything, or one of its commands is refused, the whole plugin is left out
+    of this run, its encoders included, and one `GeoembedPluginWarning` says why. A paragraph of a
+    command's docstring that starts with ``Example:`` is shown line by line as it is written.
+
+    Examples
+    --------
+    >>> from geoembed.extending import hookimpl
+    >>> @hookimpl
+    ... def register_commands(cli):
+    ...     @cli.command()
+    ...     def hello(name: str) -> None:
+    ...         '''Greet somebody.
+    ...
+    ...         Example:
+    ...             geoembed hello Ada
+    ...         '''
+    ...         print(f"Hello {name}")
+    """

@@ -1,0 +1,133 @@
+"""Look up what is registered. Listing imports no encoder and no torch."""
+
+from importlib import import_module
+from typing import Any
+
+from geoembed.errors import GeoembedError, PluginError, unknown_name
+from geoembed.extending.manager import host
+from geoembed.extending.report import PluginInfo
+from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec, check_factory
+
+__all__ = [
+    "location_encoder_spec",
+    "location_encoder_specs",
+    "plugin_report",
+    "resolve_factory",
+    "weights_specs",
+]
+
+
+def location_encoder_specs() -> dict[str, LocationEncoderSpec]:
+    """Return the registered location encoders by name, built-in ones first.
+
+    Examples
+    --------
+    >>> location_encoder_specs()["geoclip.v1"].dimension
+    512
+    """
+    return host().specs("location encoder")
+
+
+def location_encoder_spec(name: str) -> LocationEncoderSpec:
+    """Return the spec of one location encoder.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, for example ``"geoclip.v1"``.
+
+    Returns
+    -------
+    LocationEncoderSpec
+        With ``owner`` filled in.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> location_encoder_spec("geoclip.v1").factory
+    'geoembed.encoders.geoclip:load'
+    >>> location_encoder_spec("geoclip.v2")
+    Traceback (most recent call last):
+    geoembed.errors.UnknownNameError: There is no encoder named 'geoclip.v2'. ...
+    """
+    specs = location_encoder_specs()
+    if name not in specs:
+        raise unknown_name("encoder", name, specs)
+    return specs[name]
+
+
+def weights_specs() -> dict[str, WeightsSpec]:
+    """Return the distinct trained weights of all registered encoders, by name.
+
+    Examples
+    --------
+    >>> weights_specs()["geoclip.v1"].licence
+    'MIT'
+    """
+    found = (spec.weights for spec in location_encoder_specs().values())
+    return {weights.name: weights for weights in found if weights is not None}
+
+
+def resolve_factory(factory: str, *, owner: str = "") -> Any:
+    """Import what a spec's ``factory`` names.
+
+    Parameters
+    ----------
+    factory : str
+        ``"module:attribute"``.
+    owner : str
+        The distribution that registered it, for the message.
+
+    Returns
+    -------
+    callable
+        The attribute.
+
+    Raises
+    ------
+    PluginError
+        If the string does not read ``"module:attribute"``, the module cannot be imported (the
+        message says why), or it has no callable of that name. An error of geoembed's own, such as
+        a missing extra, is passed on as it is.
+
+    Examples
+    --------
+    >>> resolve_factory("math:hypot")(3.0, 4.0)
+    5.0
+    """
+    module_name, _, attribute = check_factory(factory).partition(":")
+    by = f" of {owner}" if owner else ""
+    try:
+        module = import_module(module_name)
+    except GeoembedError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"The factory {factory!r}{by} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(getattr(module, attribute, None)):
+        raise PluginError(
+            f"The factory {factory!r}{by} does not exist: the module {module_name!r} has no "
+            f"callable {attribute!r}."
+        )
+    return getattr(module, attribute)
+
+
+def plugin_report() -> list[PluginInfo]:
+    """Describe every plugin: those that are loaded, that failed, and that were not selected.
+
+    Returns
+    -------
+    list of PluginInfo
+        Built-ins first, then by name.
+
+    Examples
+    --------
+    >>> plugin_report()[0].registered["location encoder"]
+    ('geoclip.v1',)
+    """
+    return [plugin.info for plugin in host().plugins]
