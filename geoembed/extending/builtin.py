@@ -24,18 +24,21 @@ GEOCLIP_V1_WEIGHTS = WeightsSpec(
             path="geoclip/model/weights/location_encoder_weights.pth",
             size=37_806_041,
             sha256="94b80ae3af89fca78539e129dd2929d321247f5ceeeb0a31bc2c31041a253394",
+            tensors_sha256="ffd9c44a25d06cb667c8557afbff9c12014d76a9da3b4d760e458d5d0cd3388f",
         ),
         WeightsFile(
             role="image_mlp",
             path="geoclip/model/weights/image_encoder_mlp_weights.pth",
             size=3_938_907,
             sha256="5342c391eec961796d04d02f2bd670bfa97b34ce32c656d0e0676581103c2c14",
+            tensors_sha256="e772a6ca5ec3e87587482643787196631c384e95bf78edbc161ddb6e3847ccc8",
         ),
         WeightsFile(
             role="logit_scale",
             path="geoclip/model/weights/logit_scale_weights.pth",
             size=759,
             sha256="9568e2e09dd19083082bf285b2c0c126867e40dbd275a8ee8c621888b861904e",
+            tensors_sha256="ff8cb6e6b5653ce8037ae639fbd859760880737d72ac87a476ab0ae1afe896dc",
         ),
         WeightsFile(
             role="gallery",

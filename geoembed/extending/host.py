@@ -18,7 +18,7 @@ import pluggy
 from geoembed.errors import PluginError
 from geoembed.extending import hookspecs
 from geoembed.extending.report import GeoembedPluginWarning, PluginInfo, Status
-from geoembed.extending.sources import PluginSource, canonical
+from geoembed.extending.sources import Part, PluginSource, canonical
 from geoembed.extending.specs import LocationEncoderSpec
 from geoembed.extending.trays import Spec, Tray
 
@@ -36,6 +36,7 @@ class Plugin:
 
     source: PluginSource
     modules: list[object] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     hooks: set[str] = field(default_factory=set)
     registered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     status: Status = "loaded"
@@ -49,7 +50,7 @@ class Plugin:
             name=self.source.name,
             version=self.source.version,
             source=self.source.origin,
-            modules=tuple(part.label for part in self.source.parts),
+            modules=tuple(self.labels),
             hooks=tuple(sorted(self.hooks)),
             registered=dict(self.registered),
             status=self.status,
@@ -114,10 +115,12 @@ class PluginHost:
         others = [module for module in self._pluggy.get_plugins() if id(module) not in mine]
         self._pluggy.subset_hook_caller(hook, others)(**arguments)
 
-    def extend(self, plugin: Plugin, source: PluginSource) -> None:
-        """Load further modules into a plugin that is there: the built-in commands."""
-        for part in source.parts:
-            self._register(plugin, part.label, part.load())
+    def extend(self, plugin: Plugin, part: Part) -> None:
+        """Load a further module into a plugin that is there, once: the built-in commands."""
+        module = part.load()
+        if not self._pluggy.is_registered(module):
+            self._register(plugin, part.label, module)
+            plugin.labels.append(part.label)
 
     @contextmanager
     def isolated(self, plugin: Plugin) -> Iterator[None]:
@@ -138,7 +141,7 @@ class PluginHost:
             warnings.warn(message, GeoembedPluginWarning, stacklevel=3)
 
     def _add(self, source: PluginSource, selected: frozenset[str] | None) -> None:
-        plugin = Plugin(source)
+        plugin = Plugin(source, labels=[part.label for part in source.parts])
         self.plugins.append(plugin)
         outside = selected is not None and canonical(source.name) not in selected
         if outside and source.origin != "built-in":

@@ -13,6 +13,7 @@ from geoembed.extending.report import Origin
 
 __all__ = [
     "GROUP",
+    "Part",
     "PluginSource",
     "built_in_source",
     "canonical",

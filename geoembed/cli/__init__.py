@@ -1,0 +1,1 @@
+"""The command line ``geoembed``: one module a command, merged in `geoembed.cli.app`."""
