@@ -1,0 +1,120 @@
+"""Location encoders by name."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoembed.errors import OptionError, PluginError, WeightsError
+from geoembed.extending import registry
+
+if TYPE_CHECKING:
+    from geoembed.encoders.base import LocationEncoder
+
+__all__ = ["list_encoders", "load_encoder"]
+
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Return the names of the registered location encoders.
+
+    Parameters
+    ----------
+    pattern : str
+        Shell-style, for example ``"geo*"``.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    Examples
+    --------
+    >>> list_encoders("geo*")
+    ['geoclip.v1']
+    """
+    return sorted(n for n in registry.location_encoder_specs() if fnmatchcase(n, pattern.lower()))
+
+
+def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "LocationEncoder":
+    """Load a location encoder by its registered name, or from a local file or folder.
+
+    Parameters
+    ----------
+    name : str, Path or LocationEncoder
+        A name from `list_encoders`; or a ``.safetensors`` or ``.pth`` file, or a folder with
+        ``config.json`` and ``model.safetensors``, that holds a GeoCLIP location encoder. An
+        encoder is returned as it is, and then takes no options.
+    **options
+        Those of `geoembed.LocationEncoder`: ``layers``, ``normalize``, ``precision``, ``dtype``,
+        ``device``, ``seam``, ``block_size``.
+
+    Returns
+    -------
+    LocationEncoder
+        Loaded weights are shared by all encoders of a process that use them.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither a registered name nor a path that exists; lists close matches.
+    OptionError
+        If an option or its value is unknown.
+    MissingWeightsError
+        If the weights are nowhere; the message gives the commands that get them.
+    WeightsError
+        If weights are not what they should be.
+
+    Examples
+    --------
+    >>> encoder = load_encoder("geoclip.v1", layers="scales")
+    >>> encoder.dimension
+    1536
+    """
+    from geoembed.encoders.base import LocationEncoder
+
+    if isinstance(name, LocationEncoder):
+        if options:
+            raise OptionError(
+                f"The encoder {name!r} is loaded already and takes no further options: "
+                f"{', '.join(sorted(options))}. Give its name instead."
+            )
+        return name
+    path = _as_path(name)
+    if path is not None:
+        from geoembed.encoders.geoclip import load_path
+
+        return _call(load_path, path, **options)
+    spec = registry.location_encoder_spec(str(name))
+    encoder = _call(registry.resolve_factory(spec.factory), spec, **options)
+    if not isinstance(encoder, LocationEncoder):
+        raise PluginError(
+            f"The factory {spec.factory!r} of the encoder {spec.name!r} returned "
+            f"{type(encoder).__name__} instead of a LocationEncoder."
+        )
+    return encoder
+
+
+def _as_path(name: "str | Path") -> Path | None:
+    """Return `name` as a path if it is meant as one; registered names come first."""
+    if isinstance(name, str) and name in registry.location_encoder_specs():
+        return None
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    meant = isinstance(name, Path) or path.suffix in _WEIGHT_SUFFIXES or "/" in str(name)
+    if meant:
+        raise WeightsError(f"There is no weights file or folder {path}.")
+    return None
+
+
+def _call(factory: Any, first: Any, **options: Any) -> Any:
+    from geoembed.encoders.base import OPTION_DEFAULTS
+
+    unknown = sorted(set(options) - set(OPTION_DEFAULTS))
+    if unknown:
+        raise OptionError(
+            f"Unknown option{'s' * (len(unknown) > 1)} of a location encoder: "
+            f"{', '.join(unknown)}. Known: {', '.join(OPTION_DEFAULTS)}."
+        )
+    return factory(first, **options)

@@ -1,0 +1,52 @@
+"""What a vector can tell apart: similarity against distance."""
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from geoembed.coordinates import read_places
+from geoembed.errors import OptionError
+from geoembed.geodesy import destination
+
+if TYPE_CHECKING:
+    from geoembed.encoders.base import LocationEncoder
+
+__all__ = ["DISTANCES_KM", "profile"]
+
+DISTANCES_KM: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+def profile(
+    encoder: "LocationEncoder", lon: float, lat: float, distances_km: ArrayLike, bearings: int
+) -> pd.DataFrame:
+    """Cosine similarity to a place at given distances (see `LocationEncoder.resolution_profile`).
+
+    Raises
+    ------
+    OptionError
+        If a distance is negative or not finite, or `bearings` is below 1.
+    CoordinateError
+        If the place is not valid.
+    """
+    distances = np.atleast_1d(np.asarray(distances_km, dtype=np.float64))
+    if distances.ndim != 1 or not np.isfinite(distances).all() or (distances < 0).any():
+        raise OptionError(f"distances_km={distances_km!r}: give a list of km, none negative.")
+    if bearings < 1:
+        raise OptionError(f"bearings={bearings!r}: at least one direction is needed.")
+    here = read_places(lon=[lon], lat=[lat]).lonlat
+    azimuths = np.arange(bearings) * (360.0 / bearings)
+    km, azimuth = (grid.ravel() for grid in np.meshgrid(distances, azimuths, indexing="ij"))
+    there = np.column_stack(destination(here[0, 0], here[0, 1], azimuth, km))
+    vectors = encoder.values(np.vstack([here, there])).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = (vectors[1:] @ vectors[0]).reshape(len(distances), bearings)
+    return pd.DataFrame(
+        {
+            "distance_km": distances,
+            "mean": cosines.mean(axis=1),
+            "min": cosines.min(axis=1),
+            "max": cosines.max(axis=1),
+        }
+    )
