@@ -1,0 +1,44 @@
+# Every command makes .venv when it is missing, installs what it needs with pip, and starts at
+# once the next time. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+# One stamp an extra; a change of the project file installs again.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "installing geoembed[$*] into $(VENV) (the first time takes some minutes) ..."
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-demo ## embed 33,000 real cities, probe them, draw two maps into demo/
+	$(BIN)/python tools/demo.py --output demo
+
+test: $(VENV)/.installed-test ## run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-check ## lint, types, layers, documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+bench: $(VENV)/.installed-test ## measure speed and memory; table on screen, JSON in bench/
+	$(BIN)/python benchmarks/run.py --output bench
+
+docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+clean: ## remove everything that the other commands made
+	rm -rf $(VENV) demo bench docs/_build docs/_generated docs/api/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
