@@ -1,0 +1,11 @@
+"""What tests of plugins share with geoembed's own tests."""
+
+from geoembed.testing.encoders import check_location_encoder
+from geoembed.testing.plugins import check_light_import, fake_distribution, isolated_plugins
+
+__all__ = [
+    "check_light_import",
+    "check_location_encoder",
+    "fake_distribution",
+    "isolated_plugins",
+]
