@@ -1,0 +1,6 @@
+"""``python -m geoembed`` does what ``geoembed`` does."""
+
+from geoembed.cli.main import run
+
+if __name__ == "__main__":
+    run()
