@@ -1,0 +1,109 @@
+"""Every hook has a test named after it and is documented with its exact signature."""
+
+import ast
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+import typer
+
+from geoembed.cli.main import main
+from geoembed.extending import LocationEncoderSpec, hookimpl, hookspecs
+from geoembed.extending.host import SPEC_HOOKS
+from geoembed.extending.registry import location_encoder_specs, resolve_factory
+from geoembed.testing import isolated_plugins
+
+ROOT = Path(__file__).parents[2]
+HOOKS = {
+    name: hook
+    for name, hook in vars(hookspecs).items()
+    if getattr(hook, f"{hookspecs.PROJECT}_spec", None) is not None
+}
+
+
+def signature(hook):
+    notes = dict(hook.__annotations__)
+    returns = notes.pop("return")
+    parameters = ", ".join(f"{name}: {note}" for name, note in notes.items())
+    return f"{hook.__name__}({parameters}) -> {returns}"
+
+
+def test_there_are_hooks():
+    assert sorted(HOOKS) == ["register_commands", "register_location_encoders"]
+
+
+def test_hook_register_location_encoders():
+    class Plugin:
+        @hookimpl
+        def register_location_encoders(self, register):
+            facts = {"factory": "math:hypot", "dimension": 2, "summary": "s"}
+            register(LocationEncoderSpec(name="first.v1", **facts))
+            register(LocationEncoderSpec(name="second.v1", **facts))
+
+    with isolated_plugins(Plugin()):
+        specs = location_encoder_specs()
+    assert list(specs) == ["geoclip.v1", "first.v1", "second.v1"]
+    assert specs["second.v1"].owner == "Plugin 0"
+    assert resolve_factory(specs["first.v1"].factory) is math.hypot
+
+
+def test_hook_register_commands(capsys):
+    class Plugin:
+        @hookimpl
+        def register_commands(self, cli):
+            @cli.command()
+            def greet(name: str) -> None:
+                """Greet somebody.
+
+                Example:
+                    geoembed greet Ada
+                    geoembed greet Grace
+                """
+                typer.echo(f"Hello {name}")
+
+    with isolated_plugins(Plugin()):
+        assert main(["greet", "Ada"]) == 0
+        assert capsys.readouterr().out == "Hello Ada\n"
+        assert main(["greet", "--help"]) == 0
+        expected = "  Example:\n      geoembed greet Ada\n      geoembed greet Grace\n"
+        assert expected in capsys.readouterr().out
+        assert main(["--help"]) == 0
+        assert "greet     Greet somebody." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_has_a_test_named_after_it(name):
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
+    tests = {n.name for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    assert f"test_hook_{name}" in tests
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_documented_with_its_signature(name):
+    text = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+    assert f"```python\n{signature(HOOKS[name])}\n```" in text
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_says_what_it_takes_what_happens_on_errors_and_how_to_use_it(name):
+    sections = inspect.getdoc(HOOKS[name])
+    for section in ("Parameters", "Raises", "Notes", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in sections
+
+
+def test_every_hook_that_registers_specs_is_wired():
+    assert set(SPEC_HOOKS) == set(HOOKS) - {"register_commands"}
+
+
+def test_the_built_in_registrations_use_every_hook():
+    from geoembed.cli import builtin as commands
+    from geoembed.extending import builtin as encoders
+
+    marked = {
+        name
+        for module in (commands, encoders)
+        for name, value in vars(module).items()
+        if getattr(value, f"{hookspecs.PROJECT}_impl", None) is not None
+    }
+    assert marked == set(HOOKS)

@@ -1,0 +1,82 @@
+"""The commands that list: encoders and plugins."""
+
+import json
+
+import pytest
+
+from geoembed.cli.main import main
+from geoembed.cli.output import table
+from geoembed.extending import GeoembedPluginWarning, LocationEncoderSpec, hookimpl
+from geoembed.testing import isolated_plugins
+
+
+class Extra:
+    @hookimpl
+    def register_location_encoders(self, register):
+        register(LocationEncoderSpec(name="extra.v1", factory="m:a", dimension=7, summary="More"))
+
+
+@pytest.fixture(autouse=True)
+def plugin():
+    with isolated_plugins(Extra()):
+        yield
+
+
+def test_encoders_table(capsys):
+    assert main(["encoders"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "dimension", "weights", "licence", "summary"]
+    assert rows[0].startswith("geoclip.v1        512  ")
+    assert rows[1].split() == ["extra.v1", "7", "none", "needed", "-", "More"]
+
+
+@pytest.mark.parametrize("pattern", ["extra*", "EXTRA.V1", "*tra.v?"])
+def test_encoders_pattern(capsys, pattern):
+    assert main(["encoders", pattern, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["dimension"], row["owner"]) == ("extra.v1", 7, "Extra 0")
+    assert (row["weights"], row["weights_state"]) == (None, "none needed")
+
+
+def test_encoders_json_carries_the_facts(capsys):
+    main(["encoders", "geoclip.v1", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["licence"] == "MIT"
+    assert row["details"]["projection"].startswith("Equal Earth")
+    assert row["weights"] == "geoclip.v1"
+
+
+def test_encoders_that_match_nothing(capsys):
+    assert main(["encoders", "geoclip.v7"]) == 1
+    expected = "geoembed: error: There is no encoder named 'geoclip.v7'. "
+    expected += "Close matches: 'geoclip.v1'.\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_plugins_table(capsys):
+    assert main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == [
+        "name", "version", "source", "status", "hooks", "registered",
+    ]  # fmt: skip
+    assert "Extra     0        entry point  loaded  register_location_encoders" in out
+    assert "location encoder extra.v1" in out
+
+
+def test_plugins_table_explains_failures(capsys):
+    class Broken:
+        @hookimpl
+        def register_location_encoders(self, register):
+            raise ValueError("no reason")
+
+    with (
+        pytest.warns(GeoembedPluginWarning, match="no reason"),
+        isolated_plugins(Broken(), strict=False),
+    ):
+        assert main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\nBroken 0 failed: ValueError: no reason\n")
+
+
+def test_table_of_nothing_is_its_header():
+    assert table(["name", "size"], []) == "name  size"
