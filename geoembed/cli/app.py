@@ -84,8 +84,8 @@ def _global_options(
     debug: bool = typer.Option(
         False,
         "--debug",
-        envvar="GEOEMBED_DEBUG",
-        help="Show the traceback of an error. May stand anywhere on the line.",
+        help="Show the traceback of an error. May stand anywhere on the line; "
+        "GEOEMBED_DEBUG=1 does the same.",
     ),
 ) -> None:
     """Declare the options for the help; `geoembed.cli.main` acts on ``--debug``."""

@@ -14,6 +14,7 @@ from typing import TextIO
 from geoembed.cli.app import build
 from geoembed.cli.output import complain
 from geoembed.errors import GeoembedError
+from geoembed.extending.manager import is_set
 
 __all__ = ["main", "run"]
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Examples
     --------
-    >>> main(["--version"])
+    >>> main(["--version"])  # doctest: +ELLIPSIS
     geoembed ...
     0
     """
@@ -81,7 +82,7 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     rest = list(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
     options = [argument for argument in rest[:end] if argument != "--debug"]
-    asked = len(options) < end or os.environ.get("GEOEMBED_DEBUG", "") not in {"", "0"}
+    asked = len(options) < end or is_set("GEOEMBED_DEBUG")
     return options + rest[end:], asked
 
 

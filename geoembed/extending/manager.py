@@ -9,7 +9,7 @@ from geoembed.errors import PluginError
 from geoembed.extending.host import PluginHost
 from geoembed.extending.sources import built_in_source, installed_sources, selected_names
 
-__all__ = ["host", "is_strict", "reset", "using"]
+__all__ = ["host", "is_set", "reset", "using"]
 
 _lock = threading.RLock()
 _current: PluginHost | None = None
@@ -52,8 +52,8 @@ def host() -> PluginHost:
             built = PluginHost(
                 [built_in_source(), *installed_sources()],
                 selected=selected_names(),
-                strict=is_strict(),
-                trace=_is_set("GEOEMBED_TRACE_PLUGINS"),
+                strict=is_set("GEOEMBED_STRICT_PLUGINS"),
+                trace=is_set("GEOEMBED_TRACE_PLUGINS"),
             )
         finally:
             _building = False
@@ -83,10 +83,6 @@ def using(other: PluginHost) -> Iterator[PluginHost]:
             _current = before
 
 
-def is_strict() -> bool:
-    """Tell whether ``GEOEMBED_STRICT_PLUGINS`` asks for errors instead of warnings."""
-    return _is_set("GEOEMBED_STRICT_PLUGINS")
-
-
-def _is_set(variable: str) -> bool:
+def is_set(variable: str) -> bool:
+    """Tell whether an environment variable is set to anything but an empty or negative word."""
     return os.environ.get(variable, "").strip().lower() not in {"", "0", "false", "no"}

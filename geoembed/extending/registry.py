@@ -50,7 +50,7 @@ def location_encoder_spec(name: str) -> LocationEncoderSpec:
     --------
     >>> location_encoder_spec("geoclip.v1").factory
     'geoembed.encoders.geoclip:load'
-    >>> location_encoder_spec("geoclip.v2")
+    >>> location_encoder_spec("geoclip.v2")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     geoembed.errors.UnknownNameError: There is no encoder named 'geoclip.v2'. ...
     """
