@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import CoordinateError
 
-__all__ = ["COORDINATE_COLUMNS", "find_coordinate_columns", "name_rows", "read_numbers"]
+__all__ = ["COORDINATE_COLUMNS", "as_array", "find_coordinate_columns", "name_rows", "read_numbers"]
 
 COORDINATE_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"lon": ("lon", "longitude", "lng", "long"), "lat": ("lat", "latitude")}
@@ -54,7 +54,7 @@ def find_coordinate_columns(columns: Iterable[Hashable]) -> tuple[str, str] | No
         axis: [name for name in names if name.strip().casefold() in aliases]
         for axis, aliases in COORDINATE_COLUMNS.items()
     }
-    for axis, candidates in found.items():
+    for axis, candidates in zip(("longitude", "latitude"), found.values(), strict=True):
         if len(candidates) > 1:
             listed = ", ".join(map(repr, candidates))
             raise CoordinateError(
@@ -64,6 +64,26 @@ def find_coordinate_columns(columns: Iterable[Hashable]) -> tuple[str, str] | No
     if not (found["lon"] and found["lat"]):
         return None
     return found["lon"][0], found["lat"][0]
+
+
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    """Take values out of pandas, lists or tensors; masked arrays stay masked.
+
+    Raises CoordinateError where NumPy cannot: ragged lists, tensors on a device.
+    """
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+            # Without a dtype, Arrow decimals and nullable integers would become objects.
+            return np.asarray(pd.array(values).to_numpy(dtype=np.float64, na_value=np.nan))
+        return np.asarray(values, dtype=object)
+    try:
+        array = np.asanyarray(values) if np.ma.isMaskedArray(values) else np.asarray(values)
+        # NumPy makes text of a list's numbers when there is one text among them.
+        mixed = array.dtype.kind in "SU" and isinstance(values, list | tuple)
+        return np.asarray(values, dtype=object) if mixed else array
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CoordinateError(f"{what} cannot be read as an array of numbers: {error}") from error
 
 
 def read_numbers(values: Any, what: str, index: pd.Index | None = None) -> NDArray[np.float64]:
@@ -96,15 +116,15 @@ def read_numbers(values: Any, what: str, index: pd.Index | None = None) -> NDArr
     >>> read_numbers([1, None, 2.5], "lon=").tolist()
     [1.0, nan, 2.5]
     """
-    array = _as_array(values, what)
+    array = as_array(values, what)
     if array.dtype.kind in "fiu":
         return np.ma.filled(array.astype(np.float64), np.nan)
-    if array.dtype.kind == "O" or array.size == 0:
-        return _read_objects(_unmasked(array), what, index)
+    if array.dtype.kind == "V":
+        raise CoordinateError(
+            f"{what} is an array of records. Pass its fields as lon=array['lon'], lat=array['lat']."
+        )
     # Text, booleans, complex numbers, dates: as objects they name themselves in the error.
-    # pandas keeps dates dates, where NumPy makes whole numbers of nanoseconds.
-    objects = pd.Series(_unmasked(array).reshape(-1)).astype(object).to_numpy()
-    return _read_objects(objects.reshape(array.shape), what, index)
+    return _read_objects(_as_objects(array), what, index)
 
 
 def name_rows(
@@ -141,25 +161,12 @@ def name_rows(
     return f"row{'s' if len(positions) > 1 else ''} {', '.join(labels)}{more}"
 
 
-def _as_array(values: Any, what: str) -> NDArray[Any]:
-    """Take the values out of pandas, lists or tensors; masked arrays stay masked."""
-    dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.api.extensions.ExtensionDtype):
-        if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
-            # Without a dtype, Arrow decimals and nullable integers would become objects.
-            return np.asarray(pd.array(values).to_numpy(dtype=np.float64, na_value=np.nan))
-        return np.asarray(values, dtype=object)
-    try:
-        return np.asanyarray(values) if np.ma.isMaskedArray(values) else np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CoordinateError(f"{what} cannot be read as an array of numbers: {error}") from error
-
-
-def _unmasked(array: NDArray[Any]) -> NDArray[Any]:
-    """Put None where a value is masked."""
-    if not isinstance(array, np.ma.MaskedArray):
-        return array
-    return np.where(np.ma.getmaskarray(array), None, array.data)
+def _as_objects(array: NDArray[Any]) -> NDArray[Any]:
+    """Turn an array into objects, with None where a value is masked."""
+    # pandas keeps dates dates, where NumPy makes whole numbers of nanoseconds.
+    flat = pd.Series(np.ma.getdata(array).reshape(-1)).astype(object).to_numpy(copy=True)
+    flat[np.ma.getmaskarray(array).reshape(-1)] = None
+    return np.asarray(flat.reshape(array.shape))
 
 
 def _read_objects(objects: NDArray[Any], what: str, index: pd.Index | None) -> NDArray[np.float64]:
@@ -176,8 +183,10 @@ def _read_objects(objects: NDArray[Any], what: str, index: pd.Index | None) -> N
             f"{name_rows(index, wrong, lambda at: shorten(repr(flat[at]), 40))}. Convert it first"
             + (", for example with pandas.to_numeric(..., errors='coerce')." if text else ".")
         )
-    numbers_only = np.where(missing, np.nan, objects)
-    return numbers_only.astype(np.float64)
+    try:
+        return np.where(missing, np.nan, objects).astype(np.float64)
+    except OverflowError as error:
+        raise CoordinateError(f"{what} holds a number too large to be one: {error}.") from error
 
 
 def _is_real(kind: type) -> bool:

@@ -37,7 +37,7 @@ from geoembed.parts import (
     sums,
 )
 
-__all__ = ["geodesic_centroids", "representative_points", "sample_points"]
+__all__ = ["check_samples", "geodesic_centroids", "representative_points", "sample_points"]
 
 # Resultants shorter than this, relative to area, length or count, have no direction.
 _BALANCED = 1e-9
@@ -78,8 +78,10 @@ def representative_points(geoms: Sequence[Any] | Geometries) -> Floats:
     parts, owner = explode(geoms)
     for row in np.unique(owner[crosses(parts)]):
         geoms[row] = shapely.geometrycollections(decompose(geoms[[row]])[0])
-    points = shapely.point_on_surface(geoms)
-    return _wrapped(np.stack([shapely.get_x(points), shapely.get_y(points)], axis=1))
+    points, row = shapely.get_coordinates(shapely.point_on_surface(geoms), return_index=True)
+    lonlat = np.full((len(geoms), 2), np.nan)
+    lonlat[row] = points
+    return _wrapped(lonlat)
 
 
 def geodesic_centroids(geoms: Sequence[Any] | Geometries) -> Floats:
@@ -159,8 +161,7 @@ def sample_points(geoms: Sequence[Any] | Geometries, samples: int) -> tuple[Rows
     >>> lonlat.shape, owner[[0, 31, 32, 63]].tolist()
     ((64, 2), [0, 0, 1, 1])
     """
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
-        raise OptionError(f"samples= must be a whole number of at least 1, got {samples!r}.")
+    check_samples(samples)
     geoms = as_array(geoms)
     owners, places = [np.empty(0, dtype=np.intp)], [np.empty((0, 2))]
     for block in blocks(geoms):
@@ -176,6 +177,12 @@ def sample_points(geoms: Sequence[Any] | Geometries, samples: int) -> tuple[Rows
     owner, lonlat = np.concatenate(owners), np.concatenate(places)
     order = np.argsort(owner, kind="stable")
     return owner[order], _wrapped(lonlat[order])
+
+
+def check_samples(samples: int) -> None:
+    """Raise OptionError if `samples` is not a whole number of at least 1."""
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
+        raise OptionError(f"samples= must be a whole number of at least 1, got {samples!r}.")
 
 
 def _wrapped(lonlat: Floats) -> Floats:
