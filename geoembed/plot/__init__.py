@@ -1,0 +1,11 @@
+"""Maps of embeddings, drawn with matplotlib from the shipped outlines; nothing is fetched.
+
+Every function takes arrays, draws on the Axes it is given (or on new ones) and returns them. None
+calls ``show`` or changes matplotlib's settings, so they work alike in scripts, in notebooks and
+on machines without a display. Importing this package does not import matplotlib.
+"""
+
+from geoembed.plot.axes import world_axes
+from geoembed.plot.maps import embedding_map, similarity_map
+
+__all__ = ["embedding_map", "similarity_map", "world_axes"]
