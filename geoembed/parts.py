@@ -73,8 +73,12 @@ def explode(geoms: Geometries, owner: Rows | None = None) -> tuple[Geometries, R
         geoms, inner = shapely.get_parts(geoms, return_index=True)
         owner = owner[inner]
         if not (shapely.get_type_id(geoms) > shapely.GeometryType.POLYGON).any():
-            filled = ~shapely.is_empty(geoms)
-            return geoms[filled], owner[filled]
+            break
+    for index in np.flatnonzero(shapely.get_type_id(geoms) == shapely.GeometryType.LINEARRING):
+        # A ring on its own is judged by whether it crosses itself, and cannot be mended.
+        geoms[index] = shapely.LineString(geoms[index])
+    filled = ~shapely.is_empty(geoms)
+    return geoms[filled], owner[filled]
 
 
 def decompose(geoms: Geometries) -> tuple[Geometries, Rows]:
