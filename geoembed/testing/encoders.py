@@ -59,6 +59,9 @@ def _shape(encoder: LocationEncoder) -> None:
     got = _encode(encoder).shape
     expected = (len(LON), encoder.dimension)
     _promise(got == expected, f"encode gives the shape {got}, expected {expected}")
+    # numpy would stretch a block of one column over all of them without a word.
+    block = encoder.values(np.column_stack([LON, LAT])).shape
+    _promise(block == expected, f"_encode_block gives the shape {block}, expected {expected}")
     empty = encoder.encode([], []).shape
     expected = (0, encoder.dimension)
     _promise(empty == expected, f"zero places give the shape {empty}, expected {expected}")
