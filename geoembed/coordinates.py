@@ -330,7 +330,7 @@ def _out_of_range(
     elif _would_swap(finite):
         remedy = f"The {kind} look swapped: every row is valid as (latitude, longitude)."
     elif _would_swap(beyond):
-        remedy = "In these rows longitude and latitude look swapped."
+        remedy = "Correct them: in these rows longitude and latitude may be swapped."
     else:
         remedy = "Correct them first."
     return CoordinateError(

@@ -86,7 +86,9 @@ def _same(one: CRS, other: CRS) -> bool:
 def name_crs(crs: CRS) -> str:
     """Name a CRS for messages: its authority's code, or its own name."""
     authority = crs.to_authority()
-    return ":".join(authority) if authority else crs.name
+    if authority:
+        return ":".join(authority)
+    return crs.name if crs.name != "unknown" else crs.to_string()
 
 
 def in_degrees(crs: CRS | None) -> bool:

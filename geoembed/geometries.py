@@ -314,8 +314,10 @@ def _draw(polygons: Geometries, area: Floats, first: Rows, counts: Rows) -> tupl
         draws = draws[: len(batch)]
         part = np.repeat(batch, draws)
         place = first[part] + drawn[part] + ranks(draws)
-        lon = west[part] + (0.5 + place * _R2[0]) % 1.0 * (east - west)[part]
-        sine = low[part] + (0.5 + place * _R2[1]) % 1.0 * (high - low)[part]
+        # Terms 0, 1, -1, 2, -2, ...: they lie in pairs opposite the middle of the box.
+        term = np.where(place % 2 == 1, (place + 1) // 2, -(place // 2))
+        lon = west[part] + (0.5 + term * _R2[0]) % 1.0 * (east - west)[part]
+        sine = low[part] + (0.5 + term * _R2[1]) % 1.0 * (high - low)[part]
         lat = np.degrees(np.arcsin(np.clip(sine, -1.0, 1.0)))
         hit = np.flatnonzero(shapely.contains_xy(polygons[part], lon, lat))
         hits = np.bincount(part[hit], minlength=len(polygons))

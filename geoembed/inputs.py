@@ -226,7 +226,8 @@ def _from_sequence(data: Any) -> Found:
         isinstance(data, np.ndarray) and data.dtype == object and data.ndim == 1
     ):
         first = next((item for item in data if not _is_missing(item)), None)
-        if isinstance(first, BaseGeometry):
+        # Numbers that are all missing are NaN; None and nothing else is lost geometries.
+        if isinstance(first, BaseGeometry) or (first is None and any(i is None for i in data)):
             return _from_geometries(data)
     return _from_pairs(data)
 
