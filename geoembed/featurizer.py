@@ -207,7 +207,7 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If a parameter is not one of those offered.
         """
         self._load()
-        self._remember(self._read(X))
+        self._read(X, reset=True)
         return self
 
     def transform(self, X: Any) -> NDArray[np.floating[Any]]:
@@ -228,7 +228,7 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         CoordinateError
             If X cannot be read as places, or holds invalid ones and ``on_invalid="raise"``.
         """
-        places = self._read(X)
+        places = self._read(X, reset=False)
         return encode_places(self._load(), places, progress=self.progress)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
@@ -258,25 +258,28 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             given = {name: v for name, v in given.items() if v != OPTION_DEFAULTS[name]}
         return load_encoder(self.encoder, **given)
 
-    def _read(self, X: Any) -> Places:
-        return read_places(
+    def _read(self, X: Any, *, reset: bool) -> Places:
+        """Read X as places; remember which columns they came from if `reset`."""
+        places = read_places(
             X,
             crs=self.crs,
             geometry=self.geometry,
             samples=self.samples,
             on_invalid=self.on_invalid,
         )
-
-    def _remember(self, places: Places) -> None:
-        self.n_features_in_ = len(places.source) or 2
-        if places.source:
-            self.feature_names_in_ = np.asarray(places.source, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        if reset:
+            self.n_features_in_ = len(places.source) or 2
+            if places.source:
+                self.feature_names_in_ = np.asarray(places.source, dtype=object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return places
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
+        # The type of the result is `dtype`, whatever the type of the coordinates.
+        tags.transformer_tags.preserves_dtype = []
         tags.input_tags.allow_nan = self.on_invalid == "nan"
         return tags
 

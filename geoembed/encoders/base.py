@@ -11,7 +11,7 @@ from geoembed.coordinates import read_places
 from geoembed.encoders import resolution
 from geoembed.encoders.blocks import encode_blocks
 from geoembed.encoders.seam import SeamBlender
-from geoembed.errors import OptionError
+from geoembed.errors import OptionError, PluginError
 from geoembed.extending.specs import LocationEncoderSpec
 
 __all__ = ["OPTION_DEFAULTS", "OUTPUT_DTYPES", "LocationEncoder"]
@@ -213,6 +213,12 @@ class LocationEncoder(ABC):
     def values(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         """Return raw vectors (n, dimension) of valid lon/lat (n, 2): seam done, not normalised."""
         block = self._encode_block(lonlat)
+        expected = (len(lonlat), self.dimension)
+        if block.shape != expected:
+            raise PluginError(
+                f"The encoder {self.name!r} ({type(self).__name__}) returned an array of shape "
+                f"{block.shape} for {len(lonlat)} places, expected {expected}."
+            )
         if self.seam == "blend":
             if self._blender is None:
                 self._blender = SeamBlender(self._encode_block, [w for _, w in self.parts])
