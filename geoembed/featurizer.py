@@ -247,11 +247,6 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self._load().feature_names(self.prefix), dtype=object)
 
     def _load(self) -> LocationEncoder:
-        if self.on_invalid == "drop":
-            raise OptionError(
-                "on_invalid='drop' is not for a transformer, which never changes the number of "
-                "rows. Use 'raise' or 'nan' here, or geoembed.embed(..., on_invalid='drop')."
-            )
         given = {name: getattr(self, name) for name in OPTION_DEFAULTS}
         if isinstance(self.encoder, LocationEncoder):
             # A loaded encoder brings its own options; only one that was set here contradicts it.

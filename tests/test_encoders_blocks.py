@@ -110,7 +110,9 @@ def test_an_encoder_that_returns_the_wrong_shape_is_named():
         def _encode_block(self, lonlat):
             return lonlat[:, :1]
 
-    with pytest.raises(PluginError, match=r"'counting' \(Short\).*\(2, 1\) for 2 places, expected \(2, 3\)"):
+    with pytest.raises(
+        PluginError, match=r"'counting' \(Short\).*\(2, 1\) for 2 places, expected \(2, 3\)"
+    ):
         Short().encode([1.0, 2.0], [3.0, 4.0])
 
 

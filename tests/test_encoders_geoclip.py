@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import geoembed as ge
 from geoembed.encoders.devices import has_float64, resolve_device
-from geoembed.encoders.geoclip import LocationNetwork, build_network
+from geoembed.encoders.network import LocationNetwork, build_network
 from geoembed.errors import OptionError, UnknownNameError, WeightsError
 from geoembed.extending import registry
 from geoembed.testing import check_location_encoder
@@ -189,7 +189,9 @@ def test_a_changed_file_is_read_again(tmp_path):
 
 def test_wrong_keys_are_named():
     state = small_network().state_dict()
-    with pytest.raises(WeightsError, match=r"the file x are not a GeoCLIP location encoder.*got \['0.weight'\]"):
+    with pytest.raises(
+        WeightsError, match=r"the file x are not a GeoCLIP location encoder.*got \['0.weight'\]"
+    ):
         build_network({"0.weight": torch.zeros(1)}, "the file x")
     with pytest.raises(WeightsError, match=r"do not fit together.*LocEnc1\.head\.0\.bias"):
         build_network({k: v for k, v in state.items() if k != "LocEnc1.head.0.bias"}, "the file x")

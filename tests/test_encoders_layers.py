@@ -16,7 +16,11 @@ SHAPE = Shape(scales=3, hidden=(1024, 1024, 1024), output=512)
         ("hidden1", ["hidden1.0", "hidden1.1", "hidden1.2"], 3072),
         ("hidden.2", ["hidden0.2", "hidden1.2", "hidden2.2"], 3072),
         ("hidden1.0", ["hidden1.0"], 1024),
-        ("hidden0+hidden1+final", [f"hidden{s}.{j}" for s in (0, 1) for j in range(3)] + ["final"], 6656),
+        (
+            "hidden0+hidden1+final",
+            [f"hidden{s}.{j}" for s in (0, 1) for j in range(3)] + ["final"],
+            6656,
+        ),
         ("Final + Scale0", ["final", "scale0"], 1024),
     ],
 )

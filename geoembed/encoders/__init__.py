@@ -84,7 +84,8 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
     if path is not None:
         from geoembed.encoders.geoclip import load_path
 
-        return _call(load_path, path, **options)
+        local: LocationEncoder = _call(load_path, path, **options)
+        return local
     spec = registry.location_encoder_spec(str(name))
     encoder = _call(registry.resolve_factory(spec.factory), spec, **options)
     if not isinstance(encoder, LocationEncoder):

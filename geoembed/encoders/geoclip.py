@@ -1,4 +1,4 @@
-"""The GeoCLIP location encoder: the network, and how trained weights get into it."""
+"""The GeoCLIP location encoder: trained weights in the network, behind the common interface."""
 
 import json
 from collections.abc import Mapping
@@ -9,138 +9,21 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoembed import weights
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.devices import PRECISIONS, has_float64, resolve_device
-from geoembed.encoders.features import fourier_features
-from geoembed.encoders.layers import Part, Shape, parse_layers
+from geoembed.encoders.layers import parse_layers
+from geoembed.encoders.network import LocationNetwork, build_network
 from geoembed.encoders.projections import GEOCLIP_SCALE, equal_earth
 from geoembed.errors import WeightsError
 from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec
 
-__all__ = ["GeoCLIPEncoder", "LocationCapsule", "LocationNetwork", "load", "load_path"]
+__all__ = ["GeoCLIPEncoder", "load", "load_path"]
 
 # Model types of the release folders that carry a location encoder, by their config.json.
 _MODEL_TYPES: Final = ("geoclip-location-encoder", "geoclip-geolocation")
-_PREFIX: Final = "location_encoder."
-
-
-class LocationCapsule(nn.Module):
-    """One scale: random Fourier features, three hidden ReLU layers, a linear head.
-
-    The names of its parameters are those of the published state dict (``capsule.0.b`` holds the
-    frequencies), so that trained weights go in and out without renaming.
-
-    Parameters
-    ----------
-    frequencies : int
-        Rows of the frequency matrix; the features are twice as many.
-    hidden : tuple of int
-        Widths of the hidden layers.
-    output : int
-        Width of the head's output.
-    sigma : float
-        Standard deviation of the frequencies, drawn anew; loading weights replaces them.
-    """
-
-    def __init__(
-        self, frequencies: int, hidden: tuple[int, ...], output: int, sigma: float = 1.0
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [_Frequencies(torch.randn(frequencies, 2) * sigma)]
-        width = 2 * frequencies
-        for size in hidden:
-            layers += [nn.Linear(width, size), nn.ReLU()]
-            width = size
-        self.capsule = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(width, output))
-
-    def hidden(self, points: Tensor) -> list[Tensor]:
-        """Return the output of every hidden layer, (n, width) each, for projected points."""
-        first, *rest = self.capsule
-        assert isinstance(first, _Frequencies)
-        weight = self.head[0].weight
-        values = fourier_features(points, first.b.to(points.device), weight.dtype)
-        values = values.to(weight.device)
-        outputs = []
-        for linear in rest[::2]:
-            values = torch.relu_(linear(values))
-            outputs.append(values)
-        return outputs
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Return the head's output, (n, output)."""
-        output: Tensor = self.head(self.hidden(points)[-1])
-        return output
-
-
-class _Frequencies(nn.Module):
-    """Holds the frequency matrix under the key it has in the published state dict."""
-
-    b: Tensor
-
-    def __init__(self, b: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("b", b)
-
-
-class LocationNetwork(nn.Module):
-    """Projected points to vectors: one capsule a scale, outputs summed.
-
-    Parameters
-    ----------
-    sigmas : tuple of float
-        Standard deviation of each scale's frequencies, coarse to fine.
-    frequencies, hidden, output
-        As in `LocationCapsule`.
-    """
-
-    def __init__(
-        self,
-        sigmas: tuple[float, ...] = (1.0, 16.0, 256.0),
-        *,
-        frequencies: int = 256,
-        hidden: tuple[int, ...] = (1024, 1024, 1024),
-        output: int = 512,
-    ) -> None:
-        super().__init__()
-        self.shape = Shape(scales=len(sigmas), hidden=hidden, output=output)
-        for scale, sigma in enumerate(sigmas):
-            self.add_module(f"LocEnc{scale}", LocationCapsule(frequencies, hidden, output, sigma))
-
-    @property
-    def capsules(self) -> list[LocationCapsule]:
-        """The scales, coarse to fine."""
-        return [self.get_submodule(f"LocEnc{i}") for i in range(self.shape.scales)]  # type: ignore[misc]
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Return the sum over scales, (n, output), for points of shape (n, 2), float64."""
-        first, *rest = self.capsules
-        total: Tensor = first(points)
-        for capsule in rest:
-            total = total + capsule(points)
-        return total
-
-    def parts(self, points: Tensor, parts: tuple[Part, ...]) -> list[Tensor]:
-        """Return the tensors of the asked parts; every scale that is needed runs once."""
-        if parts == (Part("final", None, None, self.shape.output),):
-            return [self(points)]
-        everything = any(part.label == "final" for part in parts)
-        got: dict[tuple[int | None, int | None], Tensor] = {}
-        for scale, capsule in enumerate(self.capsules):
-            if not everything and all(part.scale != scale for part in parts):
-                continue
-            hidden = capsule.hidden(points)
-            got.update({(scale, layer): values for layer, values in enumerate(hidden)})
-            if everything or any((p.scale, p.layer) == (scale, None) for p in parts):
-                got[scale, None] = capsule.head(hidden[-1])
-        if everything:
-            got[None, None] = sum(  # type: ignore[assignment]
-                (got[s, None] for s in range(1, self.shape.scales)), start=got[0, None]
-            )
-        return [got[part.scale, part.layer] for part in parts]
 
 
 class GeoCLIPEncoder(LocationEncoder):
@@ -167,7 +50,11 @@ class GeoCLIPEncoder(LocationEncoder):
         self._source = source
         self._device = resolve_device(self.device)
         self._network, self._digest = _network(
-            None if source else _weights_of(spec), source, _stamp(source), self.precision, self._device
+            None if source else _weights_of(spec),
+            source,
+            _stamp(source),
+            self.precision,
+            self._device,
         )
         self._parts = parse_layers(self.layers, self._network.shape)
 
@@ -270,48 +157,6 @@ def _network(
     for scale, capsule in enumerate(network.capsules):
         capsule.capsule[0].b = frequencies[f"LocEnc{scale}.capsule.0.b"]
     return network.to(device).eval().requires_grad_(False), digest
-
-
-def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
-    """Build a network whose scales and widths are those of a state dict, and load it strictly.
-
-    Parameters
-    ----------
-    tensors : mapping of str to Tensor
-        Keys ``LocEnc0.capsule.0.b`` and so on, possibly behind ``location_encoder.`` beside the
-        tensors of a full model.
-    where : str
-        For messages: where they come from.
-
-    Raises
-    ------
-    WeightsError
-        If keys are missing, unknown or of the wrong shape.
-    """
-    if any(key.startswith(_PREFIX) for key in tensors):
-        tensors = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
-    hidden_keys = []
-    while f"LocEnc0.capsule.{2 * len(hidden_keys) + 1}.weight" in tensors:
-        hidden_keys.append(f"LocEnc0.capsule.{2 * len(hidden_keys) + 1}.weight")
-    scales = len({key.partition(".")[0] for key in tensors if key.startswith("LocEnc")})
-    needed = ("LocEnc0.capsule.0.b", "LocEnc0.head.0.weight")
-    if not hidden_keys or any(key not in tensors for key in needed):
-        raise WeightsError(
-            f"The tensors of {where} are not a GeoCLIP location encoder: expected keys such as "
-            f"{needed[0]!r}, got {sorted(tensors)[:3]}."
-        )
-    network = LocationNetwork(
-        (1.0,) * scales,
-        frequencies=len(tensors["LocEnc0.capsule.0.b"]),
-        hidden=tuple(len(tensors[key]) for key in hidden_keys),
-        output=len(tensors["LocEnc0.head.0.weight"]),
-    )
-    try:
-        network.load_state_dict(dict(tensors), strict=True)
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())
-        raise WeightsError(f"The tensors of {where} do not fit together: {problem}") from error
-    return network
 
 
 def _read_source(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Our GeoCLIP against the published one, and both against it run in float64 on PROJ's projection."""
+"""Our GeoCLIP against the published one, and against that in float64 on PROJ's projection."""
 
 import numpy as np
 import pandas as pd
@@ -53,10 +53,11 @@ def truth_of(reference, lonlat):
     points = torch.from_numpy(np.column_stack(project.transform(*lonlat.T)) * GEOCLIP_SCALE)
     exact = ReferenceEncoder().double().eval()
     exact.load_state_dict(reference.state_dict())
-    blocks = []
     with torch.inference_mode():
-        for block in points.split(4096):
-            blocks.append(sum(exact._modules[f"LocEnc{i}"](block) for i in range(exact.n)))
+        blocks = [
+            sum(exact._modules[f"LocEnc{i}"](block) for i in range(exact.n))
+            for block in points.split(4096)
+        ]
     return torch.cat(blocks).numpy()
 
 
@@ -90,12 +91,12 @@ def test_the_whole_100k_gallery_is_within_2e_6_of_the_truth(reference):
     # The truth in float64 takes a minute for all rows; the distinct ones are enough.
     lonlat = np.unique(gallery(), axis=0)
     assert len(lonlat) == 94_123
-    assert relative_rows(ge.encode(*lonlat.T, device="cpu"), truth_of(reference, lonlat)).max() <= 2e-6
+    assert (
+        relative_rows(ge.encode(*lonlat.T, device="cpu"), truth_of(reference, lonlat)).max() <= 2e-6
+    )
 
 
-@pytest.mark.parametrize(
-    ("precision", "mean_cosine"), [("bfloat16", 0.9999), ("float16", 0.9999)]
-)
+@pytest.mark.parametrize(("precision", "mean_cosine"), [("bfloat16", 0.9999), ("float16", 0.9999)])
 def test_half_precision_keeps_phases_exact(places, truth, precision, mean_cosine):
     some = slice(0, 2000)
     got = ge.encode(*places[some].T, precision=precision, device="cpu").astype(np.float64)
