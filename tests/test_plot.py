@@ -137,6 +137,22 @@ def test_principal_components_are_those_of_scikit_learn():
     assert explained == pytest.approx(truth.explained_variance_ratio_, abs=1e-12)
 
 
+def test_vectors_longer_than_the_table_have_the_same_components():
+    X = np.random.default_rng(0).normal(size=(20, 400)) + 5.0
+    scores, explained = principal_components(X, np.ones(20))
+    truth = PCA(3).fit(X)
+    assert np.abs(scores) == pytest.approx(np.abs(truth.transform(X)), abs=1e-8)
+    assert explained == pytest.approx(truth.explained_variance_ratio_, abs=1e-12)
+
+
+def test_places_along_a_line_have_one_component_and_no_noise_in_the_others():
+    line = np.outer(np.arange(6.0), [3.0, 4.0, 0.0, 0.0])
+    scores, explained = principal_components(line, np.ones(6))
+    assert explained == pytest.approx([1, 0, 0], abs=1e-12)
+    assert not scores[:, 1:].any()
+    assert np.ptp(scores[:, 0]) == pytest.approx(25)
+
+
 def test_a_row_of_weight_two_counts_like_two_rows():
     X = np.random.default_rng(0).normal(size=(50, 5))
     weights = np.ones(50)
@@ -155,7 +171,7 @@ def test_the_sign_of_a_component_makes_its_largest_loading_positive():
 
 
 def test_many_rows_are_fitted_on_a_sample_that_is_the_same_each_time(monkeypatch):
-    monkeypatch.setattr(components, "_FIT_ROWS", 500)
+    monkeypatch.setattr(components, "_FIT_VALUES", 500 * 6)
     X = np.random.default_rng(0).normal(size=(5000, 6)) * [9, 5, 3, 1, 1, 1]
     first, _ = principal_components(X, np.ones(5000))
     second, _ = principal_components(X, np.ones(5000))
