@@ -6,8 +6,8 @@ in GeoJSON. Areas and lengths are measured on the sphere.
 An edge that spans more than 180 degrees of longitude (179 to -179) is taken to
 cross the antimeridian, so a polygon gives the same places whether or not it
 has been cut there. A ring that winds round a pole that way encloses the pole on
-its own side of the equator. Edges of 360 degrees (-180 to 180, the rim of a
-planar map) stay as they are. Invalid polygons are made valid first; polygons
+its own side of the equator. Only edges of 360 degrees (-180 to 180, the rim of a
+planar map) are taken the long way. Invalid polygons are made valid first; polygons
 without area count as lines, lines without length as points.
 """
 
@@ -31,7 +31,8 @@ from geoembed.parts import (
     edges,
     explode,
     pieces,
-    polygon_moments,
+    polygon_areas,
+    polygon_normals,
     ranks,
     short_way,
     sums,
@@ -229,9 +230,9 @@ def _of_lines(lines: Geometries, owner: Rows) -> Floats:
 def _of_polygons(polygons: Geometries, owner: Rows) -> Floats:
     lonlat, part = shapely.get_coordinates(polygons, return_index=True)
     origin = lonlat[np.unique(owner[part], return_index=True)[1]]
-    area, normal = polygon_moments(polygons, origin[owner])
-    up, east, north = total = sums(normal, owner)
-    balanced = np.linalg.norm(total, axis=0) <= _BALANCED * np.bincount(owner, area)
+    up, east, north = total = sums(polygon_normals(polygons, origin[owner]), owner)
+    area = np.bincount(owner, polygon_areas(polygons))
+    balanced = np.linalg.norm(total, axis=0) <= _BALANCED * area
     sine, cosine = np.sin(np.radians(origin[:, 1])), np.cos(np.radians(origin[:, 1]))
     outward = np.stack([up * cosine - north * sine, east, up * sine + north * cosine])
     lonlat = from_unit_vectors(outward.T)
@@ -285,9 +286,8 @@ def _cumulative(weights: Floats, group: Rows) -> Floats:
 
 def _inside_polygons(polygons: Geometries, owner: Rows, samples: int) -> tuple[Rows, Floats]:
     group = np.unique(owner, return_inverse=True)[1]
-    origin = shapely.get_coordinates(shapely.get_point(shapely.get_exterior_ring(polygons), 0))
     # The floor keeps slivers below rounding from dividing zero by zero.
-    area = np.maximum(polygon_moments(polygons, origin)[0], _LEAST_AREA)
+    area = np.maximum(polygon_areas(polygons), _LEAST_AREA)
     # Cumulative shares, rounded, give every part its points and each geometry all of them.
     ends = np.floor((_cumulative(area, group) - group) * samples + 0.5).astype(np.intp)
     starts = np.where(np.diff(group, prepend=-1) > 0, 0, np.roll(ends, 1))

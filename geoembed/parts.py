@@ -25,7 +25,8 @@ __all__ = [
     "edges",
     "explode",
     "pieces",
-    "polygon_moments",
+    "polygon_areas",
+    "polygon_normals",
     "ranks",
     "short_way",
     "sums",
@@ -40,8 +41,9 @@ Geometries = NDArray[np.object_]
 NODES = ((0.5 - np.sqrt(0.15), 5 / 18), (0.5, 8 / 18), (0.5 + np.sqrt(0.15), 5 / 18))
 _LONGEST = 5.0
 
-# Steps within rounding of a whole turn are a map's rim, not a crossing.
-_WHOLE_TURN = 360.0 - 1e-9
+# Steps this close to a whole turn are the rim of a map (-180 to 180), or a ring along the
+# antimeridian whose vertices rounded to different sides of it.
+_SEAM = 1e-9
 
 # Below this area, over the square of the perimeter, rounding decides about the centroid.
 _THINNEST = 1e-10
@@ -121,8 +123,8 @@ def ranks(counts: Rows) -> Rows:
     return numbers
 
 
-def sums(values: Floats, group: Rows, size: int = 0) -> Floats:
-    """Add up the columns of `values` (k, n) by group: (k, groups)."""
+def sums(values: Floats | Sequence[Floats], group: Rows, size: int = 0) -> Floats:
+    """Add up the rows of `values` (k, n) by group: (k, groups)."""
     return np.stack([np.bincount(group, row, size) for row in values])
 
 
@@ -134,17 +136,22 @@ def short_way(step: Floats) -> Floats:
 
 def _jumps(dlon: Floats) -> NDArray[np.bool_]:
     """Steps of longitude that are shorter the other way round the Earth."""
-    return (np.abs(dlon) > 180.0) & (np.abs(dlon) < _WHOLE_TURN)
+    return (np.abs(dlon) > 180.0) & (np.abs(dlon) < 360.0 - _SEAM)
 
 
 def crosses(parts: Geometries) -> NDArray[np.bool_]:
-    """Tell which parts are polygons with an edge that jumps over the antimeridian."""
+    """Tell which parts are polygons with an edge that may jump over the antimeridian."""
     crossing = np.zeros(len(parts), dtype=np.bool_)
     areal = np.flatnonzero(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON)
     rings, part = shapely.get_rings(parts[areal], return_index=True)
     _, step, ring = edges(rings)
-    crossing[areal[part[ring[_jumps(step[:, 0])]]]] = True
+    crossing[areal[part[ring[np.abs(step[:, 0]) > 180.0]]]] = True
     return crossing
+
+
+def _turns(dlon: Floats, jumps: NDArray[np.bool_]) -> Floats:
+    """What to add to the longitudes behind each step."""
+    return np.cumsum(np.where(jumps, -360.0 * np.sign(dlon), 0.0))
 
 
 def _unwrap_polygon(polygon: Any) -> Any:
@@ -163,7 +170,11 @@ def _unwrap_ring(ring: Any) -> Any:
     """Polygon of a ring without jumps; one that winds round a pole is closed over it."""
     lonlat = shapely.get_coordinates(ring)
     dlon = np.diff(lonlat[:, 0])
-    turns = np.cumsum(np.where(_jumps(dlon), -360.0 * np.sign(dlon), 0.0))
+    seams = np.abs(np.abs(dlon) - 360.0) <= _SEAM
+    turns = _turns(dlon, _jumps(dlon) | seams)
+    if seams.any() and (turns[-1] != 0.0 or np.ptp(lonlat[1:, 0] + turns) <= _SEAM):
+        # Without them the ring would not close or have no width: they are the map's rim.
+        turns = _turns(dlon, _jumps(dlon))
     lonlat[1:, 0] += turns
     if turns[-1] != 0.0:
         pole = 90.0 if to_unit_vectors(lonlat)[:, 2].mean() >= 0.0 else -90.0
@@ -172,61 +183,96 @@ def _unwrap_ring(ring: Any) -> Any:
     return shapely.Polygon(lonlat)
 
 
-def polygon_moments(polygons: Geometries, origin: Floats) -> tuple[Floats, Floats]:
-    """Integrate area and outward normal over polygons on the unit sphere.
+def polygon_areas(polygons: Geometries) -> Floats:
+    """Areas of polygons on the unit sphere.
 
     Parameters
     ----------
     polygons : ndarray of object, shape (n,)
         Valid shapely Polygons in lon/lat degrees without jumps, rings stored either way round.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Steradians.
+    """
+    rings, polygon = shapely.get_rings(polygons, return_index=True)
+    signed = _ring_areas(rings)
+    areas: Floats = sums([np.abs(signed) * _shell_or_hole(polygon)], polygon, len(polygons))[0]
+    return areas
+
+
+def polygon_normals(polygons: Geometries, origin: Floats) -> Floats:
+    """Integrate the outward normal over polygons on the unit sphere.
+
+    Parameters
+    ----------
+    polygons : ndarray of object, shape (n,)
+        As for `polygon_areas`.
     origin : ndarray of float64, shape (n, 2)
         A place close to each polygon, in degrees.
 
     Returns
     -------
-    area : ndarray of float64, shape (n,)
-        Steradians.
-    normal : ndarray of float64, shape (3, n)
-        Integral of the unit normal, along axes up, east and north at the origin.
+    ndarray of float64, shape (3, n)
+        Along axes up, east and north at the origin.
 
     Notes
     -----
     Half the integral of r x dr along the boundary (Stokes' theorem).
     """
     rings, polygon = shapely.get_rings(polygons, return_index=True)
+    sign = np.sign(_ring_areas(rings)) * _shell_or_hole(polygon)
     start, step, ring = edges(rings)
     start, step, edge = pieces(start, step)
     ring = ring[edge]
-    values = _edge_integrals(start, step, origin[polygon[ring]])
-    area, *normal = sums(values, ring, len(rings))
-    # The first ring of a polygon is its shell, the others are holes.
-    shell = np.diff(polygon, prepend=-1) > 0
-    sign = np.sign(area) * np.where(shell, 1.0, -1.0)
-    total = sums(sign * np.stack([area, *normal]), polygon)
-    return total[0], total[1:]
+    normals = sums(_edge_normals(start, step, origin, polygon[ring]), ring, len(rings))
+    return sums(sign * normals, polygon, len(polygons))
 
 
-def _edge_integrals(start: Floats, step: Floats, origin: Floats) -> Floats:
-    """Contributions of edges to area and normal, shape (4, e).
+def _shell_or_hole(polygon: Rows) -> Floats:
+    """1 for the first ring of each polygon, its shell, and -1 for the others."""
+    return np.where(np.diff(polygon, prepend=-1) > 0, 1.0, -1.0)
+
+
+def _ring_areas(rings: Geometries) -> Floats:
+    """Area between each ring and its first latitude, in steradians; positive anticlockwise."""
+    start, step, ring = edges(rings)
+    first = np.unique(ring, return_index=True)[1]
+    phi0 = np.radians(start[first, 1])[ring]
+    dlon, dlat = np.radians(step).T
+    climb = np.radians(start[:, 1]) + dlat / 2.0 - phi0
+    # The mean of sin along an edge is that of its middle, times sinc; less sin of phi0,
+    # written without the difference of large numbers.
+    above = 2.0 * np.cos(phi0 + climb / 2.0) * np.sin(climb / 2.0)
+    above += np.sin(phi0 + climb) * (np.sinc(dlat / (2.0 * np.pi)) - 1.0)
+    areas: Floats = sums([-above * dlon], ring, len(rings))[0]
+    return areas
+
+
+def _edge_normals(start: Floats, step: Floats, origin: Floats, at: Rows) -> Floats:
+    """Half the integral of r x dr along edges, shape (3, e); `at` tells each edge's origin.
 
     Everything is a difference to the origin, so that nothing large cancels.
     """
     phi0 = np.radians(origin[:, 1])
-    sin0, cos0 = np.sin(phi0), np.cos(phi0)
-    dlon, dlat = np.radians(step).T
-    integrals = np.zeros((4, len(start)))
+    sin0, cos0 = np.sin(phi0)[at], np.cos(phi0)[at]
+    offset, (dlon, dlat) = start - origin[at], np.radians(step).T
+    normals = np.zeros((3, len(start)))
     for node, weight in NODES:
-        turn, climb = np.radians(start - origin + node * step).T
-        sin, cos = np.sin(phi0 + climb), np.cos(phi0 + climb)
-        versine = 2.0 * np.sin(turn / 2.0) ** 2  # 1 - cos(turn)
-        up = -2.0 * np.sin(climb / 2.0) ** 2 - cos * cos0 * versine
-        east = cos * np.sin(turn)
-        north = np.sin(climb) + cos * sin0 * versine
-        d_up = -cos0 * east * dlon + (sin * cos0 * versine - np.sin(climb)) * dlat
-        d_east = cos * np.cos(turn) * dlon - sin * np.sin(turn) * dlat
-        d_north = sin0 * east * dlon + (cos * cos0 + sin * sin0 * np.cos(turn)) * dlat
-        integrals[0] -= weight * 2.0 * np.cos(phi0 + climb / 2.0) * np.sin(climb / 2.0) * dlon
-        integrals[1] += weight / 2.0 * (east * d_north - north * d_east)
-        integrals[2] += weight / 2.0 * (north * d_up - up * d_north)
-        integrals[3] += weight / 2.0 * (up * d_east - east * d_up)
-    return integrals
+        half_turn, half_climb = np.radians(offset + node * step).T / 2.0
+        sin_half, sin_climb = np.sin(half_turn), 2.0 * np.sin(half_climb) * np.cos(half_climb)
+        versine, sin_turn = 2.0 * sin_half**2, 2.0 * sin_half * np.cos(half_turn)
+        fall = 2.0 * np.sin(half_climb) ** 2  # 1 - cos, as the versine is of the turn
+        sin = sin0 * (1.0 - fall) + cos0 * sin_climb
+        cos = cos0 * (1.0 - fall) - sin0 * sin_climb
+        up = -fall - cos * cos0 * versine
+        east = cos * sin_turn
+        north = sin_climb + cos * sin0 * versine
+        d_up = -cos0 * east * dlon + (sin * cos0 * versine - sin_climb) * dlat
+        d_east = cos * (1.0 - versine) * dlon - sin * sin_turn * dlat
+        d_north = sin0 * east * dlon + (1.0 - fall - sin * sin0 * versine) * dlat
+        normals[0] += weight / 2.0 * (east * d_north - north * d_east)
+        normals[1] += weight / 2.0 * (north * d_up - up * d_north)
+        normals[2] += weight / 2.0 * (up * d_east - east * d_up)
+    return normals

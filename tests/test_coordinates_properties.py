@@ -19,9 +19,8 @@ from geoembed.geodesy import (
 )
 from geoembed.geometries import geodesic_centroids, sample_points
 
-# The first example imports and compiles; the rest take well under a millisecond.
-settings.register_profile("boundary", deadline=None, max_examples=60)
-settings.load_profile("boundary")
+# No deadline: the first example of a test also imports and prepares.
+often = settings(deadline=None, max_examples=60)
 
 LONGITUDES = st.floats(-1e5, 1e5)
 LATITUDES = st.floats(-90, 90)
@@ -34,6 +33,7 @@ def frame_of(places):
     return pd.DataFrame(places, columns=["lon", "lat"], dtype=float)
 
 
+@often
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_wrapping_ends_inside_and_is_idempotent(lon):
     wrapped = wrap_longitude(lon)
@@ -41,6 +41,7 @@ def test_wrapping_ends_inside_and_is_idempotent(lon):
     assert wrap_longitude(wrapped).tobytes() == wrapped.tobytes()
 
 
+@often
 @given(st.floats(-180, 180), st.integers(-1000, 1000))
 def test_wrapping_is_periodic(lon, turns):
     turned = lon + 360.0 * turns
@@ -49,6 +50,7 @@ def test_wrapping_is_periodic(lon, turns):
     assert min(apart, abs(apart - 360.0)) <= np.spacing(abs(turned))
 
 
+@often
 @given(PLACES)
 def test_every_input_gives_the_same_places(places):
     frame = frame_of(places)
@@ -70,6 +72,7 @@ def test_every_input_gives_the_same_places(places):
     assert expected[:, 1].tobytes() == lat.tobytes()
 
 
+@often
 @given(PLACES, st.randoms(use_true_random=False))
 def test_the_index_and_the_order_survive(places, random):
     labels = [f"id{k}" for k in range(len(places))]
@@ -82,6 +85,7 @@ def test_the_index_and_the_order_survive(places, random):
     )
 
 
+@often
 @given(PLACES, st.lists(st.tuples(st.integers(0, 19), st.integers(0, len(HOLES) - 1))))
 def test_invalid_rows_are_exactly_those_put_in(places, holes):
     points = [Point(*place) for place in places]
@@ -101,6 +105,7 @@ def test_invalid_rows_are_exactly_those_put_in(places, holes):
             read_places(points)
 
 
+@often
 @given(st.lists(INSIDE, min_size=1, max_size=20))
 def test_swapped_columns_are_recognised_or_valid(places):
     frame = frame_of(places)
@@ -112,6 +117,7 @@ def test_swapped_columns_are_recognised_or_valid(places):
             read_places(swapped)
 
 
+@often
 @given(st.lists(st.tuples(st.floats(-179.9, 179.9), st.floats(-84, 84)), min_size=1, max_size=20))
 @pytest.mark.parametrize(
     # PROJ's series for authalic latitudes (Equal Earth, EASE grid) come back to 1.5e-8 degrees.
@@ -123,6 +129,7 @@ def test_round_trips_through_a_crs_come_back(crs, degrees, places):
     np.testing.assert_allclose(read_places(points).lonlat, places, rtol=0, atol=degrees)
 
 
+@often
 @given(INSIDE, INSIDE)
 def test_distances_are_symmetric_and_near_the_sphere(one, other):
     there, back = distance_km(*one, *other), distance_km(*other, *one)
@@ -130,12 +137,14 @@ def test_distances_are_symmetric_and_near_the_sphere(one, other):
     assert great_circle_km(*one, *other) == pytest.approx(there, rel=0.0057, abs=1e-9)
 
 
+@often
 @given(INSIDE)
 def test_unit_vectors_go_there_and_back(place):
     back = from_unit_vectors(to_unit_vectors([place]))
     assert great_circle_km(*place, *back[0]) < 1e-11
 
 
+@often
 @given(
     st.lists(
         st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=4, max_size=12, unique=True

@@ -23,7 +23,7 @@ from geoembed.geodesy import (
     wrap_longitude,
 )
 from geoembed.geometries import geodesic_centroids, representative_points, sample_points
-from geoembed.parts import as_array, polygon_moments
+from geoembed.parts import as_array, polygon_areas
 
 FIJI_UNCUT = Polygon([(177, -19), (-178, -19), (-178, -16), (177, -16)])
 FIJI_CUT = MultiPolygon([box(177, -19, 180, -16), box(-180, -19, -178, -16)])
@@ -102,7 +102,7 @@ def test_centroids_of_small_polygons_against_an_equal_area_projection():
             always_xy=True,
         )
         dense = shapely.segmentize(polygon, 0.001)
-        flat = shapely.transform(dense, plane.transform, interleaved=False)
+        flat = shapely.transform(dense, lambda c, to=plane: np.stack(to.transform(*c.T), axis=1))
         assert np.hypot(flat.centroid.x, flat.centroid.y) < 0.01  # metres, of polygons 10 km wide
 
 
@@ -117,6 +117,25 @@ def test_the_antimeridian_makes_no_difference_to_centroids():
     np.testing.assert_allclose(uncut, box_centroid(177, -19, 182, -16), atol=1e-12)
     np.testing.assert_allclose(cut, uncut, atol=1e-12)
     np.testing.assert_allclose(eastward, uncut, atol=1e-12)
+
+
+def test_vertices_on_the_antimeridian_may_lie_on_either_side_of_it():
+    rounded = np.nextafter(-180.0, 0.0)
+    rings = [
+        [(177, -19), (one, -19), (other, -16), (177, -16)]
+        for one in (180.0, -180.0, rounded)
+        for other in (180.0, -180.0, rounded)
+    ]
+    places = geodesic_centroids([Polygon(ring) for ring in rings])
+    np.testing.assert_allclose(places, [box_centroid(177, -19, 180, -16)] * 9, atol=1e-12)
+
+
+@pytest.mark.parametrize("east", [180.0, np.nextafter(180.0, 0.0)])
+def test_the_rim_of_a_map_is_taken_the_long_way(east):
+    band = box(-180, 0, east, 30)
+    _, lonlat = sample_points([band], 400)
+    assert np.histogram(lonlat[:, 0], 4, (-180, 180))[0].tolist() == pytest.approx([100] * 4, abs=3)
+    assert polygon_areas(as_array([band]))[0] == pytest.approx(np.pi)
 
 
 @pytest.mark.parametrize("pole", [90.0, -90.0])
@@ -178,9 +197,8 @@ def test_a_ring_round_the_pole_with_a_hole_round_the_pole():
 
 
 def test_areas_on_the_sphere():
-    areas, _ = polygon_moments(
-        as_array([box(0, 0, 90, 90), box(-180, -90, 180, 90), box(0, -30, 360, 30)]),
-        np.zeros((3, 2)),
+    areas = polygon_areas(
+        as_array([box(0, 0, 90, 90), box(-180, -90, 180, 90), box(0, -30, 360, 30)])
     )
     np.testing.assert_allclose(areas, [np.pi / 2, 4 * np.pi, 2 * np.pi], rtol=1e-13)
 
