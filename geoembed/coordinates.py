@@ -204,18 +204,24 @@ def _check_options(geometry: str, samples: int, on_invalid: str) -> None:
 def _convert(coordinates: Floats, found: Found, crs: CRS | None) -> tuple[Floats, Codes]:
     """Bring coordinates (n, 2), one a row, to lon/lat; NaN and a reason where that fails."""
     rows = np.arange(len(coordinates))
-    lonlat, reason = _to_lonlat(coordinates, rows, found, crs)
+    lonlat, reason = _to_lonlat(coordinates, rows, found, crs, turn_first=True)
     lonlat[:, 0] = wrap_longitude(lonlat[:, 0])
     lonlat[reason > 0] = np.nan
     return lonlat, reason
 
 
 def _to_lonlat(
-    coordinates: Floats, rows: NDArray[np.intp], found: Found, crs: CRS | None
+    coordinates: Floats,
+    rows: NDArray[np.intp],
+    found: Found,
+    crs: CRS | None,
+    *,
+    turn_first: bool,
 ) -> tuple[Floats, Codes]:
-    """Convert coordinates (m, 2) that belong to `rows`; longitudes are not wrapped.
+    """Convert coordinates (m, 2) that belong to `rows`; longitudes come back in any turn.
 
     The second array tells for each row of the input why it cannot be used, 0 if it can.
+    PROJ refuses longitudes of several turns: `turn_first` wraps them before it sees them.
     """
     reason = np.zeros(len(found.index), dtype=np.uint8)
     infinite, missing = np.isinf(coordinates).any(axis=1), np.isnan(coordinates).any(axis=1)
@@ -230,7 +236,7 @@ def _to_lonlat(
         return coordinates.copy(), reason
     lonlat = np.full_like(coordinates, np.nan)
     east, north = coordinates[finite].T
-    if crs.is_geographic and in_degrees(crs):
+    if turn_first and in_degrees(crs):
         east = wrap_longitude(east)
     lonlat[finite] = to_wgs84(east, north, crs)
     lat = lonlat[:, 1]
@@ -279,7 +285,8 @@ def _reduce(
 ) -> tuple[Floats, Codes, NDArray[np.intp] | None]:
     """Reduce geometries of any type to one place each, or to many with their owners."""
     coordinates, rows = shapely.get_coordinates(geoms, return_index=True)
-    moved, reason = _to_lonlat(coordinates, rows, found, crs)
+    # Corners of a polygon from 0 to 360 would lose their order if they were turned one by one.
+    moved, reason = _to_lonlat(coordinates, rows, found, crs, turn_first=False)
     reason = _mark_void(reason, geoms)
     usable = np.flatnonzero(reason == 0)
     geoms = geoms[usable]

@@ -214,6 +214,14 @@ def test_a_polygon_that_crosses_the_antimeridian_in_its_own_crs():
     np.testing.assert_allclose(place, geodesic_centroids([box(177, -19, 182, -16)]), atol=1e-9)
 
 
+@pytest.mark.parametrize("crs", [4326, 4269])
+def test_polygons_from_0_to_360_degrees_keep_their_shape(crs):
+    band, strait = box(0, 60, 360, 70), box(170, 60, 200, 70)
+    places = read_places([band, strait], geometry="centroid", crs=crs).lonlat
+    assert places[0, 1] == pytest.approx(90, abs=0.01)
+    np.testing.assert_allclose(places[1] % 360, geodesic_centroids([strait])[0] % 360, atol=0.01)
+
+
 def test_heights_are_ignored():
     solid = Polygon([(0, 0, 5), (2, 0, 9), (2, 2, 1), (0, 2, np.nan)])
     for crs in (None, 4269):
