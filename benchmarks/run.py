@@ -1,0 +1,68 @@
+"""`make bench`: measure speed and memory, print a table, write JSON.
+
+Both sides of a ratio are measured in one process, in turn; figures are medians of five rounds.
+It takes about half an hour on two cores; ``--quick`` leaves the million points out.
+"""
+
+import argparse
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from featurize import SIZES, against_published, repeats, single_point, throughput
+from figures import Figure, as_table
+from memory import memory
+from startup import startup
+
+import geoembed as ge
+
+
+def main() -> None:
+    """Run every benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("bench"), help="folder for the results")
+    parser.add_argument("--quick", action="store_true", help="leave the million points out")
+    arguments = parser.parse_args()
+    suites = {
+        "start-up": startup,
+        "throughput": lambda: throughput(SIZES[:2] if arguments.quick else SIZES),
+        "published encoder": against_published,
+        "repeats": repeats,
+        "one point": single_point,
+        "memory": memory,
+    }
+    figures: list[Figure] = []
+    for name, suite in suites.items():
+        print(f"measuring {name} ...", flush=True)
+        for figure in suite():
+            figures.append(figure)
+            print(as_table([figure]).splitlines()[-1], flush=True)
+    about = {
+        "geoembed": ge.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    table = as_table(figures)
+    print(f"\n{table}\n")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    document = {"about": about, "figures": [figure.as_dict() for figure in figures]}
+    (arguments.output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
+    caption = ", ".join(f"{key} {value}" for key, value in about.items())
+    (arguments.output / "bench.md").write_text(
+        f"Measured with `make bench` ({caption}).\n\n{table}\n"
+    )
+    print(f"written to {arguments.output / 'bench.json'} and {arguments.output / 'bench.md'}")
+    missed = [figure.name for figure in figures if figure.met is False]
+    if missed:
+        print(f"targets not met: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
