@@ -1,23 +1,37 @@
 """Run an encoder over many points: in blocks that fit the cache, equal points only once."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from geoembed.encoders.base import LocationEncoder
-
-__all__ = ["encode_blocks", "encode_means"]
+__all__ = ["Computes", "encode_blocks", "encode_means"]
 
 # Work shorter than this needs no progress bar.
 _QUIET_SECONDS = 2.0
 
 
+class Computes(Protocol):
+    """What is needed of a `geoembed.encoders.base.LocationEncoder` to run it over many points."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+
+    def values(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Return raw vectors (m, dimension) of valid lon/lat (m, 2)."""
+
+    def finish(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Normalise raw vectors if that was asked for."""
+
+    def blocks_of(self) -> int:
+        """Return how many rows to compute at a time."""
+
+
 def encode_blocks(
-    encoder: "LocationEncoder",
+    encoder: Computes,
     lonlat: NDArray[np.float64],
     out: NDArray[np.floating[Any]],
     *,
@@ -53,7 +67,7 @@ def encode_blocks(
 
 
 def encode_means(
-    encoder: "LocationEncoder",
+    encoder: Computes,
     lonlat: NDArray[np.float64],
     owner: NDArray[np.intp],
     out: NDArray[np.floating[Any]],
@@ -95,7 +109,7 @@ def encode_means(
 
 
 def _row_sums(
-    encoder: "LocationEncoder",
+    encoder: Computes,
     points: NDArray[np.float64],
     starts: NDArray[np.intp],
     step: int,
@@ -112,9 +126,7 @@ def _row_sums(
     return sums, counts
 
 
-def _values_or_nan(
-    encoder: "LocationEncoder", block: NDArray[np.float64]
-) -> NDArray[np.floating[Any]]:
+def _values_or_nan(encoder: Computes, block: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
     """Vectors of a block; rows of NaN for points that are NaN, which no encoder ever sees."""
     known = ~np.isnan(block).any(axis=1)
     if known.all():

@@ -1,17 +1,15 @@
 """What a vector can tell apart: similarity against distance."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from geoembed.coordinates import read_places
+from geoembed.encoders.blocks import Computes
 from geoembed.errors import OptionError
 from geoembed.geodesy import destination
-
-if TYPE_CHECKING:
-    from geoembed.encoders.base import LocationEncoder
 
 __all__ = ["DISTANCES_KM", "profile"]
 
@@ -19,7 +17,7 @@ DISTANCES_KM: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
 
 
 def profile(
-    encoder: "LocationEncoder", lon: float, lat: float, distances_km: ArrayLike, bearings: int
+    encoder: Computes, lon: float, lat: float, distances_km: ArrayLike, bearings: int
 ) -> pd.DataFrame:
     """Cosine similarity to a place at given distances (see `LocationEncoder.resolution_profile`).
 
