@@ -1,0 +1,247 @@
+"""The run itself: read, encode, write, and remember how far it came."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from geoembed import __version__
+from geoembed.errors import TableError
+from geoembed.featurizer import encode_places
+from geoembed.streaming.csv_sink import CsvSink
+from geoembed.streaming.geoparquet import Summary, describe
+from geoembed.streaming.parquet_sink import ParquetSink
+from geoembed.streaming.request import Request
+from geoembed.streaming.shape import Shape
+from geoembed.streaming.sinks import NpySink, Result, Sink
+from geoembed.streaming.sources import Source
+from geoembed.streaming.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geoembed.encoders.base import LocationEncoder
+
+__all__ = ["Run", "cut"]
+
+# What is finished is put on the disk and noted this often: all that a killed run loses.
+CHECKPOINT_SECONDS: float = 15.0
+
+_SINKS: Final[dict[str, type[Sink]]] = {"parquet": ParquetSink, "csv": CsvSink, "npy": NpySink}
+
+# Of vectors, or of the source's columns, in a batch.
+_BATCH_BYTES: Final = 64 << 20
+_FEWEST_ROWS, _MOST_ROWS = 1024, 65_536
+# Work shorter than this needs no progress bar.
+_QUIET_SECONDS: Final = 2.0
+
+
+class Run:
+    """One file to be made from another.
+
+    Parameters
+    ----------
+    request : Request
+        What is asked for.
+    encoder : LocationEncoder
+        What encodes.
+    source : Source
+        What is read.
+
+    Attributes
+    ----------
+    rows_read : int
+        Rows of the source that are done.
+    resumed : int
+        Those of them that an earlier run had done.
+    rows : int
+        Rows written.
+    """
+
+    def __init__(self, request: Request, encoder: "LocationEncoder", source: Source) -> None:
+        self._request, self._encoder, self._source = request, encoder, source
+        names = request.names(encoder)
+        self._shape = Shape(
+            source, request.kind, names, overwrite=request.overwrite, choice=request.geometry
+        )
+        self._result = Result(
+            self._shape.schema,
+            request.written_layout,
+            tuple(names),
+            encoder.dimension,
+            encoder.dtype,
+        )
+        self._summary = Summary()
+        self._places = {
+            "crs": request.crs,
+            "geometry": request.geometry,
+            "samples": request.samples,
+            "on_invalid": "raise" if request.on_invalid == "raise" else "nan",
+        }
+        self.rows_read = self.resumed = self.rows = 0
+
+    def go(self, progress: bool | None) -> None:
+        """Make the file; on the way out of any failure keep what is finished."""
+        facts = self._request.facts(self._encoder, self._source.files())
+        workspace = Workspace(self._request.target, facts)
+        try:
+            before = workspace.open(resume=self._request.resume, force=self._request.force)
+            self._sink = self._open_sink(workspace, before)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._last = before or {"rows_read": 0}
+        try:
+            self._work(workspace, progress)
+            self._finish()
+        except BaseException as error:
+            # Ctrl-C too: whatever stopped it, what is done is worth keeping.
+            note = self._keep(workspace)
+            raised = self._unwritable(error) if isinstance(error, OSError) else error
+            if note:
+                raised.add_note(note)
+            if raised is error:
+                raise
+            raise raised from error
+        workspace.publish()
+
+    def _open_sink(self, workspace: Workspace, before: dict[str, Any] | None) -> Sink:
+        state = None
+        if before is not None:
+            state = before["sink"]
+            self._summary = Summary(before["summary"])
+            self.rows_read = self.resumed = before["rows_read"]
+        return _SINKS[self._request.kind](workspace.data, self._result, state)
+
+    def _work(self, workspace: Workspace, progress: bool | None) -> None:
+        rows = self._request.batch_rows or self._usual_rows()
+        saved = time.monotonic()
+        with self._bar(progress) as bar:
+            for table in cut(self._source.tables(), rows, skip=self.rows_read):
+                self._do(table)
+                self._last = {
+                    "rows_read": self.rows_read,
+                    "sink": self._sink.state(),
+                    "summary": self._summary.state(),
+                }
+                bar.update(len(table))
+                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                    self._sink.sync()
+                    workspace.save(self._last)
+                    saved = time.monotonic()
+
+    def _do(self, table: pa.Table) -> None:
+        places, geoms = self._source.read_places(table, self.rows_read, **self._places)
+        vectors = encode_places(self._encoder, places, progress=False)
+        keep = None
+        if self._request.on_invalid == "drop" and not places.valid.all():
+            keep = places.valid
+            vectors = vectors[keep]
+        columns = self._shape.columns(table, places, geoms, keep, self._summary)
+        self._sink.append(columns, vectors)
+        self.rows_read += len(table)
+
+    def _finish(self) -> None:
+        self.rows = self._sink.rows
+        metadata = {b"geoembed": json.dumps(self._provenance()).encode()}
+        if self._shape.geometries:
+            whole = self.rows == self.rows_read
+            metadata[b"geo"] = describe(self._shape.geometries, self._summary, whole=whole)
+        self._sink.finish(metadata)
+        self._sink.sync()
+        self._sink.close()
+
+    def _provenance(self) -> dict[str, Any]:
+        encoder, request = self._encoder, self._request
+        return {
+            "version": __version__,
+            "encoder": encoder.name,
+            "weights_sha256": encoder.weights_sha256,
+            "options": encoder.options(),
+            "dimension": encoder.dimension,
+            "layout": request.written_layout,
+            "columns": [self._result.names[0], self._result.names[-1]],
+            "geometry": request.geometry,
+            "samples": request.samples if request.geometry == "sample" else None,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def _keep(self, workspace: Workspace) -> str | None:
+        """Note what is finished, or clean up where nothing is; say how to go on."""
+        rows = self._last["rows_read"]
+        if rows:
+            # On a full disk the note of the last checkpoint has to do.
+            with suppress(OSError):
+                self._sink.abandon(self._last["sink"])
+                workspace.save(self._last)
+        with suppress(OSError):
+            self._sink.close()
+        if not rows:
+            workspace.discard()
+            return None
+        workspace.release()
+        return (
+            f"{rows:,} rows are done and kept in {workspace.folder}. Go on with resume=True "
+            "(--resume), or start again with force=True (--force)."
+        )
+
+    def _unwritable(self, error: OSError) -> TableError:
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        return TableError(f"{self._request.target} cannot be written: {cause}.")
+
+    def _usual_rows(self) -> int:
+        width = self._encoder.dimension * np.dtype(self._encoder.dtype).itemsize
+        return min(max(_BATCH_BYTES // width, _FEWEST_ROWS), _MOST_ROWS)
+
+    def _bar(self, progress: bool | None) -> "tqdm[Any]":
+        return tqdm(
+            total=self._source.rows,
+            initial=self.resumed,
+            unit="row",
+            unit_scale=True,
+            desc=self._request.target.name,
+            # tqdm's None means: only where the output is a terminal.
+            disable=None if progress is None else not progress,
+            delay=_QUIET_SECONDS if progress is None else 0.0,
+        )
+
+
+def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[pa.Table]:
+    """Cut a stream of tables into tables of `rows`, fewer where they hold much.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        Of any length.
+    rows : int
+        Of the tables to give.
+    skip : int
+        Rows to leave out at the start.
+
+    Yields
+    ------
+    pyarrow.Table
+        None is empty.
+    """
+    parts: list[pa.Table] = []
+    count = size = 0
+    for table in tables:
+        start = min(skip, len(table))
+        skip -= start
+        while start < len(table):
+            part = table.slice(start, rows - count)
+            start += len(part)
+            count += len(part)
+            size += part.nbytes
+            parts.append(part)
+            if count == rows or size >= _BATCH_BYTES:
+                yield pa.concat_tables(parts)
+                parts, count, size = [], 0, 0
+    if parts:
+        yield pa.concat_tables(parts)

@@ -1,0 +1,139 @@
+"""What stands beside the vectors in the file that is written, and how it comes from the source."""
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from geoembed.coordinates import Places
+from geoembed.errors import TableError
+from geoembed.streaming.geoparquet import (
+    CRS84,
+    GEOMETRY_COLUMN,
+    GeoColumn,
+    Summary,
+    decode_geometries,
+    encode_points,
+)
+from geoembed.streaming.sources import Source
+
+__all__ = ["Shape"]
+
+_LONLAT: Final = ("lon", "lat")
+
+
+class Shape:
+    """The columns of the result but for the vectors.
+
+    Parquet keeps every column; rows that come from coordinate columns get a geometry besides
+    (points in OGC:CRS84), so that the file is GeoParquet. CSV keeps every column but the
+    geometry, which becomes the columns lon and lat: the place that was encoded, degrees, WGS 84.
+    With ``geometry="sample"``, which encodes no single place, it becomes well-known text. ``.npy``
+    keeps nothing.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    kind : {"parquet", "csv", "npy"}
+        What is written.
+    names : list of str
+        Columns of the embedding, which come last.
+    overwrite : bool
+        Leave out columns of the source whose names are needed; else they are an error.
+    choice : str
+        The option ``geometry``.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        Of the tables that `columns` returns.
+    geometries : list of GeoColumn
+        Geometry columns of the result, the primary one first.
+    """
+
+    def __init__(
+        self, source: Source, kind: str, names: list[str], *, overwrite: bool, choice: str
+    ) -> None:
+        self._source = source
+        self._added: list[pa.Field] = []
+        self.geometries: list[GeoColumn] = []
+        taken = list(source.schema.names)
+        if kind == "npy":
+            taken = []
+        elif kind == "csv" and source.geometries and source.lonlat is None:
+            taken.remove(source.geometries[0].name)
+            if choice == "sample":
+                self._added = [pa.field(source.geometries[0].name, pa.string())]
+            else:
+                self._added = [pa.field(name, pa.float64()) for name in _LONLAT]
+        elif kind == "parquet" and not source.geometries:
+            name = GEOMETRY_COLUMN
+            while name in taken:
+                name += "_"
+            self._added = [pa.field(name, pa.binary())]
+            self.geometries = [GeoColumn(name, CRS84)]
+        elif kind == "parquet":
+            self.geometries = list(source.geometries)
+        self._taken = _without(taken, [f.name for f in self._added] + names, overwrite)
+        lost = [g.name for g in self.geometries if g.name in names]
+        if lost:
+            raise TableError(
+                f"The embedding cannot replace the geometry column {lost[0]!r}. Pass another "
+                "prefix=."
+            )
+        fields = [source.schema.field(name) for name in self._taken] + self._added
+        self.schema = pa.schema(fields, metadata=source.schema.metadata)
+
+    def columns(
+        self,
+        table: pa.Table,
+        places: Places,
+        geoms: NDArray[np.object_] | None,
+        rows: NDArray[np.bool_] | None,
+        summary: Summary,
+    ) -> pa.Table:
+        """Return the columns of some rows.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            Of the source.
+        places, geoms
+            As `Source.read_places` gives them.
+        rows : array of bool or None
+            Which to keep; None keeps all.
+        summary : Summary
+            Takes in the geometries of the rows kept.
+        """
+        added: list[Any] = []
+        if self.geometries and self._added:
+            wkb, geoms = encode_points(places.lonlat)
+            added = [wkb]
+        elif self._added and self._added[0].type == pa.string():
+            added = [pa.array(shapely.to_wkt(geoms, rounding_precision=-1), pa.string())]
+        elif self._added:
+            added = [pa.array(places.lonlat[:, i], from_pandas=True) for i in (0, 1)]
+        elif self.geometries and geoms is None:
+            primary = self.geometries[0]
+            geoms = decode_geometries(table.column(primary.name), primary)
+        kept = [table.column(name) for name in self._taken] + added
+        result = pa.table(kept, schema=self.schema)
+        if self.geometries:
+            assert geoms is not None
+            summary.add(geoms if rows is None else geoms[rows])
+        return result if rows is None else result.filter(pa.array(rows))
+
+
+def _without(taken: list[str], names: list[str], overwrite: bool) -> list[str]:
+    there = [name for name in names if name in taken]
+    if there and not overwrite:
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        raise TableError(
+            f"The table already has the column{'s' * (len(there) > 1)} "
+            f"{', '.join(map(repr, there[:3]))}{more}. Pass overwrite=True to replace, "
+            "or another prefix=."
+        )
+    return [name for name in taken if name not in there]

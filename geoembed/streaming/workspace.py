@@ -1,0 +1,177 @@
+"""The folder beside the target in which a file is made: its lock, its manifest, its end."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from geoembed.errors import TableError
+
+__all__ = ["Workspace", "fingerprint"]
+
+_SUFFIX: Final = ".part"
+_ENDS: Final = 1 << 20
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Describe a file so that a change of it shows, without reading all of it.
+
+    Size, time of the last change, and SHA-256 of its first and last mebibyte.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(_ENDS))
+        size = path.stat().st_size
+        file.seek(max(0, size - _ENDS))
+        digest.update(file.read(_ENDS))
+    return {
+        "size": size,
+        "modified_ns": path.stat().st_mtime_ns,
+        "sha256_of_ends": digest.hexdigest(),
+    }
+
+
+class Workspace:
+    """A folder ``NAME.part`` beside the target, with the growing file and ``manifest.json``.
+
+    Parameters
+    ----------
+    target : Path
+        The file to be made.
+    request : mapping
+        Everything that decides what is in it; fit for JSON.
+    """
+
+    def __init__(self, target: Path, request: Mapping[str, Any]) -> None:
+        self.target = target
+        self.folder = target.with_name(target.name + _SUFFIX)
+        self.data = self.folder / "data"
+        self._manifest = self.folder / "manifest.json"
+        self._request = json.loads(json.dumps(request))
+        self._lock: Any = None
+
+    def open(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
+        """Take the folder; return the progress to go on from, None for a new start.
+
+        Raises
+        ------
+        TableError
+            If an unfinished run lies there and neither was asked for, if what it was asked for
+            is not what is asked for now, or if another process is at work on it.
+        """
+        progress = None
+        if self.folder.exists():
+            self._take()
+            progress = self._progress(resume=resume, force=force)
+        self.folder.mkdir(exist_ok=True)
+        if self._lock is None:
+            self._take()
+        return progress
+
+    def save(self, progress: Mapping[str, Any]) -> None:
+        """Write the manifest; what it speaks of has to be on the disk already."""
+        text = json.dumps({"request": self._request, "progress": progress}, indent=1)
+        draft = self._manifest.with_suffix(".new")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._manifest)
+
+    def publish(self) -> None:
+        """Give the finished file its name, and remove the folder."""
+        self.data.replace(self.target)
+        _sync_folder(self.target.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder and all in it."""
+        self.release()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let go of the folder, leaving it where it is."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _progress(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
+        manifest = self._read()
+        if manifest is None:
+            return None
+        rows = manifest["progress"]["rows_read"]
+        if not resume and not force:
+            raise TableError(
+                f"An unfinished run lies in {self.folder}: {rows:,} rows are done. Go on with "
+                "resume=True (--resume), or start again with force=True (--force)."
+            )
+        if not resume:
+            return None
+        differences = _differences(manifest["request"], self._request)
+        if differences:
+            raise TableError(
+                f"The unfinished run in {self.folder} cannot be gone on with, it was asked for "
+                f"something else: {'; '.join(differences)}. Ask for the same, or start again with "
+                "force=True (--force) instead of resume."
+            )
+        if self.data.stat().st_size < manifest["progress"]["sink"]["bytes"]:
+            raise TableError(
+                f"The unfinished file {self.data} is shorter than its manifest says. Start again "
+                "with force=True (--force) instead of resume."
+            )
+        return dict(manifest["progress"])
+
+    def _read(self) -> dict[str, Any] | None:
+        """Read the manifest; None where nothing was finished."""
+        try:
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise TableError(
+                f"The manifest of an unfinished run, {self._manifest}, is damaged: {error}. "
+                "Remove the folder."
+            ) from error
+        return manifest if manifest["progress"]["rows_read"] else None
+
+    def _take(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows; the worst is two runs of one user
+            return
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise TableError(
+                f"Another run is writing {self.target} right now, in {self.folder}. Wait for it, "
+                "or choose another target."
+            ) from error
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> list[str]:
+    """Say what was asked for then and now, wherever it is not the same."""
+    found = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{at}{key} ")
+        # A stricter run has done the same as a laxer one, as far as it came.
+        elif old != new and (key, old) != ("on_invalid", "raise"):
+            found.append(f"{at}{key} was {old!r} and is {new!r}")
+    return found
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every system lets a folder be opened; the rename itself is done.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
