@@ -381,9 +381,7 @@ def _store_file(file: WeightsFile, source: Path, target: Path, spec: WeightsSpec
     """Write one file under a temporary name, then rename it: no half file is ever found."""
     from safetensors.torch import save_file
 
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         if target.suffix == ".safetensors":
             tensors = read_tensors(source, role=file.role)
