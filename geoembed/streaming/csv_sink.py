@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from geoembed.streaming.sinks import Result, Sink, Vectors
+from geoembed.streaming.sinks import GrowingFile, Result, Vectors
 
 __all__ = ["CsvSink"]
 
@@ -18,7 +18,7 @@ _VALUES: Final = 1 << 21
 _NEEDS_QUOTES: Final = r'[",\r\n]'
 
 
-class CsvSink(Sink):
+class CsvSink(GrowingFile):
     """A CSV file in UTF-8; numbers in the shortest form that reads back as the same number."""
 
     def __init__(self, data: Path, result: Result, state: Mapping[str, Any] | None = None) -> None:

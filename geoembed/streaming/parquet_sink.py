@@ -1,28 +1,26 @@
-"""Write Parquet so that a file that is broken off loses no finished row group."""
+"""Write Parquet batch by batch, so that a run that is broken off loses no finished batch."""
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geoembed.streaming.footer import MAGIC, RawStructs, compose, row_groups
 from geoembed.streaming.sinks import Result, Sink, Vectors
 
 __all__ = ["ParquetSink"]
-
-# Where the footer's share of each row group waits until the file is finished.
-_GROUPS: Final = "row_groups"
 
 
 class ParquetSink(Sink):
     """A Parquet file, one row group a batch.
 
-    pyarrow writes every batch as a small file of its own at the end of the growing one; its
-    footer is cut off, shifted and kept in a second file. `finish` puts them together. Nothing is
-    written or encoded twice, and what is on the disk can be gone on with.
+    A Parquet file has its index at the end, so one that is torn off cannot be read, and nothing
+    can be added to one. Every batch therefore becomes a small file of its own, uncompressed, in
+    the folder ``parts``; `finish` stitches them together, one in memory at a time. The parts stay
+    until the folder is removed, so a run that is killed while it stitches loses nothing either.
 
     Vectors are split into byte streams and compressed, which takes a sixth off the trained
     embeddings and makes them faster to read; half floats are not split, as older readers cannot
@@ -30,61 +28,67 @@ class ParquetSink(Sink):
     """
 
     def __init__(self, data: Path, result: Result, state: Mapping[str, Any] | None = None) -> None:
-        self._groups: BinaryIO = (data.parent / _GROUPS).open("w+b" if state is None else "r+b")
-        self._count = 0 if state is None else int(state["row_groups"])
         super().__init__(data, result, state)
+        self._parts = data.parent / "parts"
+        self._parts.mkdir(exist_ok=True)
+        self._count = 0 if state is None else int(state["parts"])
+        self._synced = self._count
+        self._remove_from(self._count)
         value = pa.from_numpy_dtype(result.dtype)
         kind = value
         if result.layout == "vector":
             kind = pa.list_(pa.field("element", value, nullable=False), result.dimension)
         added = [pa.field(name, kind, nullable=False) for name in result.names]
         self._schema = pa.schema([*result.schema, *added])
-        self._settings = _settings(result)
 
     def state(self) -> dict[str, Any]:
-        """Return how far the file is; fit for JSON."""
-        groups = {"row_groups": self._count, "row_groups_bytes": self._groups.tell()}
-        return super().state() | groups
-
-    def _files(self) -> list[BinaryIO]:
-        return [self.file, self._groups]
-
-    def _lengths(self, state: Mapping[str, Any]) -> list[int]:
-        return [state["bytes"], state["row_groups_bytes"]]
+        """Return rows and parts."""
+        return {"rows": self.rows, "parts": self._count}
 
     def _append(self, table: pa.Table, vectors: Vectors) -> None:
         whole = pa.table([*table.columns, *self._vector_columns(vectors)], schema=self._schema)
-        start = self.file.tell()
-        footer = self._write(self._schema, whole)
-        for group in row_groups(footer, start):
-            self._groups.write(group)
-            self._count += 1
+        path = self._path(self._count)
+        draft = path.with_suffix(".new")
+        pq.write_table(whole, draft, compression="none", use_dictionary=False)
+        draft.replace(path)
+        self._count += 1
+
+    def sync(self) -> None:
+        """Have every part on the disk, and the finished file if it is there."""
+        paths = [self._path(number) for number in range(self._synced, self._count)]
+        for path in [*paths, self.data]:
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        self._synced = self._count
+
+    def abandon(self, state: Mapping[str, Any]) -> None:
+        """Remove the parts behind `state`, and have the others on the disk."""
+        self._remove_from(int(state["parts"]))
+        self._count = int(state["parts"])
+        self.data.unlink(missing_ok=True)
+        self.sync()
 
     def finish(self, metadata: Mapping[bytes, bytes]) -> None:
-        """Write the footer, with `metadata` beside that of the result's schema."""
-        if self.rows == 0:
-            self.file.write(MAGIC)
+        """Stitch the parts together; `metadata` joins that of the result's schema."""
         kept = {**(self.result.schema.metadata or {}), **metadata}
-        start = self.file.tell()
-        template = self._write(self._schema.with_metadata(kept), None)
-        self.file.truncate(start)
-        self.file.seek(start)
-        self._groups.seek(0)
-        groups = RawStructs(self._count, self._groups.read())
-        self.file.write(compose(template, groups, self.rows))
+        schema = self._schema.with_metadata(kept)
+        with pq.ParquetWriter(self.data, schema, **_settings(self.result)) as writer:
+            for number in range(self._count):
+                part = pq.read_table(self._path(number), partitioning=None)
+                writer.write_table(part.replace_schema_metadata(kept), row_group_size=len(part))
 
-    def _write(self, schema: pa.Schema, table: pa.Table | None) -> bytes:
-        """Write a Parquet file behind what is there, cut its footer off and return it."""
-        with pq.ParquetWriter(self.file, schema, **self._settings) as writer:
-            if table is not None:
-                writer.write_table(table, row_group_size=len(table))
-        end = self.file.seek(-8, os.SEEK_END)
-        length = int.from_bytes(self.file.read(4), "little")
-        self.file.seek(end - length)
-        footer = self.file.read(length)
-        self.file.truncate(end - length)
-        self.file.seek(end - length)
-        return footer
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _path(self, number: int) -> Path:
+        return self._parts / f"{number:06d}.parquet"
+
+    def _remove_from(self, number: int) -> None:
+        for path in self._parts.iterdir():
+            if path.suffix == ".new" or int(path.stem) >= number:
+                with suppress(FileNotFoundError):
+                    path.unlink()
 
     def _vector_columns(self, vectors: Vectors) -> list[pa.Array]:
         if self.result.layout == "columns":
@@ -103,8 +107,6 @@ def _settings(result: Result) -> dict[str, Any]:
         "compression": "zstd",
         "use_dictionary": others,
         "write_statistics": others,
-        # It holds offsets that `footer` does not shift.
-        "write_page_index": False,
     }
     if result.dtype != "float16":
         settings["column_encoding"] = dict.fromkeys(leaves, "BYTE_STREAM_SPLIT")
