@@ -1,0 +1,174 @@
+"""Pages made from the package itself at build time, so that they cannot grow stale.
+
+Written into ``docs/_generated`` before Sphinx looks for its sources: the models page from the
+registered specs, the command-line page from the commands' own help, the modules from their
+docstrings, and copies of the tutorials, which Sphinx wants inside its folder.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from geoembed.cli.app import build
+from geoembed.cli.main import main
+from geoembed.extending.registry import location_encoder_specs
+from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
+from geoembed.testing import isolated_plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATED = ROOT / "docs" / "_generated"
+
+# Settings of the kernels that run pages, so that nobody's own IPython profile has a part in them.
+KERNEL_SETTINGS = """c = get_config()
+c.Application.log_level = "ERROR"  # not a warning a page that its sockets are not encrypted
+c.InlineBackend.figure_formats = {"retina"}
+"""
+
+LABELS = {
+    "sha256": "SHA-256",
+    "tensors_sha256": "digest of the tensors",
+    "training_data": "training data",
+    "path": "file",
+    "size": "size",
+}
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect to Sphinx."""
+    app.connect("builder-inited", lambda _: write_pages())
+    return {"parallel_read_safe": True}
+
+
+def write_pages() -> None:
+    """Write every generated page; untouched where nothing changed, so that rebuilds are quick."""
+    pages = {"models.md": models_page(), "cli.md": cli_page(), "rooms.md": rooms_page()}
+    for tutorial in sorted((ROOT / "tutorials").glob("[0-9]*.py")):
+        # Links in the scripts lead from where they lie to the pages beside them.
+        text = tutorial.read_text("utf-8").replace("](../docs/", "](../../")
+        pages[f"tutorials/{tutorial.name}"] = text
+    pages["ipython/profile_default/ipython_kernel_config.py"] = KERNEL_SETTINGS
+    os.environ["IPYTHONDIR"] = str(GENERATED / "ipython")
+    for name, text in pages.items():
+        path = GENERATED / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+
+
+# -- models -------------------------------------------------------------------------------------
+
+
+def models_page() -> str:
+    """Describe every built-in encoder by all fields of its spec."""
+    with isolated_plugins():
+        specs = list(location_encoder_specs().values())
+    return "\n".join(_encoder_section(spec) for spec in specs)
+
+
+def _encoder_section(spec: LocationEncoderSpec) -> str:
+    fields = _fields(spec, leave_out={"name", "summary", "details", "weights"})
+    rows = {**fields, **{f"{key}": value for key, value in spec.details.items()}}
+    lines = [f"## {spec.name}", "", f"{spec.summary}.", "", *_table(rows), ""]
+    if spec.weights is None:
+        return "\n".join([*lines, "No weights are needed.", ""])
+    return "\n".join([*lines, *_weights_section(spec.weights)])
+
+
+def _weights_section(weights: WeightsSpec) -> list[str]:
+    fields = _fields(weights, leave_out={"name", "files"})
+    fields["size"] = _megabytes(weights.size)
+    lines = [f"### Weights of {weights.name}", "", *_table(fields), ""]
+    for file in weights.files:
+        lines += [f"**{file.role}**", "", *_table(_file_rows(file)), ""]
+    return lines
+
+
+def _file_rows(file: WeightsFile) -> dict[str, str]:
+    rows = _fields(file, leave_out={"role", "size"})
+    rows["size"] = f"{file.size:,} bytes ({_megabytes(file.size)})"
+    for key in ("path", "sha256", "tensors_sha256"):
+        rows[key] = f"`{rows[key]}`" if rows[key] else "none: the file holds no tensors"
+    return rows
+
+
+def _fields(spec: Any, *, leave_out: set[str]) -> dict[str, str]:
+    values = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return {k: "" if v is None else str(v) for k, v in values.items() if k not in leave_out}
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} bytes"
+
+
+def _table(rows: dict[str, str]) -> list[str]:
+    lines = ["| field | value |", "|---|---|"]
+    for key, value in rows.items():
+        label = LABELS.get(key, key.replace("_", " "))
+        # A bar inside a cell would end it.
+        lines.append(f"| {label} | {value.replace('|', chr(92) + '|') or '-'} |")
+    return lines
+
+
+# -- command line -------------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """Show the help of every built-in command as the command prints it."""
+    with isolated_plugins():
+        commands = list(_walk(build(), ()))
+        return "\n".join(_command_section(names) for names in commands)
+
+
+def _walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield names
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _walk(child, (*names, name))
+
+
+def _command_section(names: tuple[str, ...]) -> str:
+    title = " ".join(["geoembed", *names])
+    level = "#" * min(2 + max(len(names) - 1, 0), 3)
+    return f"{level} {title}\n\n```text\n{help_text(names)}\n```\n"
+
+
+def help_text(names: tuple[str, ...]) -> str:
+    """Return what ``geoembed NAMES --help`` prints, in lines of 88 characters."""
+    printed = io.StringIO()
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "90"
+    try:
+        with contextlib.redirect_stdout(printed):
+            code = main([*names, "--help"])
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    if code != 0:
+        raise RuntimeError(f"geoembed {' '.join(names)} --help ends with {code}")
+    return printed.getvalue().strip()
+
+
+# -- rooms --------------------------------------------------------------------------------------
+
+
+def rooms_page() -> str:
+    """List every module with the first sentence of its docstring."""
+    rows = [f"| `{name}` | {text} |" for name, text in module_summaries().items()]
+    return "\n".join(["| module | what it does |", "|---|---|", *rows]) + "\n"
+
+
+def module_summaries() -> dict[str, str]:
+    """Return dotted name -> first line of the docstring, for every module of the package."""
+    found = {}
+    for path in sorted((ROOT / "geoembed").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        # Docstrings are reStructuredText, the page is Markdown.
+        found[name] = doc.partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    return found

@@ -1,0 +1,40 @@
+"""The README: its code runs, its commands exist, its picture is there."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_python_runs(fenced_blocks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (body,) = [body for language, body in fenced_blocks("README.md") if language == "python"]
+    names = {"__name__": "readme"}
+    exec(compile(body, "README.md", "exec"), names)
+    names["plt"] = __import__("matplotlib.pyplot").pyplot
+    names["plt"].close("all")
+    assert names["table"].shape == (1000, len(names["cities"].columns) + 512)
+    assert names["vectors"].shape == (1, 512)
+    assert names["features"].shape == (1000, 1536)
+    assert names["profile"]["mean"].iloc[0] > 0.999
+
+
+def test_commands_exist(shell_commands, check_command):
+    commands = shell_commands("README.md")
+    for words in commands:
+        check_command(words)
+    programs = [words[:2] for words in commands]
+    assert programs[:2] == [["make", "demo"], ["make", "test"]]
+    assert {"embed", "similar", "weights", "doctor"} <= {words[1] for words in programs}
+
+
+def test_targets_named_in_the_text_exist(check_command):
+    for target in ("help", "check", "bench", "docs"):
+        assert f"`{target}`" in (ROOT / "README.md").read_text() or target in {"help", "docs"}
+        check_command(["make", target])
+
+
+def test_picture_is_there_and_small():
+    picture = ROOT / "docs" / "_static" / "readme_map.png"
+    assert "](docs/_static/readme_map.png)" in (ROOT / "README.md").read_text("utf-8")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert 50_000 < picture.stat().st_size < 400_000

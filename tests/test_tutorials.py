@@ -1,0 +1,56 @@
+"""The tutorials run as they stand, in a folder of their own, and soon enough."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
+# What each leaves in the folder it runs in.
+WRITES = {
+    "01_embed_your_points": {"cities.parquet", "world.png", "like_marrakesh.png", "resolution.png"},
+    "02_write_a_plugin": {"site", "like_la_paz.png", "profiles.png"},
+}
+# A minute on two cores, whatever else runs beside it.
+CPU_SECONDS = 120
+
+
+def test_both_tutorials_are_here():
+    assert {path.stem for path in TUTORIALS} == set(WRITES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_runs(path, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < CPU_SECONDS, f"{used:.0f} CPU seconds"
+    assert {file.name for file in tmp_path.iterdir()} == WRITES[path.stem]
+    for picture in tmp_path.glob("*.png"):
+        assert picture.stat().st_size > 20_000, f"{picture.name} looks empty"
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_opens_as_a_notebook_with_text_and_code(path):
+    notebook = jupytext.read(path, fmt="py:percent")
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[0] == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    # Told, not only shown: no run of code without a word.
+    assert kinds.count("markdown") >= 8
+    assert kinds.count("code") >= 10
