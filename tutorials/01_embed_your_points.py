@@ -187,8 +187,8 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# Chance is 0.5. Coordinates lose most of what they seemed to know as soon as neighbours are
-# held out; the embedding keeps it, because places by the sea look alike everywhere.
+# Chance is 0.5. Coordinates lose half of what they seemed to know as soon as neighbours are
+# held out; the embedding keeps most of it, because places by the sea look alike everywhere.
 #
 # For new places the same thing is one pipeline, from a GeoDataFrame to labels. It pickles,
 # clones and searches like any other scikit-learn estimator.

@@ -260,6 +260,7 @@ def geoembed(*arguments):
     command = [sys.executable, "-m", "geoembed", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    print("$ geoembed", *arguments)
     print(done.stdout + done.stderr)
 
 
