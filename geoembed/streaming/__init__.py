@@ -5,6 +5,7 @@ A run reads the source front to back in batches, encodes each, and lets a file g
 folder says how far the file is good, so a run that was stopped, by whatever, can be gone on with.
 """
 
+from geoembed.streaming.frames import made_by, read_frames
 from geoembed.streaming.job import EmbedReport, embed_file
 
-__all__ = ["EmbedReport", "embed_file"]
+__all__ = ["EmbedReport", "embed_file", "made_by", "read_frames"]

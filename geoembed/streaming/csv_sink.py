@@ -1,7 +1,7 @@
 """Write CSV: cells of the source as they are, one column a value of the embedding."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ class CsvSink(GrowingFile):
             self.file.write(_join(lines, "\n").as_buffer())
             self.file.write(b"\n")
 
-    def finish(self, metadata: Mapping[bytes, bytes]) -> None:
+    def finish(self, metadata: Mapping[bytes, bytes], done: Callable[[int], object]) -> None:
         """Do nothing: a CSV file has no end and no room for metadata."""
 
 

@@ -99,7 +99,7 @@ class Run:
         self._last = before or {"rows_read": 0}
         try:
             self._work(workspace, progress)
-            self._finish()
+            self._finish(progress)
         except BaseException as error:
             # Ctrl-C too: whatever stopped it, what is done is worth keeping.
             note = self._keep(workspace)
@@ -122,7 +122,7 @@ class Run:
     def _work(self, workspace: Workspace, progress: bool | None) -> None:
         rows = self._request.batch_rows or self._usual_rows()
         saved = time.monotonic()
-        with self._bar(progress) as bar:
+        with self._bar(progress, "embedding", self._source.rows, self.resumed) as bar:
             for table in cut(self._source.tables(), rows, skip=self.rows_read):
                 self._do(table)
                 self._last = {
@@ -147,13 +147,14 @@ class Run:
         self._sink.append(columns, vectors)
         self.rows_read += len(table)
 
-    def _finish(self) -> None:
+    def _finish(self, progress: bool | None) -> None:
         self.rows = self._sink.rows
         metadata = {b"geoembed": json.dumps(self._provenance()).encode()}
         if self._shape.geometries:
             whole = self.rows == self.rows_read
             metadata[b"geo"] = describe(self._shape.geometries, self._summary, whole=whole)
-        self._sink.finish(metadata)
+        with self._bar(progress, "finishing", self.rows, 0) as bar:
+            self._sink.finish(metadata, bar.update)
         self._sink.sync()
         self._sink.close()
 
@@ -199,16 +200,17 @@ class Run:
         width = self._encoder.dimension * np.dtype(self._encoder.dtype).itemsize
         return min(max(_BATCH_BYTES // width, _FEWEST_ROWS), _MOST_ROWS)
 
-    def _bar(self, progress: bool | None) -> "tqdm[Any]":
+    def _bar(self, progress: bool | None, what: str, total: int | None, done: int) -> "tqdm[Any]":
         return tqdm(
-            total=self._source.rows,
-            initial=self.resumed,
+            total=total,
+            initial=done,
             unit="row",
             unit_scale=True,
-            desc=self._request.target.name,
+            desc=f"{what} {self._request.target.name}",
             # tqdm's None means: only where the output is a terminal.
             disable=None if progress is None else not progress,
             delay=_QUIET_SECONDS if progress is None else 0.0,
+            leave=progress is True,
         )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["GrowingFile", "NpySink", "Result", "Sink", "Vectors"]
+from geoembed.errors import TableError
+
+__all__ = ["GrowingFile", "NpySink", "Result", "Sink", "Vectors", "lost"]
 
 Vectors = NDArray[np.floating[Any]]
 
@@ -39,6 +41,14 @@ class Result:
     names: tuple[str, ...]
     dimension: int
     dtype: str
+
+
+def lost(path: Path) -> TableError:
+    """Build the error for a file of an unfinished run that is not what its manifest says."""
+    return TableError(
+        f"{path}, a file of an unfinished run, is missing or cut off. Start again with force=True "
+        "(--force) instead of resume."
+    )
 
 
 class Sink(ABC):
@@ -81,8 +91,11 @@ class Sink(ABC):
         """Leave on the disk what was there when `state` was returned, however the rest failed."""
 
     @abstractmethod
-    def finish(self, metadata: Mapping[bytes, bytes]) -> None:
-        """Complete the file; `metadata` goes where the format has room for it."""
+    def finish(self, metadata: Mapping[bytes, bytes], done: Callable[[int], object]) -> None:
+        """Complete the file; `metadata` goes where the format has room for it.
+
+        `done` is called with numbers of rows, where that takes time.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -94,6 +107,8 @@ class GrowingFile(Sink):
 
     def __init__(self, data: Path, result: Result, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(data, result, state)
+        if state is not None and not (data.exists() and data.stat().st_size >= state["bytes"]):
+            raise lost(data)
         self.file: BinaryIO = data.open("w+b" if state is None else "r+b")
         if state is not None:
             self.file.truncate(state["bytes"])
@@ -134,7 +149,7 @@ class NpySink(GrowingFile):
     def _append(self, table: pa.Table, vectors: Vectors) -> None:
         self.file.write(np.ascontiguousarray(vectors).data)
 
-    def finish(self, metadata: Mapping[bytes, bytes]) -> None:
+    def finish(self, metadata: Mapping[bytes, bytes], done: Callable[[int], object]) -> None:
         """Put the number of rows into the header, which NumPy pads so that it keeps its length."""
         self.file.seek(0)
         self._write_header()

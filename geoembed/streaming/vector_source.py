@@ -33,6 +33,7 @@ class VectorSource(Source):
 
     def __init__(self, path: Path, layer: str | None) -> None:
         self.path = path
+        _check_length(path)
         with self._failing():
             self._layer = self._choose(layer)
             info = pyogrio.read_info(path, layer=self._layer)
@@ -118,7 +119,7 @@ class VectorSource(Source):
     def _failing(self) -> Iterator[None]:
         try:
             yield
-        except (DataSourceError, DataLayerError, pa.ArrowException, RuntimeError) as error:
+        except (DataSourceError, DataLayerError, pa.ArrowException, OSError) as error:
             raise TableError(f"{self.path} cannot be read: {error}") from error
 
 
@@ -127,3 +128,17 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(column.type, pa.BaseExtensionType):
         return column.cast(column.type.storage_type)
     return column
+
+
+def _check_length(path: Path) -> None:
+    """Refuse a shapefile that is cut off: GDAL would read the lost geometries as missing."""
+    if path.suffix.lower() != ".shp":
+        return
+    with path.open("rb") as file:
+        header = file.read(28)
+    # ESRI Shapefile Technical Description (1998): the length in 16-bit words, big-endian.
+    announced = 2 * int.from_bytes(header[24:28], "big")
+    if path.stat().st_size < announced:
+        raise TableError(
+            f"{path} is damaged: it announces {announced:,} bytes and has {path.stat().st_size:,}."
+        )

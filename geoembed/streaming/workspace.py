@@ -118,11 +118,6 @@ class Workspace:
                 f"something else: {'; '.join(differences)}. Ask for the same, or start again with "
                 "force=True (--force) instead of resume."
             )
-        if self.data.stat().st_size < manifest["progress"]["sink"]["bytes"]:
-            raise TableError(
-                f"The unfinished file {self.data} is shorter than its manifest says. Start again "
-                "with force=True (--force) instead of resume."
-            )
         return dict(manifest["progress"])
 
     def _read(self) -> dict[str, Any] | None:
