@@ -15,6 +15,8 @@ __all__ = ["COMMANDS", "GROUPS", "register_commands"]
 
 # Module, its function, the command's name; in the order of the help.
 COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("geoembed.cli.embed", "embed", "embed"),
+    ("geoembed.cli.similar", "similar", "similar"),
     ("geoembed.cli.encoders", "encoders", "encoders"),
     ("geoembed.cli.plugins", "plugins", "plugins"),
     ("geoembed.cli.doctor", "doctor", "doctor"),
