@@ -49,7 +49,7 @@ def main() -> None:
     heading("Probe: which country is a city in?")
     probe_country(table)
     heading("Drawing maps")
-    draw_maps(folder, table)
+    draw_maps(folder)
     print(f"\nEverything took {time.perf_counter() - start:.0f} s.")
 
 
@@ -131,16 +131,17 @@ def held_out_blocks(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     return np.isin(blocks, drawn)
 
 
-def draw_maps(folder: Path, table: gpd.GeoDataFrame) -> None:
+def draw_maps(folder: Path) -> None:
     """Write the two maps: the embedding as colours, and similarity to one city."""
-    lon, lat = data.land_grid(1.0)
-    vectors = ge.encode(lon, lat, encoder=ENCODER)
+    # Antarctica holds no city and, on this flat map, a tenth of the land's pixels.
+    lon, lat = data.land_grid(0.75, extent=(-180, -60, 180, 90))
+    vectors = ge.encode(lon, lat, encoder=ENCODER, layers="scales")
     ax = plot.embedding_map(lon, lat, vectors, title="What GeoCLIP knows of places")
     save(ax, folder / "embedding_map.png")
-    name = LOOK_ALIKES[0]
-    city = table[table["name"] == name.partition(",")[0]].nlargest(1, "population").geometry.iloc[0]
+    name = LOOK_ALIKES[1]
+    at = ge.similar_places(name, top=1).attrs["place"]
     ax = plot.similarity_map(
-        lon, lat, vectors, (city.x, city.y), name=name, title=f"Places like {name}"
+        lon, lat, vectors, (at["lon"], at["lat"]), name=name, title=f"Places like {name}"
     )
     save(ax, folder / "similarity_map.png")
 

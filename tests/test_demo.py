@@ -1,0 +1,43 @@
+"""`make demo` as a person runs it: what it prints, what it writes, how long it takes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_the_demo_embeds_probes_and_draws(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "demo.py"), "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+
+    rows = int(re.search(r"rows +([\d,]+)", said)[1].replace(",", ""))
+    assert rows > 30_000
+    assert re.search(r"dimension +512", said)
+    assert re.search(r"speed +[\d,]+ points per second", said)
+    assert re.search(r"peak memory +[\d,]+ MB", said)
+    # On two free cores it takes half a minute; the limit of 90 s leaves room for busy ones.
+    assert int(re.search(r"Everything took (\d+) s", said)[1]) < 90
+
+    table = gpd.read_parquet(tmp_path / "cities.parquet")
+    assert len(table) == rows
+    assert table.crs.to_epsg() == 4326
+    assert np.isfinite(np.stack(table["embedding"].head(1000))).all()
+
+    shares = {name: float(share) for name, share in re.findall(r"  (\S.+?) +([\d.]+)% right", said)}
+    linear = shares["plain lon/lat, linear"]
+    assert shares["embedding, layers='final', linear"] > linear + 25
+    assert shares["embedding, layers='scales', linear"] > linear + 25
+
+    for name in ("embedding_map.png", "similarity_map.png"):
+        assert (tmp_path / name).stat().st_size > 50_000
+    for name in ("Venice, IT", "Nairobi, KE", "Vancouver, CA"):
+        assert re.search(rf"{name} +\S+.*\(0\.\d\d\)", said)
