@@ -127,6 +127,7 @@ def test_shell_session_of_five_minutes_prints_what_it_shows(fenced_blocks, tmp_p
         "geoembed.extending",
         "geoembed.geodesy",
         "geoembed.plot",
+        "geoembed.similar",
         "geoembed.streaming",
         "geoembed.testing",
         "geoembed.weights",

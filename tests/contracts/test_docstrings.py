@@ -20,6 +20,8 @@ MODULES = (
     "geoembed.extending.registry",
     "geoembed.geodesy",
     "geoembed.plot",
+    "geoembed.similar",
+    "geoembed.streaming",
     "geoembed.testing",
     "geoembed.weights",
 )
