@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 
+import matplotlib.pyplot as plt
 import pytest
 from numpydoc.validate import validate
 
@@ -107,8 +108,7 @@ def test_examples_run(module, monkeypatch, tmp_path):
     runner = doctest.DocTestRunner(verbose=False)
     for case in doctest.DocTestFinder(exclude_empty=True).find(module, module.__name__):
         runner.run(case, out=failures.append)
-    if "matplotlib.pyplot" in __import__("sys").modules:
-        importlib.import_module("matplotlib.pyplot").close("all")
+    plt.close("all")
     assert failures == []
 
 
