@@ -17,6 +17,8 @@ _HOME = {
     "encode": "geoembed.featurizer",
     "LocationFeaturizer": "geoembed.featurizer",
     "LocationEncoder": "geoembed.encoders.base",
+    "embed_file": "geoembed.streaming",
+    "similar_places": "geoembed.similar",
     "load_encoder": "geoembed.encoders",
     "list_encoders": "geoembed.encoders",
     "read_places": "geoembed.coordinates",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import embed as embed
     from geoembed.featurizer import encode as encode
+    from geoembed.similar import similar_places as similar_places
+    from geoembed.streaming import embed_file as embed_file
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from geoembed import weights
 from geoembed.cli import checkup
 from geoembed.cli.main import main
 from geoembed.extending import GeoembedPluginWarning, LocationEncoderSpec, hookimpl
@@ -54,7 +53,7 @@ def test_missing_weights(capsys, monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(weights, "distribution", missing)
+    monkeypatch.setattr("geoembed.weights.store.distribution", missing)
     code, _, problems = doctor(capsys)
     assert code == 1
     assert problems == {
@@ -67,7 +66,7 @@ def test_missing_weights(capsys, monkeypatch):
 
 
 def test_damaged_weights(capsys, monkeypatch):
-    monkeypatch.setattr(weights, "digest_file", lambda path: "0" * 64)
+    monkeypatch.setattr("geoembed.weights.store.digest_file", lambda path: "0" * 64)
     code, _, problems = doctor(capsys)
     assert code == 1
     ((what, problem),) = problems.items()

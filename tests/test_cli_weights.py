@@ -5,7 +5,6 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from geoembed import weights
 from geoembed.cli.main import main
 from geoembed.testing import isolated_plugins
 
@@ -22,7 +21,7 @@ def no_distribution(monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(weights, "distribution", missing)
+    monkeypatch.setattr("geoembed.weights.store.distribution", missing)
 
 
 def test_list_shows_the_provenance(capsys):

@@ -82,7 +82,7 @@ def test_weights_that_are_nowhere_in_a_fresh_process(tmp_path):
         from geoembed import weights
         def absent(name):
             raise metadata.PackageNotFoundError(name)
-        weights.distribution = absent
+        weights.store.distribution = absent
         import geoembed as ge
         try:
             ge.encode(0.0, 0.0)

@@ -103,7 +103,7 @@ def test_what_counts_as_offline(monkeypatch, value, offline):
 
 def test_without_pip_the_error_gives_the_lines_to_type(nowhere, monkeypatch):
     monkeypatch.delenv("GEOEMBED_OFFLINE")
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr("geoembed.weights.pulling.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"no pip") as caught:
         weights.pull(nowhere, say=lambda line: None)
     assert "pip download --no-deps geoclip-that-is-not-here==1.3.0" in str(caught.value)
@@ -125,7 +125,9 @@ def test_a_tampered_file_of_the_distribution_is_not_opened(tmp_path, monkeypatch
     bad.write_bytes(b"not the weights")
     good = weights.find(SPEC)
     files = {**good.files, "location_encoder": bad}
-    monkeypatch.setattr(weights, "find", lambda spec: weights.FoundWeights("distribution", files))
+    monkeypatch.setattr(
+        "geoembed.weights.store.find", lambda spec: weights.FoundWeights("distribution", files)
+    )
     with pytest.raises(
         WeightsError, match="is not the one 'geoclip.v1' was published with.*It was not opened"
     ):

@@ -63,6 +63,18 @@ class LocationEncoder(ABC):
     ------
     OptionError
         If an option is not one of those offered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Latitude(LocationEncoder):
+    ...     def _encode_block(self, lonlat):
+    ...         return np.sin(np.radians(lonlat[:, 1:]))
+    >>> spec = LocationEncoderSpec(
+    ...     name="latitude", factory="my_package:Latitude", dimension=1, summary="Sine of latitude"
+    ... )
+    >>> Latitude(spec).encode(lon=[12.5, 0.0], lat=[30.0, 90.0]).round(6).tolist()
+    [[0.5], [1.0]]
     """
 
     supports_layers: ClassVar[bool] = False
@@ -124,7 +136,13 @@ class LocationEncoder(ABC):
         return ""
 
     def options(self) -> dict[str, Any]:
-        """Return the options that decide the values of a vector, for provenance and cache keys."""
+        """Return the options that decide the values of a vector, for provenance and cache keys.
+
+        Returns
+        -------
+        dict
+            Name -> value of ``layers``, ``normalize``, ``precision``, ``dtype`` and ``seam``.
+        """
         return {
             "layers": self.layers,
             "normalize": self.normalize,
@@ -211,7 +229,18 @@ class LocationEncoder(ABC):
         return resolution.profile(self, lon, lat, distances_km, bearings)
 
     def values(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
-        """Return raw vectors (n, dimension) of valid lon/lat (n, 2): seam done, not normalised."""
+        """Return raw vectors: the seam is done, nothing is normalised or cast.
+
+        Parameters
+        ----------
+        lonlat : array of shape (n, 2), float64
+            Valid places, degrees, WGS 84, longitude in [-180, 180].
+
+        Returns
+        -------
+        array of shape (n, dimension)
+            Of the type that the encoder computes in.
+        """
         block = self._encode_block(lonlat)
         expected = (len(lonlat), self.dimension)
         if block.shape != expected:
@@ -226,7 +255,18 @@ class LocationEncoder(ABC):
         return block
 
     def finish(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Normalise raw vectors if that was asked for; the cast to `dtype` is the writer's."""
+        """Normalise raw vectors if that was asked for; the cast to `dtype` is the writer's.
+
+        Parameters
+        ----------
+        values : array of shape (n, dimension)
+            From `values`.
+
+        Returns
+        -------
+        array of shape (n, dimension)
+            The same array if nothing is to be done. A row of zeros stays one.
+        """
         if not self.normalize:
             return values
         norms = np.linalg.norm(values, axis=1, keepdims=True)
@@ -234,7 +274,13 @@ class LocationEncoder(ABC):
         return values / np.where(norms == 0.0, 1.0, norms)
 
     def blocks_of(self) -> int:
-        """Return how many rows are computed at a time."""
+        """Return how many rows are computed at a time.
+
+        Returns
+        -------
+        int
+            The option `block_size`, or what suits the device.
+        """
         return self.block_size or self._default_block_size()
 
     @abstractmethod

@@ -20,6 +20,11 @@ __all__ = [
 def location_encoder_specs() -> dict[str, LocationEncoderSpec]:
     """Return the registered location encoders by name, built-in ones first.
 
+    Returns
+    -------
+    dict of str to LocationEncoderSpec
+        With ``owner`` filled in.
+
     Examples
     --------
     >>> location_encoder_specs()["geoclip.v1"].dimension
@@ -62,6 +67,11 @@ def location_encoder_spec(name: str) -> LocationEncoderSpec:
 
 def weights_specs() -> dict[str, WeightsSpec]:
     """Return the distinct trained weights of all registered encoders, by name.
+
+    Returns
+    -------
+    dict of str to WeightsSpec
+        In the order of the encoders.
 
     Examples
     --------

@@ -111,7 +111,23 @@ class WeightsSpec:
         return sum(file.size for file in self.files)
 
     def file(self, role: str) -> WeightsFile:
-        """Return the file with that role."""
+        """Return the file with a role.
+
+        Parameters
+        ----------
+        role : str
+            What it holds, for example ``"location_encoder"``.
+
+        Returns
+        -------
+        WeightsFile
+            The first of that role.
+
+        Raises
+        ------
+        PluginError
+            If there is none.
+        """
         for file in self.files:
             if file.role == role:
                 return file

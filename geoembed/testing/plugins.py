@@ -111,6 +111,14 @@ def fake_distribution(
     entry_points : str, optional
         Text of ``entry_points.txt``; by default every module is an entry point of the group
         ``geoembed``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     fake_distribution(Path(name), "geoembed-hello", {"geoembed_hello": "x = 1"})
+    ...     sorted(path.name for path in Path(name).iterdir())
+    ['geoembed_hello-1.0.dist-info', 'geoembed_hello.py']
     """
     if entry_points is None:
         lines = (f"{module} = {module}" for module in modules)

@@ -1,0 +1,233 @@
+"""Where weights lie on this machine: the cache, the installed distribution; checked when loaded."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_cache_path
+
+from geoembed.errors import MissingWeightsError, WeightsError
+from geoembed.extending.specs import WeightsFile, WeightsSpec
+from geoembed.weights.tensors import digest_file, digest_tensors, read_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "FoundWeights",
+    "cache_dir",
+    "cache_folder",
+    "cached_name",
+    "check_file",
+    "checked_path",
+    "find",
+    "load_tensors",
+    "missing_weights",
+]
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """Where the files of a `WeightsSpec` were found.
+
+    Parameters
+    ----------
+    kind : {"cache", "distribution"}
+        Which of the places they lie in.
+    files : mapping of str to Path
+        Role of a file -> the file.
+    """
+
+    kind: str
+    files: Mapping[str, Path]
+
+
+def cache_dir() -> Path:
+    """Return geoembed's cache folder; ``GEOEMBED_CACHE`` moves it. It may not exist yet.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Examples
+    --------
+    >>> cache_dir().is_absolute()
+    True
+    """
+    named = os.environ.get("GEOEMBED_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    return user_cache_path("geoembed", appauthor=False)
+
+
+def find(spec: WeightsSpec) -> FoundWeights | None:
+    """Look for weights in the cache, then in the installed distribution.
+
+    Only looks whether the files are there; `load_tensors` checks what is in them.
+
+    Parameters
+    ----------
+    spec : WeightsSpec
+        Which weights.
+
+    Returns
+    -------
+    FoundWeights or None
+        None if some file is in neither place.
+
+    Examples
+    --------
+    >>> from geoembed.extending.registry import weights_specs
+    >>> sorted(find(weights_specs()["geoclip.v1"]).files)
+    ['gallery', 'image_mlp', 'location_encoder', 'logit_scale']
+    """
+    folder = cache_folder(spec)
+    cached = {file.role: folder / cached_name(file) for file in spec.files}
+    if all(path.is_file() for path in cached.values()):
+        return FoundWeights("cache", cached)
+    try:
+        installed = distribution(spec.distribution)
+    except PackageNotFoundError:
+        return None
+    shipped = {file.role: Path(str(installed.locate_file(file.path))) for file in spec.files}
+    if all(path.is_file() for path in shipped.values()):
+        return FoundWeights("distribution", shipped)
+    return None
+
+
+def missing_weights(spec: WeightsSpec) -> MissingWeightsError:
+    """Build the error for weights that are nowhere, with the two commands that get them.
+
+    Parameters
+    ----------
+    spec : WeightsSpec
+        Which weights.
+
+    Returns
+    -------
+    MissingWeightsError
+        To be raised.
+
+    Examples
+    --------
+    >>> from geoembed.extending.registry import weights_specs
+    >>> print(str(missing_weights(weights_specs()["geoclip.v1"])).splitlines()[-1].strip())
+    pip install "geoembed[geoclip]"
+    """
+    return MissingWeightsError(
+        f"The weights {spec.name!r} ({spec.size / 1e6:.0f} MB, {spec.licence}) are neither in the "
+        f"cache ({cache_folder(spec)}) nor in an installed distribution "
+        f"{spec.distribution!r}. Get them with one of:\n"
+        f"    geoembed weights pull {spec.name}\n"
+        f'    pip install "geoembed[{spec.distribution}]"'
+    )
+
+
+def load_tensors(spec: WeightsSpec, role: str) -> dict[str, "torch.Tensor"]:
+    """Load the tensors of one file of trained weights, checked against its spec.
+
+    Parameters
+    ----------
+    spec : WeightsSpec
+        Which weights.
+    role : str
+        Which of its files, for example ``"location_encoder"``.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        On the CPU. A file that holds one bare tensor gives ``{role: tensor}``.
+
+    Raises
+    ------
+    MissingWeightsError
+        If they are neither in the cache nor in the installed distribution.
+    WeightsError
+        If a hash differs or the file cannot be read.
+
+    Examples
+    --------
+    >>> from geoembed.extending.registry import weights_specs
+    >>> tensors = load_tensors(weights_specs()["geoclip.v1"], "location_encoder")
+    >>> tuple(tensors["LocEnc0.capsule.0.b"].shape)
+    (256, 2)
+    """
+    file = spec.file(role)
+    found = find(spec)
+    if found is None:
+        raise missing_weights(spec)
+    path = found.files[role]
+    if found.kind == "distribution":
+        check_file(path, file, spec)
+        return read_tensors(path, role=role)
+    tensors = read_tensors(path, role=role)
+    if file.tensors_sha256 is not None:
+        got = digest_tensors(tensors)
+        if got != file.tensors_sha256:
+            raise WeightsError(
+                f"The cached file {path} does not hold the tensors of {spec.name!r}: their digest "
+                f"is {got}, expected {file.tensors_sha256}. Replace it with: "
+                f"geoembed weights pull {spec.name} --force"
+            )
+    return tensors
+
+
+def checked_path(spec: WeightsSpec, role: str) -> Path:
+    """Return the path of a file that holds no tensors (a gallery, say), its SHA-256 checked.
+
+    Parameters
+    ----------
+    spec : WeightsSpec
+        Which weights.
+    role : str
+        Which of its files.
+
+    Returns
+    -------
+    Path
+        In the cache or in the installed distribution.
+
+    Raises
+    ------
+    MissingWeightsError
+        If the weights are neither in the cache nor in the installed distribution.
+    WeightsError
+        If the file's hash differs.
+
+    Examples
+    --------
+    >>> from geoembed.extending.registry import weights_specs
+    >>> checked_path(weights_specs()["geoclip.v1"], "gallery").suffix
+    '.csv'
+    """
+    found = find(spec)
+    if found is None:
+        raise missing_weights(spec)
+    check_file(found.files[role], spec.file(role), spec)
+    return found.files[role]
+
+
+def cache_folder(spec: WeightsSpec) -> Path:
+    """Return the folder of a set of weights in the cache."""
+    return cache_dir() / "weights" / spec.name
+
+
+def cached_name(file: WeightsFile) -> str:
+    """Return the name of a file in the cache: tensors become safetensors."""
+    suffix = Path(file.path).suffix
+    return file.role + (".safetensors" if suffix in {".pth", ".pt", ".safetensors"} else suffix)
+
+
+def check_file(path: Path, file: WeightsFile, spec: WeightsSpec) -> None:
+    """Raise WeightsError unless a file has the SHA-256 of its spec; it is not opened before."""
+    got = digest_file(path)
+    if got != file.sha256:
+        raise WeightsError(
+            f"The file {path} is not the one {spec.name!r} was published with: SHA-256 {got}, "
+            f"expected {file.sha256}. It was not opened. Fetch a sound copy with: "
+            f"geoembed weights pull {spec.name} --force"
+        )
