@@ -4,7 +4,7 @@ import csv
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from geoembed.errors import TableError
-from geoembed.streaming.sources import Source
+from geoembed.streaming.sources import Source, check_names
 
 __all__ = ["CsvSource"]
 
@@ -64,11 +64,9 @@ class CsvSource(Source):
             yield pa.table(columns, schema=self.schema)
 
     def coordinates(self, table: pa.Table) -> pd.DataFrame:
-        """Return the coordinate columns as numbers; one that holds text stays text."""
+        """Return the coordinate columns as numbers, with text where a cell is none."""
         assert self.lonlat is not None
-        columns = {name: _numbers_if_all_are(table.column(name)) for name in self.lonlat}
-        frame: pd.DataFrame = pa.table(columns).to_pandas()
-        return frame
+        return pd.DataFrame({name: _numbers(table.column(name)) for name in self.lonlat})
 
     def _read_header(self) -> tuple[list[str], str]:
         opener = gzip.open if self.path.suffix == ".gz" else open
@@ -82,6 +80,7 @@ class CsvSource(Source):
             raise self._unreadable(error) from error
         if not any(names):
             raise TableError(f"{self.path} has no header: its first line must name the columns.")
+        check_names(self.path, names)
         return names, delimiter
 
     def _texts(self, names: list[str]) -> Iterator[pa.Table]:
@@ -144,12 +143,11 @@ def _typed(cells: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return pc.cast(_without_missing(cells), kind)
 
 
-def _numbers_if_all_are(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Numbers where every cell is one or missing; else the text, for an error to quote."""
-    if cells.type != pa.string():
-        return cells
-    present = _without_missing(pc.utf8_trim_whitespace(cells))
-    try:
-        return pc.cast(present, pa.float64())
-    except pa.ArrowInvalid:
-        return present
+def _numbers(cells: pa.ChunkedArray) -> "pd.Series[Any]":
+    """Read numbers; cells that are none stay text, for the error that quotes them."""
+    if cells.type == pa.string():
+        cells = _without_missing(pc.utf8_trim_whitespace(cells))
+    present: pd.Series[Any] = cells.to_pandas()
+    numbers = pd.to_numeric(present, errors="coerce")
+    text = numbers.isna() & present.notna()
+    return numbers.astype(object).where(~text, present) if text.any() else numbers

@@ -148,17 +148,15 @@ class Summary:
 
     def add(self, geoms: Geometries) -> None:
         """Take in more geometries; None and empty ones have no part in the extent."""
-        kinds = np.unique(
-            np.stack([shapely.get_type_id(geoms), shapely.has_z(geoms)], axis=1), axis=0
-        )
-        names = {
-            _TYPE_NAMES[shapely.GeometryType(kind).name] + " Z" * bool(z)
-            for kind, z in kinds
-            if kind >= 0
-        }
-        self.types = sorted({*self.types, *names})
-        bounds = shapely.total_bounds(geoms)
-        if np.isnan(bounds).any():
+        geoms = geoms[~shapely.is_missing(geoms)]
+        for kind, height in set(zip(shapely.get_type_id(geoms), shapely.has_z(geoms), strict=True)):
+            name = _TYPE_NAMES[shapely.GeometryType(kind).name] + " Z" * bool(height)
+            self.types = sorted({*self.types, name})
+        extended = geoms[~shapely.is_empty(geoms)]
+        if not len(extended):
+            return
+        bounds = shapely.total_bounds(extended)
+        if not np.isfinite(bounds).all():
             return
         if self.bbox is not None:
             bounds = np.append(

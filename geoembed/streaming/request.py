@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from geoembed import __version__
 from geoembed.coordinates import GEOMETRY_CHOICES
 from geoembed.errors import OptionError, TableError
-from geoembed.featurizer import VECTOR_COLUMN
 from geoembed.streaming.workspace import fingerprint
+from geoembed.tables import VECTOR_COLUMN
 
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder

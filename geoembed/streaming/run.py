@@ -93,7 +93,8 @@ class Run:
         workspace = Workspace(self._request.target, facts)
         try:
             before = workspace.open(resume=self._request.resume, force=self._request.force)
-            self._sink = self._open_sink(workspace, before)
+            with workspace.released_on_error():
+                self._sink = self._open_sink(workspace, before)
         except OSError as error:
             raise self._unwritable(error) from error
         self._last = before or {"rows_read": 0}
@@ -189,7 +190,7 @@ class Run:
         workspace.release()
         return (
             f"{rows:,} rows are done and kept in {workspace.folder}. Go on with resume=True "
-            "(--resume), or start again with force=True (--force)."
+            "(--resume), or start again with force=True (--force), as a changed source requires."
         )
 
     def _unwritable(self, error: OSError) -> TableError:

@@ -124,7 +124,8 @@ class Shape:
         if self.geometries:
             assert geoms is not None
             summary.add(geoms if rows is None else geoms[rows])
-        return result if rows is None else result.filter(pa.array(rows))
+        # A table without columns has no rows to leave out.
+        return result if rows is None or not kept else result.filter(pa.array(rows))
 
 
 def _without(taken: list[str], names: list[str], overwrite: bool) -> list[str]:

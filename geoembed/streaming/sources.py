@@ -1,7 +1,7 @@
 """Table files that are read front to back: what they all offer, and which suffix is which."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from geoembed.coordinates import (
 from geoembed.errors import CoordinateError, OptionError, TableError
 from geoembed.streaming.geoparquet import GeoColumn, decode_geometries
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "check_names", "open_source"]
 
 VECTOR_SUFFIXES: Final = (
     ".gpkg",
@@ -225,12 +225,17 @@ def open_source(
             f"{path.name}: the suffix does not say what it is. Known: {known}. Convert it first, "
             "or read it with geopandas and call geoembed.embed()."
         )
-    repeated = sorted({n for n in source.schema.names if source.schema.names.count(n) > 1})
-    if repeated:
-        raise TableError(
-            f"{path} has several columns named {', '.join(map(repr, repeated))}. Rename them."
-        )
+    check_names(path, source.schema.names)
     source.settle(lon, lat, crs)
     if places_only:
         source.select(list(source.lonlat or [source.geometries[0].name]))
     return source
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse a file whose columns cannot be told apart."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise TableError(
+            f"{path} has several columns named {', '.join(map(repr, repeated))}. Rename them."
+        )

@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from geoembed.errors import TableError
 __all__ = ["Workspace", "fingerprint"]
 
 _SUFFIX: Final = ".part"
+_CONTENTS: Final = {"data", "parts", "lock", "manifest.json", "manifest.new"}
 _ENDS: Final = 1 << 20
 
 
@@ -63,13 +64,20 @@ class Workspace:
             If an unfinished run lies there and neither was asked for, if what it was asked for
             is not what is asked for now, or if another process is at work on it.
         """
-        progress = None
-        if self.folder.exists():
-            self._take()
-            progress = self._progress(resume=resume, force=force)
         self.folder.mkdir(exist_ok=True)
-        if self._lock is None:
-            self._take()
+        strangers = sorted({entry.name for entry in self.folder.iterdir()} - _CONTENTS)
+        if strangers:
+            # It is removed in the end.
+            raise TableError(
+                f"{self.folder} is needed for work in progress, but holds other things: "
+                f"{', '.join(map(repr, strangers[:3]))}. Move it, or choose another target."
+            )
+        self._take()
+        with self.released_on_error():
+            progress = self._progress(resume=resume, force=force)
+            if progress is None:
+                # Before anything is written: it must never speak of a newer run's files.
+                self._manifest.unlink(missing_ok=True)
         return progress
 
     def save(self, progress: Mapping[str, Any]) -> None:
@@ -93,6 +101,15 @@ class Workspace:
         self.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Let go of the folder if what is done inside fails."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
     def release(self) -> None:
         """Let go of the folder, leaving it where it is."""
         if self._lock is not None:
@@ -100,17 +117,15 @@ class Workspace:
             self._lock = None
 
     def _progress(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
-        manifest = self._read()
+        manifest = self._read() if resume or not force else None
         if manifest is None:
             return None
         rows = manifest["progress"]["rows_read"]
-        if not resume and not force:
+        if not resume:
             raise TableError(
                 f"An unfinished run lies in {self.folder}: {rows:,} rows are done. Go on with "
                 "resume=True (--resume), or start again with force=True (--force)."
             )
-        if not resume:
-            return None
         differences = _differences(manifest["request"], self._request)
         if differences:
             raise TableError(
@@ -129,7 +144,7 @@ class Workspace:
         except ValueError as error:
             raise TableError(
                 f"The manifest of an unfinished run, {self._manifest}, is damaged: {error}. "
-                "Remove the folder."
+                "Start again with force=True (--force)."
             ) from error
         return manifest if manifest["progress"]["rows_read"] else None
 
