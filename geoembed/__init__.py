@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it. One line a name; nothing else is public here.
 _HOME = {
-    "embed": "geoembed.featurizer",
+    "embed": "geoembed.tables",
     "encode": "geoembed.featurizer",
     "LocationFeaturizer": "geoembed.featurizer",
     "LocationEncoder": "geoembed.encoders.base",
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from geoembed.errors import CoordinateError as CoordinateError
     from geoembed.errors import GeoembedError as GeoembedError
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
-    from geoembed.featurizer import embed as embed
     from geoembed.featurizer import encode as encode
     from geoembed.similar import similar_places as similar_places
     from geoembed.streaming import embed_file as embed_file
+    from geoembed.tables import embed as embed
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,8 @@
-"""The featurizer: places to vectors, as a scikit-learn transformer and on GeoDataFrames."""
+"""The featurizer: places to vectors, as plain arrays and as a scikit-learn transformer."""
 
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import geopandas as gpd
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -12,14 +10,8 @@ from geoembed.coordinates import Places, read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import OPTION_DEFAULTS, LocationEncoder
 from geoembed.encoders.blocks import encode_blocks, encode_means
-from geoembed.errors import OptionError, TableError
 
-__all__ = ["VECTOR_COLUMN", "LocationFeaturizer", "embed", "encode", "encode_places"]
-
-# Name of the column that holds whole vectors, in frames and in files.
-VECTOR_COLUMN: Final = "embedding"
-
-_LAYOUTS: Final = ("columns", "vector")
+__all__ = ["LocationFeaturizer", "encode", "encode_places"]
 
 
 def encode_places(
@@ -277,138 +269,3 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         tags.input_tags.allow_nan = self.on_invalid == "nan"
         return tags
-
-
-def embed(
-    frame: pd.DataFrame | gpd.GeoSeries,
-    encoder: "str | LocationEncoder" = "geoclip.v1",
-    *,
-    layout: str = "columns",
-    prefix: str | None = None,
-    overwrite: bool = False,
-    lon: str | None = None,
-    lat: str | None = None,
-    crs: Any = None,
-    geometry: str = "point",
-    samples: int = 32,
-    on_invalid: str = "raise",
-    progress: bool | None = None,
-    **options: Any,
-) -> pd.DataFrame:
-    """Return a table with the embedding of every row added.
-
-    Parameters
-    ----------
-    frame : GeoDataFrame, GeoSeries or DataFrame
-        Places; a DataFrame needs lon/lat columns. It is not changed.
-    encoder : str or LocationEncoder
-        Registered name, local path, or a loaded encoder.
-    layout : {"columns", "vector"}
-        One column a value, or one column whose cells are arrays.
-    prefix : str, optional
-        Start of the new columns' names (``geoclip.v1_000`` without), or with ``layout="vector"``
-        the name of the one column (``embedding`` without).
-    overwrite : bool
-        Replace columns of those names; else they are an error.
-    lon, lat : str, optional
-        Names of the coordinate columns of a DataFrame, where they are not the usual ones.
-    crs : any
-        CRS of coordinates that do not carry one; see `geoembed.read_places`.
-    geometry, samples
-        What stands for a geometry that is not a point, as in `LocationFeaturizer`.
-    on_invalid : {"raise", "nan", "drop"}
-        What becomes of rows that are missing, empty or not finite: an error that names them,
-        rows of NaN, or rows left out.
-    progress : bool or None
-        Show a progress bar; None shows one on a terminal when the work is long.
-    **options
-        Of the encoder: ``layers``, ``normalize``, ``precision``, ``dtype``, ``device``,
-        ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
-
-    Returns
-    -------
-    GeoDataFrame or DataFrame
-        Of the kind of `frame` (a GeoDataFrame for a GeoSeries), with its index, order, CRS and
-        columns, and the embedding after them.
-
-    Raises
-    ------
-    CoordinateError
-        If the places cannot be read, or some are invalid and ``on_invalid="raise"``.
-    TableError
-        If a column of a new name exists and `overwrite` is false, or `frame` is not a table.
-    OptionError
-        If an option is not one of those offered.
-
-    Examples
-    --------
-    >>> import geoembed as ge, geopandas as gpd
-    >>> towns = gpd.GeoDataFrame(
-    ...     {"name": ["Berlin"]}, geometry=gpd.points_from_xy([13.4], [52.5]), crs=4326
-    ... )
-    >>> ge.embed(towns).shape
-    (1, 514)
-    """
-    if layout not in _LAYOUTS:
-        raise OptionError(f"layout={layout!r} is not one of: {', '.join(_LAYOUTS)}.")
-    if on_invalid not in {"raise", "nan", "drop"}:
-        raise OptionError(f"on_invalid={on_invalid!r} is not one of: raise, nan, drop.")
-    if isinstance(frame, gpd.GeoSeries):
-        frame = frame.to_frame(frame.name or "geometry")
-    if not isinstance(frame, pd.DataFrame):
-        raise TableError(
-            f"embed() takes a GeoDataFrame, a GeoSeries or a DataFrame, got "
-            f"{type(frame).__name__}. For arrays use geoembed.encode(lon=..., lat=...)."
-        )
-    loaded = load_encoder(encoder, **options)
-    if layout == "vector":
-        names = [VECTOR_COLUMN if prefix is None else prefix]
-    else:
-        names = loaded.feature_names(prefix)
-    kept = _without(frame, names, overwrite)
-    places = read_places(
-        frame,
-        lon=lon,
-        lat=lat,
-        crs=crs,
-        geometry=geometry,
-        samples=samples,
-        on_invalid="raise" if on_invalid == "raise" else "nan",
-    )
-    vectors = encode_places(loaded, places, progress=progress)
-    if on_invalid == "drop" and not places.valid.all():
-        kept, vectors = kept[places.valid], vectors[places.valid]
-    return _join(kept, vectors, names, layout)
-
-
-def _without(frame: pd.DataFrame, names: list[str], overwrite: bool) -> pd.DataFrame:
-    there = [name for name in names if name in frame.columns]
-    if not there:
-        return frame
-    if not overwrite:
-        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-        raise TableError(
-            f"The table already has the column{'s' * (len(there) > 1)} "
-            f"{', '.join(map(repr, there[:3]))}{more}. Pass overwrite=True to replace, "
-            "or another prefix=."
-        )
-    if isinstance(frame, gpd.GeoDataFrame) and frame._geometry_column_name in there:
-        raise TableError(
-            f"The embedding cannot replace the geometry column {there[0]!r}. Pass another prefix=."
-        )
-    return frame.drop(columns=there)
-
-
-def _join(
-    frame: pd.DataFrame, vectors: NDArray[np.floating[Any]], names: list[str], layout: str
-) -> pd.DataFrame:
-    """Put vectors beside a frame of the same rows; index, CRS and attributes are the frame's."""
-    if layout == "vector":
-        cells = np.empty(len(vectors), dtype=object)
-        cells[:] = list(vectors)
-        added = pd.DataFrame({names[0]: cells}, index=frame.index)
-    else:
-        added = pd.DataFrame(vectors, index=frame.index, columns=names, copy=False)
-    joined = pd.concat([frame, added], axis=1)
-    joined.attrs = dict(frame.attrs)
-    return joined

@@ -13,8 +13,9 @@ from geoembed.coordinates import read_places
 from geoembed.data.loaders import load_cities, load_countries
 from geoembed.encoders import load_encoder
 from geoembed.errors import OptionError, TableError, unknown_name
-from geoembed.featurizer import VECTOR_COLUMN, encode_places
+from geoembed.featurizer import encode_places
 from geoembed.geodesy import distance_km
+from geoembed.tables import VECTOR_COLUMN
 
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder

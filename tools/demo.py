@@ -104,7 +104,7 @@ def probe_country(table: gpd.GeoDataFrame) -> None:
     test = held_out_blocks(lon.to_numpy(), lat.to_numpy())
     lonlat = np.column_stack([lon, lat])
     unit = np.column_stack(ge.geodesy.to_unit_vectors(lonlat).T)
-    final = np.stack(table[ge.featurizer.VECTOR_COLUMN].to_list())
+    final = np.stack(table["embedding"].to_list())
     scales = ge.encode(lon, lat, encoder=ENCODER, layers="scales")
     probes = {
         "plain lon/lat, linear": (lonlat, RidgeClassifier()),

@@ -90,7 +90,7 @@ def read_tensors(path: Path, *, role: str = "tensor") -> dict[str, "torch.Tensor
 
     Examples
     --------
-    >>> import torch
+    >>> import tempfile, torch
     >>> with tempfile.TemporaryDirectory() as name:
     ...     path = Path(name, "model.pth")
     ...     torch.save({"weight": torch.eye(2)}, path)
