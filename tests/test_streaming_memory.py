@@ -1,0 +1,62 @@
+"""Memory does not grow with the file."""
+
+import os
+import subprocess
+import sys
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+
+CODE = """
+import sys
+import numpy as np
+from geoembed.encoders.base import LocationEncoder
+from geoembed.extending import LocationEncoderSpec
+from geoembed.streaming import embed_file
+
+class Waves(LocationEncoder):
+    def _encode_block(self, lonlat):
+        return np.sin(lonlat @ np.arange(1.0, 1025.0).reshape(2, 512))
+
+spec = LocationEncoderSpec(name="waves", factory="m:a", dimension=512, summary="Sines")
+# Small batches, so that the smaller file too is read in many.
+embed_file(*sys.argv[1:], encoder=Waves(spec), batch_rows=4096, progress=False)
+# The high-water mark of this process: that of getrusage begins with its parent's.
+(line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(line.split()[1]) / 1024)
+"""
+
+
+def peak_mb(source, target):
+    command = [sys.executable, "-c", CODE, str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    os.unlink(target)
+    return float(done.stdout)
+
+
+def write(rows, path):
+    draw = np.random.default_rng(0)
+    # Few distinct places, so that it is reading and writing that is measured.
+    lon, lat = draw.uniform(-90, 90, (2, 500))[:, draw.integers(0, 500, rows)]
+    table = pd.DataFrame({"n": np.arange(rows), "name": "somewhere", "lon": lon, "lat": lat})
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        frame = gpd.GeoDataFrame(table, geometry=gpd.points_from_xy(lon, lat), crs=4326)
+        frame.drop(columns=["lon", "lat"]).to_parquet(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("t.parquet", "o.parquet"), ("t.csv", "o.parquet"), ("t.parquet", "o.npy")],
+)
+def test_ten_times_the_rows_take_the_same_memory(tmp_path, source, target):
+    peaks = {}
+    for rows in (60_000, 600_000):
+        write(rows, tmp_path / source)
+        peaks[rows] = peak_mb(tmp_path / source, tmp_path / target)
+    assert peaks[600_000] < 1.1 * peaks[60_000], peaks
