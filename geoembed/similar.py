@@ -114,7 +114,10 @@ def similar_places(
             vectors = encode_places(loaded, places, progress=progress)
         away = distance_km(*at, *_one_each(places).T)
         rows, scores = _best_rows(vectors, target, places.valid & _far(away, min_km), top)
-        found = frame.iloc[rows].assign(score=scores, distance_km=away[rows])
+        measured = {"score": scores, "distance_km": away[rows]}
+        found = frame.iloc[rows]
+        # In one piece: assigning them one by one is slow beside hundreds of columns.
+        found = pd.concat([found, pd.DataFrame(measured, index=found.index)], axis=1)
         best = found if best is None else pd.concat([best, found])
         best = best.sort_values("score", ascending=False, kind="stable").head(top)
     if best is None:
@@ -241,7 +244,8 @@ def _best_rows(
     """Positions and cosines of the best allowed rows, best first."""
     lengths = np.linalg.norm(vectors, axis=1).astype(np.float64) * np.linalg.norm(target)
     with np.errstate(invalid="ignore", divide="ignore"):
-        scores = (vectors @ target).astype(np.float64) / lengths
+        # Row by row: a matrix product may round equal rows differently, and order them at random.
+        scores = np.einsum("ij,j->i", vectors, target, dtype=np.float64) / lengths
     scores[~allowed | np.isnan(scores)] = -np.inf
     order = np.argsort(-scores, kind="stable")[:top]
     order = order[scores[order] > -np.inf]
