@@ -151,6 +151,10 @@ def embed_file(
     only if every cell can be written back as it was: postcodes with leading zeros stay text.
     From CSV to CSV every cell stays as it is spelled.
 
+    While it is made, a Parquet file takes its size twice on the disk: the finished batches, and
+    in the end the file that is put together from them. GDAL's reader of GeoJSON keeps about 50
+    bytes a row in memory by itself; all else is independent of the number of rows.
+
     Examples
     --------
     >>> import geopandas as gpd, geoembed as ge
