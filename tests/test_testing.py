@@ -60,7 +60,8 @@ class Renamed(Good):
 
 
 BROKEN = {
-    Narrow: r"_encode_block gives the shape \(12, 1\), expected \(12, 2\)",
+    Narrow: r"'broken.v1' \(Narrow\) returned an array of shape \(11, 1\) for 11 places, "
+    r"expected \(11, 2\)",
     Random: "two calls give different values",
     NotFinite: r"values are not finite at \(lon, lat\)",
     SeesNeighbours: "how many rows are encoded together changes values by",
