@@ -362,3 +362,11 @@ def test_a_read_only_disk(source, tmp_path):
     message = "is read-only: o.npy cannot be written there"
     with small_disk(tmp_path / "disk", "ro"), pytest.raises(TableError, match=message):
         embed_file(source, tmp_path / "disk" / "o.npy")
+
+
+@pytest.mark.parametrize("rows", [0, -1, 1.5, True])
+def test_frames_of_no_rows_are_refused(tmp_path, rows):
+    path = tmp_path / "t.csv"
+    path.write_text("lon,lat\n1,2\n")
+    with pytest.raises(OptionError, match=rf"batch_rows={rows} is not a positive number"):
+        next(read_frames(path, batch_rows=rows))

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from geoembed.coordinates import read_places
-from geoembed.encoders.blocks import Computes
+from geoembed.encoders.blocks import Computes, encode_blocks
 from geoembed.errors import OptionError
 from geoembed.geodesy import destination
 
@@ -37,7 +37,9 @@ def profile(
     azimuths = np.arange(bearings) * (360.0 / bearings)
     km, azimuth = (grid.ravel() for grid in np.meshgrid(distances, azimuths, indexing="ij"))
     there = np.column_stack(destination(here[0, 0], here[0, 1], azimuth, km))
-    vectors = encoder.values(np.vstack([here, there])).astype(np.float64)
+    points = np.vstack([here, there])
+    vectors = np.empty((len(points), encoder.dimension))
+    encode_blocks(encoder, points, vectors, progress=False)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = (vectors[1:] @ vectors[0]).reshape(len(distances), bearings)
     return pd.DataFrame(

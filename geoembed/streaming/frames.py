@@ -20,6 +20,7 @@ from geoembed.streaming.geoparquet import (
     decode_geometries,
     encode_points,
 )
+from geoembed.streaming.request import check_batch_rows
 from geoembed.streaming.run import cut
 from geoembed.streaming.sources import Source, open_source
 
@@ -64,6 +65,8 @@ def read_frames(
         If the file is missing, empty, damaged or of no known kind.
     CoordinateError
         If places cannot be read from it.
+    OptionError
+        If `batch_rows` is not a positive number.
 
     Examples
     --------
@@ -73,6 +76,7 @@ def read_frames(
     >>> [len(frame) for frame in read_frames("cities.parquet", batch_rows=100)]
     [100, 100, 50]
     """
+    check_batch_rows(batch_rows)
     with closing(open_source(Path(source), layer=layer, lon=lon, lat=lat, crs=crs)) as opened:
         first = 0
         for table in cut(opened.tables(), batch_rows):

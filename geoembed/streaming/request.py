@@ -15,7 +15,7 @@ from geoembed.tables import VECTOR_COLUMN
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder
 
-__all__ = ["Request"]
+__all__ = ["Request", "check_batch_rows"]
 
 _KINDS: Final = {".parquet": "parquet", ".geoparquet": "parquet", ".csv": "csv", ".npy": "npy"}
 _CHOICES: Final = {
@@ -25,6 +25,12 @@ _CHOICES: Final = {
 }
 # These do not decide what is in the file.
 _HOW: Final = frozenset({"source", "target", "force", "resume", "batch_rows"})
+
+
+def check_batch_rows(rows: object) -> None:
+    """Raise OptionError unless `rows` is a whole number of at least 1."""
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise OptionError(f"batch_rows={rows!r} is not a positive number of rows.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +84,8 @@ class Request:
             if value not in choices:
                 offered = ", ".join(str(choice) for choice in choices if choice is not None)
                 raise OptionError(f"{option}={value!r} is not one of: {offered}.")
-        if self.batch_rows is not None and self.batch_rows < 1:
-            raise OptionError(f"batch_rows={self.batch_rows!r} is not a positive number of rows.")
+        if self.batch_rows is not None:
+            check_batch_rows(self.batch_rows)
         if self.target.suffix.lower() not in _KINDS:
             raise OptionError(
                 f"{self.target.name}: the suffix does not say what to write. Known: "
