@@ -167,6 +167,11 @@ def read_places(
     if isinstance(data, Places):
         if lon is not None or lat is not None or crs is not None:
             raise CoordinateError("Places are read already: lon=, lat= and crs= do not apply.")
+        if on_invalid == "raise" and not data.valid.all():
+            raise CoordinateError(
+                f"{np.count_nonzero(~data.valid):,} of {len(data):,} places are invalid: "
+                f"{name_rows(data.index, ~data.valid)}. Pass on_invalid='nan' to keep them as NaN."
+            )
         return data
     found = find_input(data, lon, lat)
     source_crs = settle_crs(found.crs, crs, found.what, must_carry=found.carries_crs)

@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+# A longer list of names helps nobody.
+_LISTED = 20
+
+
 class GeoembedError(Exception):
     """Base class of every error that geoembed raises on purpose."""
 
@@ -87,7 +91,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     Returns
     -------
     UnknownNameError
-        With close matches if there are any, else the full list.
+        With close matches if there are any, else the full list if it is short.
 
     Examples
     --------
@@ -98,6 +102,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     close = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
     if close:
         hint = "Close matches: " + ", ".join(map(repr, close)) + "."
+    elif len(names) > _LISTED:
+        hint = f"There are {len(names):,} others."
     elif names:
         hint = "Known names: " + ", ".join(map(repr, names)) + "."
     else:

@@ -47,6 +47,7 @@ def encode(
     lat: ArrayLike,
     *,
     encoder: "str | LocationEncoder" = "geoclip.v1",
+    on_invalid: str = "raise",
     progress: bool | None = None,
     **options: Any,
 ) -> NDArray[np.floating[Any]]:
@@ -58,6 +59,9 @@ def encode(
         Degrees, WGS 84; longitude of any turn, latitude in [-90, 90].
     encoder : str or LocationEncoder
         Registered name, local path, or a loaded encoder.
+    on_invalid : {"raise", "nan"}
+        What becomes of coordinates that are missing or not finite: an error that names them, or
+        rows of NaN.
     progress : bool or None
         Show a progress bar; None shows one on a terminal when the work is long.
     **options
@@ -80,7 +84,7 @@ def encode(
     >>> ge.encode(lon=[-74.006], lat=[40.7128]).shape
     (1, 512)
     """
-    places = read_places(lon=np.atleast_1d(lon), lat=np.atleast_1d(lat))
+    places = read_places(lon=lon, lat=lat, on_invalid=on_invalid)
     return encode_places(load_encoder(encoder, **options), places, progress=progress)
 
 

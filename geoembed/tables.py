@@ -96,7 +96,7 @@ def embed(
     if on_invalid not in {"raise", "nan", "drop"}:
         raise OptionError(f"on_invalid={on_invalid!r} is not one of: raise, nan, drop.")
     if isinstance(frame, gpd.GeoSeries):
-        frame = frame.to_frame(frame.name or "geometry")
+        frame = frame.to_frame("geometry" if frame.name is None else frame.name)
     if not isinstance(frame, pd.DataFrame):
         raise TableError(
             f"embed() takes a GeoDataFrame, a GeoSeries or a DataFrame, got "

@@ -81,6 +81,50 @@ def test_means_over_owners(block_size):
     assert np.isnan(out[[1, 4]]).all(), "rows that own no point have no mean"
 
 
+def test_rows_that_own_equal_points_are_computed_once():
+    kinds = [np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([[2.0, 3.0], [0.0, 1.0]])]
+    kinds += [np.array([[5.0, 5.0]]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])]
+    which = np.random.default_rng(0).integers(0, 4, 500)
+    owner = np.repeat(np.arange(500), [len(kinds[k]) for k in which])
+    lonlat = np.concatenate([kinds[k] for k in which])
+    out = np.zeros((500, 3))
+    encoder = Counting(block_size=3)
+    encode_means(encoder, lonlat, owner, out, progress=False)
+    assert sum(encoder.blocks) == 2 + 2 + 1 + 3
+    np.testing.assert_allclose(out[:, :2], [kinds[k].mean(axis=0) for k in which])
+
+
+def test_rows_that_own_one_point_each_are_points():
+    lonlat = np.array([[1.0, 2.0], [1.0, 2.0], [np.nan, np.nan]])
+    out = np.zeros((3, 3))
+    encoder = Counting()
+    encode_means(encoder, lonlat, np.arange(3), out, progress=False)
+    assert sum(encoder.blocks) == 1
+    np.testing.assert_array_equal(out, [[1, 2, 3], [1, 2, 3], [np.nan] * 3])
+
+
+def test_an_encoder_cannot_change_the_places_it_is_given():
+    class Careless(Counting):
+        def _encode_block(self, lonlat):
+            vectors = super()._encode_block(lonlat)
+            lonlat[:] = 0.0
+            return vectors
+
+    lonlat = np.array([[1.0, 2.0], [3.0, 4.0]])
+    encode_blocks(Careless(), lonlat, np.zeros((2, 3)), progress=False)
+    np.testing.assert_array_equal(lonlat, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("answer", [None, [[1.0, 2.0, 3.0]], np.ones((1, 3), complex)])
+def test_an_encoder_that_returns_no_real_array_is_named(answer):
+    class Odd(Counting):
+        def _encode_block(self, lonlat):
+            return answer
+
+    with pytest.raises(PluginError, match=r"'counting' \(Odd\) returned .*an array of real"):
+        Odd().encode([1.0], [2.0])
+
+
 def test_the_mean_of_an_owner_with_a_missing_point_is_missing():
     out = np.zeros((2, 3))
     lonlat = np.array([[1.0, 1.0], [np.nan, np.nan], [2.0, 2.0]])

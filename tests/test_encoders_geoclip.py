@@ -59,8 +59,11 @@ def test_vectors_are_not_normalised_and_of_the_published_size():
         ({"dtype": "int8"}, r"dtype='int8' is not one of: float32, float16, float64"),
         ({"seam": "sewn"}, r"seam='sewn' is not one of: as-trained, blend"),
         ({"device": "abacus"}, r"device='abacus' is not a device"),
-        ({"block_size": 0}, r"block_size=0 is not a positive number"),
-        ({"block_size": True}, r"block_size=True is not a positive number"),
+        ({"block_size": 0}, r"block_size=0 is not a whole number of at least 1"),
+        ({"block_size": True}, r"block_size=True is not a whole number"),
+        ({"block_size": 1.5}, r"block_size=1.5 is not a whole number"),
+        ({"block_size": "x"}, r"block_size='x' is not a whole number"),
+        ({"normalize": "no"}, r"normalize='no' is not True or False"),
         ({"layer": "final"}, r"Unknown option of a location encoder: layer\. Known: layers"),
     ],
 )
@@ -116,7 +119,9 @@ def test_resolution_profile_tells_what_is_near():
     [
         ({"distances_km": [-1.0]}, "none negative"),
         ({"distances_km": [np.nan]}, "none negative"),
-        ({"bearings": 0}, "at least one direction"),
+        ({"distances_km": ["far"]}, "none negative"),
+        ({"bearings": 0}, "bearings=0 is not a whole number of at least 1"),
+        ({"bearings": 1.5}, "bearings=1.5 is not a whole number of at least 1"),
     ],
 )
 def test_resolution_profile_refuses_nonsense(arguments, message):
@@ -199,6 +204,34 @@ def test_wrong_keys_are_named():
         build_network({**state, "extra": torch.zeros(1)}, "the file x")
     with pytest.raises(WeightsError, match="do not fit together.*size mismatch"):
         build_network({**state, "LocEnc1.head.0.bias": torch.zeros(9)}, "the file x")
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("LocEnc0.head.0.bias", lambda t: t * float("nan"), "not finite"),
+        ("LocEnc1.capsule.0.b", lambda t: t / 0.0, "not finite"),
+        ("LocEnc0.head.0.weight", lambda t: t.to(torch.int64), "torch.int64, expected a floating"),
+        ("LocEnc0.head.0.weight", lambda t: t.to(torch.complex64), "expected a floating"),
+        ("LocEnc0.capsule.0.b", lambda t: t.sum(), r"has the shape \(\)"),
+    ],
+)
+def test_values_that_would_give_nonsense_are_refused(key, change, message):
+    state = small_network().state_dict()
+    with pytest.raises(WeightsError, match=rf"the file x cannot be used: '{key}' .*{message}"):
+        build_network({**state, key: change(state[key])}, "the file x")
+
+
+@pytest.mark.parametrize("name", ["МОДЕЛЬ.safetensors", "Ünï 1.safetensors", "__.safetensors"])
+def test_any_file_name_will_do(tmp_path, name):
+    save_file(small_network().state_dict(), tmp_path / name)
+    assert ge.load_encoder(tmp_path / name).name.startswith("local.")
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(OptionError, match="is no name and no path of an encoder"):
+        ge.load_encoder(name)
 
 
 def test_paths_that_do_not_exist_and_folders_without_weights(tmp_path):

@@ -30,3 +30,5 @@ def test_an_unknown_name_reads_as_a_sentence_not_as_a_repr():
     assert str(error) == "There is no encoder named 'geoclip.v11'. Close matches: 'geoclip.v1'."
     assert str(errors.unknown_name("head", "q", ["a", "b"])).endswith("Known names: 'a', 'b'.")
     assert str(errors.unknown_name("head", "q", [])).endswith("None is registered.")
+    many = [str(number) for number in range(1000)]
+    assert str(errors.unknown_name("city", "Xyz", many)).endswith("There are 1,000 others.")

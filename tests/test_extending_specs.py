@@ -27,22 +27,48 @@ def test_bad_factories(factory):
         replace(GEOCLIP_V1, factory=factory)
 
 
-@pytest.mark.parametrize("dimension", [0, -3, 2.0, "3"])
+@pytest.mark.parametrize("dimension", [0, -3, 2.0, "3", True])
 def test_bad_dimensions(dimension):
     with pytest.raises(PluginError, match="it must be a positive whole number"):
         replace(GEOCLIP_V1, dimension=dimension)
 
 
-@pytest.mark.parametrize("sha256", ["", "abc", "A" * 64, "0" * 63])
+@pytest.mark.parametrize("sha256", ["", "abc", "A" * 64, "0" * 63, None, 7])
 def test_bad_hashes(sha256):
     with pytest.raises(PluginError, match="give 64 hexadecimal digits"):
         WeightsFile(role="r", path="p", size=1, sha256=sha256)
 
 
-@pytest.mark.parametrize("path", ["", "/etc/passwd", "../up", "a/../../b", "a\\b"])
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../up", "a/../../b", "a\\b", "C:/x"])
 def test_weights_paths_stay_inside_their_distribution(path):
     with pytest.raises(PluginError, match="must be a path inside its distribution"):
         WeightsFile(role="r", path=path, size=1, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "message"),
+    [
+        (GEOCLIP_V1, {"summary": None}, "LocationEncoderSpec.summary must be text, got None"),
+        (GEOCLIP_V1, {"weights": "geoclip.v1"}, "give a WeightsSpec or None"),
+        (GEOCLIP_V1, {"tolerance": object()}, "give a number, not negative"),
+        (GEOCLIP_V1, {"tolerance": -1.0}, "give a number, not negative"),
+        (GEOCLIP_V1, {"details": 3}, "map texts to texts"),
+        (GEOCLIP_V1, {"details": {"a": 1}}, "map texts to texts"),
+        (GEOCLIP_V1_WEIGHTS, {"files": ()}, r"need a tuple of files, got \(\)"),
+        (GEOCLIP_V1_WEIGHTS, {"files": ["x"]}, "need a tuple of files"),
+        (GEOCLIP_V1_WEIGHTS, {"files": ("x",)}, "other things than WeightsFile"),
+        (GEOCLIP_V1_WEIGHTS, {"files": GEOCLIP_V1_WEIGHTS.files[:1] * 2}, "two files of one role"),
+        (GEOCLIP_V1_WEIGHTS, {"distribution": ""}, "name no distribution"),
+        (GEOCLIP_V1_WEIGHTS, {"distribution": None}, "WeightsSpec.distribution must be text"),
+        (GEOCLIP_V1_WEIGHTS, {"licence": 1}, "WeightsSpec.licence must be text"),
+        (GEOCLIP_V1_WEIGHTS.files[0], {"role": "../../up"}, "has the role '../../up'"),
+        (GEOCLIP_V1_WEIGHTS.files[0], {"size": "big"}, "declares the size 'big'"),
+        (GEOCLIP_V1_WEIGHTS.files[0], {"path": None}, "WeightsFile.path must be text"),
+    ],
+)
+def test_what_would_break_a_listing_is_refused_at_once(spec, changes, message):
+    with pytest.raises(PluginError, match=message):
+        replace(spec, **changes)
 
 
 def test_specs_are_frozen_hashable_and_pickle():

@@ -355,3 +355,22 @@ def test_encode_takes_scalars_turns_and_options():
 def test_encode_refuses_what_is_no_coordinate(lon, lat, message):
     with pytest.raises(CoordinateError, match=message):
         ge.encode(lon, lat)
+
+
+def test_encode_keeps_labels_and_order_of_series():
+    lon = pd.Series([1.0, None, 3.0], index=["x", "y", "z"])
+    lat = pd.Series([1.0, 2.0, 3.0], index=["x", "y", "z"])
+    with pytest.raises(CoordinateError, match="row 'y'"):
+        ge.encode(lon, lat)
+    kept = ge.encode(lon, lat, on_invalid="nan")
+    assert np.isnan(kept[1]).all()
+    assert np.isfinite(kept[[0, 2]]).all()
+    with pytest.raises(CoordinateError, match="different indexes"):
+        ge.encode(lon, lat.set_axis(["x", "z", "y"]))
+
+
+def test_places_with_invalid_rows_are_judged_again():
+    places = ge.read_places([[1.0, 2.0], [np.nan, 3.0]], on_invalid="nan")
+    with pytest.raises(CoordinateError, match="1 of 2 places are invalid: row 1"):
+        ge.LocationFeaturizer().transform(places)
+    assert np.isnan(ge.LocationFeaturizer(on_invalid="nan").transform(places)[1]).all()

@@ -222,3 +222,26 @@ def test_the_cache_moves_with_its_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("GEOEMBED_CACHE")
     assert weights.cache_dir().name == "geoembed"
     assert Path.home() in weights.cache_dir().parents
+
+
+def test_a_truncated_cached_file_says_how_to_replace_it(wheel, own_cache):
+    weights.pull(SPEC, wheel=wheel, say=lambda line: None)
+    path = own_cache / "weights" / "geoclip.v1" / "image_mlp.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"cannot be read.*weights pull geoclip\.v1 --force"):
+        weights.load_tensors(SPEC, "image_mlp")
+
+
+def test_cached_files_have_the_usual_permissions(wheel, own_cache):
+    weights.pull(SPEC, wheel=wheel, say=lambda line: None)
+    plain = own_cache / "plain"
+    plain.touch()
+    modes = {path.stat().st_mode for path in (own_cache / "weights" / "geoclip.v1").iterdir()}
+    assert modes == {plain.stat().st_mode}
+
+
+def test_a_cache_that_is_a_file_is_named(wheel, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WeightsError, match="cannot be written.*set GEOEMBED_CACHE"):
+        weights.pull(SPEC, wheel=wheel, say=lambda line: None)

@@ -80,6 +80,8 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
                 f"{', '.join(sorted(options))}. Give its name instead."
             )
         return name
+    if not isinstance(name, str | Path) or not str(name):
+        raise OptionError(f"encoder={name!r} is no name and no path of an encoder.")
     path = _as_path(name)
     if path is not None:
         from geoembed.encoders.geoclip import load_path

@@ -103,8 +103,11 @@ class LocationEncoder(ABC):
             raise OptionError(
                 f"precision={precision!r}: the encoder {spec.name!r} offers float32 and float64."
             )
-        if block_size is not None and (isinstance(block_size, bool) or not block_size >= 1):
-            raise OptionError(f"block_size={block_size!r} is not a positive number of rows.")
+        if not isinstance(normalize, bool | np.bool_):
+            # The text "no" counts as true for Python.
+            raise OptionError(f"normalize={normalize!r} is not True or False.")
+        if block_size is not None:
+            check_count("block_size", block_size)
         self.spec = spec
         self.layers = layers
         self.normalize = bool(normalize)
@@ -174,7 +177,12 @@ class LocationEncoder(ABC):
         return names
 
     def encode(
-        self, lon: ArrayLike, lat: ArrayLike, *, progress: bool | None = False
+        self,
+        lon: ArrayLike,
+        lat: ArrayLike,
+        *,
+        on_invalid: str = "raise",
+        progress: bool | None = False,
     ) -> NDArray[np.floating[Any]]:
         """Encode coordinates.
 
@@ -182,6 +190,9 @@ class LocationEncoder(ABC):
         ----------
         lon, lat : array of shape (n,) or scalar
             Degrees, WGS 84; longitude of any turn, latitude in [-90, 90].
+        on_invalid : {"raise", "nan"}
+            What becomes of coordinates that are missing or not finite: an error that names them,
+            or rows of NaN.
         progress : bool or None
             Show a progress bar; None shows one on a terminal when the work is long.
 
@@ -195,7 +206,7 @@ class LocationEncoder(ABC):
         CoordinateError
             If a value is missing, not finite or out of range; the message names the rows.
         """
-        places = read_places(lon=np.atleast_1d(lon), lat=np.atleast_1d(lat))
+        places = read_places(lon=lon, lat=lat, on_invalid=on_invalid)
         out = np.empty((len(places), self.dimension), dtype=self.dtype)
         encode_blocks(self, places.lonlat, out, progress=progress)
         return out
@@ -242,11 +253,15 @@ class LocationEncoder(ABC):
             Of the type that the encoder computes in.
         """
         block = self._encode_block(lonlat)
+        who = f"The encoder {self.name!r} ({type(self).__name__})"
+        if not isinstance(block, np.ndarray) or block.dtype.kind not in "fiu":
+            got = getattr(block, "dtype", type(block).__name__)
+            raise PluginError(f"{who} returned {got}, expected an array of real numbers.")
         expected = (len(lonlat), self.dimension)
         if block.shape != expected:
             raise PluginError(
-                f"The encoder {self.name!r} ({type(self).__name__}) returned an array of shape "
-                f"{block.shape} for {len(lonlat)} places, expected {expected}."
+                f"{who} returned an array of shape {block.shape} for {len(lonlat)} places, "
+                f"expected {expected}."
             )
         if self.seam == "blend":
             if self._blender is None:
@@ -315,6 +330,12 @@ def _remake(name: str, options: dict[str, Any]) -> LocationEncoder:
     from geoembed.encoders import load_encoder
 
     return load_encoder(name, **options)
+
+
+def check_count(option: str, value: object) -> None:
+    """Raise OptionError unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise OptionError(f"{option}={value!r} is not a whole number of at least 1.")
 
 
 def _check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The GeoCLIP location encoder: trained weights in the network, behind the common interface."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -108,10 +109,10 @@ def load(spec: LocationEncoderSpec, **options: Any) -> GeoCLIPEncoder:
 def load_path(path: Path, **options: Any) -> GeoCLIPEncoder:
     """Make an encoder from a local file or folder (see `geoembed.load_encoder`)."""
     path = path.expanduser().absolute()
-    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in path.stem.lower()) or "model"
+    stem = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "model"
     network, _ = _network(None, str(path), _stamp(str(path)), "float32", torch.device("cpu"))
     spec = LocationEncoderSpec(
-        name=f"local.{stem.lstrip('-_') or 'model'}",
+        name=f"local.{stem}",
         factory="geoembed.encoders.geoclip:load",
         dimension=network.shape.output,
         summary=f"GeoCLIP location encoder read from {path.name}",

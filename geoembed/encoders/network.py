@@ -148,7 +148,7 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
     Raises
     ------
     WeightsError
-        If keys are missing, unknown or of the wrong shape.
+        If keys are missing, unknown or of the wrong shape, or values are not finite numbers.
     """
     if any(key.startswith(_PREFIX) for key in tensors):
         tensors = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
@@ -162,6 +162,7 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
             f"The tensors of {where} are not a GeoCLIP location encoder: expected keys such as "
             f"{needed[0]!r}, got {sorted(tensors)[:3]}."
         )
+    _check_values(tensors, where)
     network = LocationNetwork(
         (1.0,) * scales,
         frequencies=len(tensors["LocEnc0.capsule.0.b"]),
@@ -174,3 +175,18 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
         problem = " ".join(str(error).split())
         raise WeightsError(f"The tensors of {where} do not fit together: {problem}") from error
     return network
+
+
+def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse what would load and then give nonsense: other types, NaN, scalars for matrices."""
+    ours = {key: tensor for key, tensor in tensors.items() if key.startswith("LocEnc")}
+    for key, tensor in ours.items():
+        problem = None
+        if not tensor.is_floating_point():
+            problem = f"holds {tensor.dtype}, expected a floating type"
+        elif tensor.ndim != (1 if key.endswith(".bias") else 2):
+            problem = f"has the shape {tuple(tensor.shape)}"
+        elif not torch.isfinite(tensor).all():
+            problem = "holds values that are not finite"
+        if problem:
+            raise WeightsError(f"The tensors of {where} cannot be used: {key!r} {problem}.")

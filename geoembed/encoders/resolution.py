@@ -28,12 +28,17 @@ def profile(
     CoordinateError
         If the place is not valid.
     """
-    distances = np.atleast_1d(np.asarray(distances_km, dtype=np.float64))
+    try:
+        distances = np.atleast_1d(np.asarray(distances_km, dtype=np.float64))
+    except (TypeError, ValueError):
+        distances = np.array([np.nan])
     if distances.ndim != 1 or not np.isfinite(distances).all() or (distances < 0).any():
         raise OptionError(f"distances_km={distances_km!r}: give a list of km, none negative.")
-    if bearings < 1:
-        raise OptionError(f"bearings={bearings!r}: at least one direction is needed.")
-    here = read_places(lon=[lon], lat=[lat]).lonlat
+    if isinstance(bearings, bool) or not isinstance(bearings, int) or bearings < 1:
+        raise OptionError(f"bearings={bearings!r} is not a whole number of at least 1.")
+    here = read_places(lon=lon, lat=lat).lonlat
+    if len(here) != 1:
+        raise OptionError(f"A profile is taken at one place, got {len(here)}.")
     azimuths = np.arange(bearings) * (360.0 / bearings)
     km, azimuth = (grid.ravel() for grid in np.meshgrid(distances, azimuths, indexing="ij"))
     there = np.column_stack(destination(here[0, 0], here[0, 1], azimuth, km))

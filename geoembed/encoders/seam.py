@@ -29,7 +29,7 @@ class SeamBlender:
     vector, made in the same way from the vectors at 720 longitudes. The weight is a quintic
     smooth step that is 1 at the seam and 0, with zero slope, at the edge of the band; outside
     the bands vectors are returned untouched, bit for bit. Directions and norms are blended
-    apart, since a plain mean of two unlike vectors is shorter than either (0.6 times here).
+    apart, since a plain mean of unlike vectors is shorter than any (down to 0.57 times here).
     Every part of a vector (each scale, each hidden layer) is blended on its own.
 
     Parameters

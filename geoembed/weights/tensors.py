@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from geoembed.errors import WeightsError
@@ -109,10 +110,13 @@ def read_tensors(path: Path, *, role: str = "tensor") -> dict[str, "torch.Tensor
     # Damaged and hostile files fail in many ways (UnpicklingError, RuntimeError, EOFError,
     # SafetensorError, ...); all of them mean the same to the caller.
     except Exception as error:
-        reason = str(error).strip().splitlines()
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        if isinstance(error, UnpicklingError):
+            # torch would advise to run it after all.
+            reason = "it is damaged, or holds objects that need code to be run"
         raise WeightsError(
             f"The weights file {path} cannot be read as tensors, and nothing in it was run: "
-            f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
+            f"{type(error).__name__}: {reason}."
         ) from error
     if isinstance(content, torch.Tensor):
         return {role: content}
