@@ -176,7 +176,8 @@ def _distinct_rows(
         # Sums wrap around, and so do their differences.
         hashes[name] = total[starts[1:]] - total[starts[:-1]]
     frame = pd.DataFrame({**hashes, "count": np.diff(starts)})
-    codes = frame.groupby(list(frame), sort=False).ngroup().to_numpy(np.intp)
+    numbers = frame.groupby(list(frame), sort=False).ngroup()
+    codes: NDArray[np.intp] = numbers.to_numpy().astype(np.intp, copy=False)
     return codes, _first_rows(codes)
 
 
