@@ -10,14 +10,14 @@ import pytest
 
 import geoembed as ge
 from geoembed.errors import CoordinateError, TableError
-from geoembed.streaming import embed_file
+from geoembed.streaming import csv_source, embed_file
 
 TEXT = """\
 lat,lon,zip,phone,id,share,flag,late,note,empty
 10,20.5,01234,+4930123,12345678901234567890,1.5,true,1,"say ""hi"", twice",
 -5.25,180,99999,0,1,NA,False,2,"two
 lines",
- 7.0 ,-1e1,00000,1,2,1e-3,TRUE,3.5, padded ,
+ 7.0 ,-1e1,00000,1,2,1e-05,TRUE,3.5, padded ,
 """
 
 
@@ -83,6 +83,83 @@ def test_types_in_parquet_are_those_of_the_whole_column(source, tmp_path):
     assert table["share"].isna().tolist() == [False, True, False]
     assert table["note"].iloc[1] == "two\nlines"
     assert table.geometry.x.tolist() == [20.5, 180.0, -10.0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["12.5", "13", "7.25"], "double"),
+        (["-0.5", "13.0", "0", "-0.0"], "double"),
+        (["0.1", "0.30000000000000004", "1.7976931348623157e+308", "1e-07"], "double"),
+        (["0.00001", "0.0000123456789012345"], "double"),
+        (["123456789012345", "0.5"], "double"),
+        (["5", "-5", "123456789012345678"], "int64"),
+        (["1.10", "1.9"], "string"),
+        (["2.50", "1.90"], "string"),
+        (["1e5", "2e5"], "string"),
+        (["1e-3"], "string"),
+        (["1E-07"], "string"),
+        (["1e-400", "0.5"], "string"),
+        (["1e+400", "0.5"], "string"),
+        (["0.12345678901234567890123"], "string"),
+        (["12345678901234567.5"], "string"),
+        (["1234567890123456", "0.5"], "string"),
+        ([".5"], "string"),
+        (["5."], "string"),
+        (["-0"], "string"),
+        (["01.5"], "string"),
+        (["+1.5"], "string"),
+    ],
+)
+def test_numbers_that_come_back_as_they_are_spelled(tmp_path, cells, kind):
+    table = pd.DataFrame({"lon": 1, "lat": 2, "a": cells})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    embed_file(tmp_path / "t.csv", tmp_path / "o.parquet")
+    column = pq.read_table(tmp_path / "o.parquet").column("a")
+    assert str(column.type) == kind
+    convert = {"double": float, "int64": int, "string": str}[kind]
+    assert column.to_pylist() == list(map(convert, cells))
+
+
+def test_coordinates_are_numbers_however_they_are_spelled(tmp_path):
+    (tmp_path / "t.csv").write_text("east,north,a\n1.10,2e1,1.10\n-.5,30,2.5\n")
+    embed_file(tmp_path / "t.csv", tmp_path / "o.parquet", lon="east", lat="north")
+    table = pq.read_table(tmp_path / "o.parquet")
+    assert table.column("east").to_pylist() == [1.1, -0.5]
+    assert table.column("north").to_pylist() == [20.0, 30.0]
+    assert table.column("a").to_pylist() == ["1.10", "2.5"]
+
+
+@pytest.mark.parametrize("target", ["o.parquet", "o.csv"])
+def test_a_large_cell(tmp_path, target):
+    """Larger than the blocks that Arrow reads; behind rows that fill several of them."""
+    lines = ["lon,lat,n,note", *(f"{i % 90},5,{i},{'x' * 400}" for i in range(9000))]
+    lines[8001] = f'7,5,7999.5,"{"y" * 5_000_000}"'
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    assert embed_file(tmp_path / "t.csv", tmp_path / target).rows == 9000
+    if target == "o.csv":
+        table = pd.read_csv(tmp_path / target, usecols=["n", "note"])
+    else:
+        table = pq.read_table(tmp_path / target, columns=["n", "note"]).to_pandas()
+    numbers = np.arange(9000.0)
+    numbers[8000] = 7999.5
+    np.testing.assert_array_equal(table["n"], numbers)
+    assert table["note"].str.len().tolist() == [400] * 8000 + [5_000_000] + [400] * 999
+
+
+def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_source, "_BLOCKS", (1 << 12, 1 << 20))
+    lines = ["lon,lat,note", *["1,2,x"] * 5000, '3,4,"open', *["5,6,y" * 10] * 50_000]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    message = r"after [\d,]+ rows, a row of more than 1 MB. Most likely a quotation mark is never"
+    with pytest.raises(TableError, match=message):
+        embed_file(tmp_path / "t.csv", tmp_path / "o.csv")
+
+
+def test_a_separator_inside_quotes_does_not_count(tmp_path):
+    (tmp_path / "t.csv").write_text('lon;lat;"a, b, c, d"\n1;2;3\n')
+    embed_file(tmp_path / "t.csv", tmp_path / "o.csv")
+    assert read(tmp_path / "o.csv")[0][:3] == ["lon", "lat", "a, b, c, d"]
 
 
 def test_a_number_that_turns_up_late_is_found(tmp_path):
