@@ -175,6 +175,20 @@ def test_a_reader_that_goes_away_is_no_error():
     assert err == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
+def test_closed_streams_are_no_error(closed, code):
+    command = f'"{sys.executable}" -m geoembed encoders {closed}'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_complaints_do_not_stray_to_stdout(capfd):
+    command = f'"{sys.executable}" -m geoembed encoders nothing 2>&-'
+    assert subprocess.run(command, shell=True, check=False).returncode == 1
+    assert capfd.readouterr().out == ""
+
+
 def test_a_real_ctrl_c(tmp_path):
     source = "import time\nfrom geoembed.extending import hookimpl\n"
     source += "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"

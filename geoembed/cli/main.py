@@ -1,7 +1,7 @@
 """Run the command line: exit codes, one-line errors, quiet pipes.
 
 0 is success, 1 a failure with its reason on stderr, 2 a usage error, 130 an
-interruption. A traceback is shown only with ``--debug``.
+interruption, 143 a run that was told to end. A traceback is shown only with ``--debug``.
 """
 
 import os
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        0, 1, 2 or 130.
+        0, 1, 2, 130 or 143.
 
     Examples
     --------
@@ -106,9 +106,13 @@ def _one_line_warning(
 
 def _flush() -> bool:
     """Flush stdout; False if its reader has gone, which Python would report at exit."""
+    # None where the process was started without one (`>&-`): print does nothing then.
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:
+        return True
     try:
-        sys.stdout.flush()
+        stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return False
     return True

@@ -3,14 +3,17 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 __all__ = ["complain", "print_json", "table"]
 
 
 def complain(text: str) -> None:
     """Write one message of the program to stderr, behind its name."""
-    print(f"geoembed: {text}", file=sys.stderr, flush=True)
+    # None where it is closed (`2>&-`): print would take stdout instead.
+    stderr: TextIO | None = sys.stderr
+    if stderr is not None:
+        print(f"geoembed: {text}", file=stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
