@@ -1,5 +1,6 @@
 """The most similar places to a given one, among cities or the rows of a table."""
 
+import operator
 import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from geoembed.coordinates import read_places
 from geoembed.data.loaders import load_cities, load_countries
 from geoembed.encoders import load_encoder
-from geoembed.errors import OptionError, TableError, unknown_name
+from geoembed.errors import OptionError, TableError, UnknownNameError, unknown_name
 from geoembed.featurizer import encode_places
 from geoembed.geodesy import distance_km
 from geoembed.tables import VECTOR_COLUMN
@@ -24,6 +25,10 @@ __all__ = ["find_cities", "similar_places"]
 
 # A row nearer than a metre is the place itself.
 _ITSELF_KM = 1e-3
+
+# What countries are called besides their ISO codes and the names in our table.
+_ALIASES = {"uk": "GB", "u.k.": "GB", "great britain": "GB", "u.s.": "US", "u.s.a.": "US",
+            "united states": "US"}  # fmt: skip
 
 
 def similar_places(
@@ -74,14 +79,16 @@ def similar_places(
         Rows of `among` with their labels and columns, and ``score`` (cosine similarity, in
         [-1, 1]) and ``distance_km`` (geodesic); the most similar first, equal ones in the order
         of `among`. The place itself (within a metre) and rows without a place are left out.
-        ``attrs["place"]`` holds the name, lon and lat of what was asked for.
+        ``attrs["place"]`` holds the name, lon and lat of what was asked for. Without any row in
+        `among`, or none far enough, there are no rows.
 
     Raises
     ------
     UnknownNameError
         If there is no city of that name; lists close matches.
     OptionError
-        If neither or both of `place` and `lon` with `lat` are given, or `top` is below 1.
+        If neither or both of `place` and `lon` with `lat` are given, `place` is no text, or
+        `top` is no whole number of at least 1.
     TableError
         If the vectors in `among` are not as long as those of the encoder, or a frame already
         has a column ``score`` or ``distance_km``.
@@ -96,8 +103,7 @@ def similar_places(
     >>> far.columns.tolist()[-2:], bool(far["distance_km"].min() >= 1000)
     (['score', 'distance_km'], True)
     """
-    if top < 1:
-        raise OptionError(f"top={top!r} is not a positive number of places.")
+    top = _settle_top(top)
     asked = _settle_place(place, lon, lat)
     loaded = load_encoder(encoder, **options)
     at = (asked["lon"], asked["lat"])
@@ -121,7 +127,8 @@ def similar_places(
         best = found if best is None else pd.concat([best, found])
         best = best.sort_values("score", ascending=False, kind="stable").head(top)
     if best is None:
-        raise TableError("There is nothing to choose from: among= holds no frame.")
+        none: dict[str, list[float]] = {"score": [], "distance_km": []}
+        best = gpd.GeoDataFrame({"geometry": [], **none}, geometry="geometry", crs=4326)
     best.attrs["place"] = asked
     return best
 
@@ -133,7 +140,7 @@ def find_cities(name: str) -> gpd.GeoDataFrame:
     ----------
     name : str
         A name as in `geoembed.data.load_cities`, alone or with its country: ``"London, CA"``,
-        ``"london, canada"``. Countries go by name or ISO code.
+        ``"london, canada"``. Countries go by name or ISO code; UK and US are understood.
 
     Returns
     -------
@@ -145,6 +152,8 @@ def find_cities(name: str) -> gpd.GeoDataFrame:
     ------
     UnknownNameError
         If there is none; lists close matches.
+    OptionError
+        If `name` is no text.
 
     Examples
     --------
@@ -153,6 +162,7 @@ def find_cities(name: str) -> gpd.GeoDataFrame:
     >>> find_cities("London")["iso_a2"].tolist()
     ['GB', 'CA']
     """
+    _check_name(name)
     cities = load_cities()
     plain = cities["name"].map(_plain)
     found = cities[plain == _plain(name)]
@@ -160,8 +170,24 @@ def find_cities(name: str) -> gpd.GeoDataFrame:
     if found.empty and comma:
         found = cities[(plain == _plain(town)) & (cities["iso_a2"] == _country_code(country))]
     if found.empty:
-        raise unknown_name("city", _plain(name), set(plain))
+        error = unknown_name("city", _plain(name), set(plain))
+        raise UnknownNameError(f"{error} Any place can be given by lon= and lat= (--lon, --lat).")
     return found
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise OptionError(f"The name of a city is text, not {name!r}.")
+
+
+def _settle_top(top: object) -> int:
+    try:
+        number = 0 if isinstance(top, bool) else operator.index(top)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError(f"top={top!r} is not a positive number of places.")
+    return number
 
 
 def _settle_place(place: str | None, lon: float | None, lat: float | None) -> dict[str, Any]:
@@ -190,6 +216,8 @@ def _plain(name: str) -> str:
 
 
 def _country_code(country: str) -> str | None:
+    if _plain(country) in _ALIASES:
+        return _ALIASES[_plain(country)]
     code = country.strip().upper()
     countries = load_countries()
     if len(code) == 2:

@@ -82,6 +82,45 @@ def test_the_encoder_that_made_the_file_is_used(towns, tmp_path, capsys):
     assert [r["score"] for r in rows] == pytest.approx(expected["score"].tolist(), abs=1e-5)
 
 
+def test_options_that_contradict_the_file(towns, tmp_path, capsys):
+    target = tmp_path / "o.parquet"
+    embed_file(towns, target, layers="scales")
+    command = ["similar", "Quito", "--among", str(target), "--top", "1"]
+    assert main([*command, "--layers", "final"]) == 1
+    assert "o.parquet were made by geoclip.v1, layers scales, which is" in capsys.readouterr().err
+    assert main([*command, "--layers", "nonsense"]) == 1
+    assert "nonsense" in capsys.readouterr().err
+    assert main([*command, "--layers", "scales", "--encoder", "geoclip.v1"]) == 0
+    # A file without embeddings takes any.
+    assert main(["similar", "Quito", "--among", str(towns), "--layers", "scales"]) == 0
+
+
+def test_no_match_is_a_sentence(towns, tmp_path, capsys):
+    ge.data.load_cities().head(0).to_parquet(tmp_path / "none.parquet")
+    assert main(["similar", "Quito", "--among", str(tmp_path / "none.parquet")]) == 0
+    title, sentence = capsys.readouterr().out.splitlines()
+    assert title.startswith("Most similar to Quito")
+    assert sentence == "There is no other place to choose from."
+    assert main(["similar", "Quito", "--among", str(towns), "--min-km", "20100"]) == 0
+    sentence = capsys.readouterr().out.splitlines()[1]
+    assert sentence == "There is no other place at least 20100 km away to choose from."
+    assert main(["similar", "Quito", "--among", str(towns), "--min-km", "20100", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["similar"] == []
+
+
+def test_only_names_that_can_be_typed_are_offered(capsys, monkeypatch):
+    all_cities = ge.data.load_cities()
+    cities = all_cities[all_cities["name"].isin(["Springfield", "San Fernando"])]
+    monkeypatch.setattr(similar, "load_cities", cities.copy)
+    assert (cities.loc[cities["name"] == "Springfield", "iso_a2"] == "US").sum() > 1
+    assert main(["similar", "Springfield", "--top", "1"]) == 0
+    assert "there is also" not in capsys.readouterr().out.splitlines()[0]
+    assert main(["similar", "San Fernando", "--top", "1"]) == 0
+    title = capsys.readouterr().out.splitlines()[0]
+    offered = title.split("there is also ")[1].rstrip("):").replace("'", "").split(", ")
+    assert len(offered) // 2 == len(set(offered[1::2]))
+
+
 def test_a_file_without_names(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("lon,lat\n10,10\n20,20\n")
     assert main(["similar", "Quito", "--among", str(tmp_path / "t.csv")]) == 0
@@ -94,8 +133,10 @@ def test_a_file_without_names(tmp_path, capsys):
     ("arguments", "code", "message"),
     [
         (["Parris"], 1, "There is no city named 'parris'. Close matches: 'paris'"),
-        ([], 1, "Say which place is meant"),
-        (["--lon", "5"], 1, "Say which place is meant"),
+        ([], 2, "Say which place is meant: the name of a city, or both --lon and --lat"),
+        (["--lon", "5"], 2, "Say which place is meant"),
+        (["Paris", "--lat", "5"], 2, "Say which place is meant"),
+        (["Paris", "--layers", "frist"], 1, "frist"),
         (["--lon", "5", "--lat", "95"], 1, "latitude outside"),
         (["Paris", "--top", "0"], 2, "--top"),
         (["Paris", "--among", "nowhere.csv"], 1, "There is no file nowhere.csv"),

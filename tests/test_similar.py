@@ -122,8 +122,15 @@ def test_a_stream_of_frames(towns, truth, tmp_path, batch_rows):
         found = similar_places("Nairobi", among=frames, top=12)
         assert found["name"].tolist() == truth["name"].head(12).tolist()
         np.testing.assert_allclose(found["score"], truth["score"].head(12), atol=1e-5)
-    with pytest.raises(TableError, match="nothing to choose from"):
-        similar_places("Nairobi", among=[])
+
+
+def test_nothing_to_choose_from(towns, tmp_path):
+    towns.head(0).to_parquet(tmp_path / "t.parquet")
+    for among in ([], read_frames(tmp_path / "t.parquet")):
+        found = similar_places("Nairobi", among=among)
+        assert isinstance(found, gpd.GeoDataFrame)
+        assert found.columns.tolist() == ["geometry", "score", "distance_km"]
+        assert (len(found), found.attrs["place"]["name"]) == (0, "Nairobi")
 
 
 def test_rows_without_a_place_are_left_out():
@@ -158,6 +165,10 @@ def test_equal_scores_keep_their_order():
         ("London, CA", ("London", "CA")),
         ("london,can", ("London", "CA")),
         ("London, Canada", ("London", "CA")),
+        ("London, UK", ("London", "GB")),
+        ("London, U.K.", ("London", "GB")),
+        ("New York City, usa", ("New York City", "US")),
+        ("New York City, United States", ("New York City", "US")),
         ("Misato, Saitama", ("Misato, Saitama", "JP")),
     ],
 )
@@ -169,8 +180,10 @@ def test_cities_by_name(name, first):
 
 @pytest.mark.parametrize("name", ["Pariss", "Paris, GB", "Paris, Atlantis", ""])
 def test_unknown_cities(name):
-    with pytest.raises(UnknownNameError, match="There is no city named"):
+    with pytest.raises(UnknownNameError, match="There is no city named") as caught:
         find_cities(name)
+    assert str(caught.value).endswith(" Any place can be given by lon= and lat= (--lon, --lat).")
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -183,8 +196,12 @@ def test_which_place_is_meant(place):
 
 
 def test_what_does_not_fit(towns):
-    with pytest.raises(OptionError, match="top=0 is not a positive number"):
-        similar_places("Paris", top=0)
+    for top in (0, 1.5, True, None, "5"):
+        with pytest.raises(OptionError, match=f"top={top!r} is not a positive number"):
+            similar_places("Paris", top=top)
+    for name in (None, 5):
+        with pytest.raises(OptionError, match=f"name of a city is text, not {name!r}"):
+            find_cities(name)
     with pytest.raises(CoordinateError, match="latitude outside"):
         similar_places(lon=0.0, lat=91.0)
     with pytest.raises(TableError, match="already has a column 'score'"):

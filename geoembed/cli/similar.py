@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from geoembed.cli.output import print_json, table
+from geoembed.errors import OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,11 @@ def similar(
         metavar="NAME|PATH",
         help="See 'geoembed encoders'; by default the one that made FILE, else geoclip.v1.",
     ),
-    layers: str = typer.Option("final", "--layers", help="Which layers make up a vector."),
+    layers: str | None = typer.Option(
+        None,
+        "--layers",
+        help="Which layers make up a vector; by default those in FILE, else final.",
+    ),
     geometry: str = typer.Option(
         "point", "--geometry", help="What stands for lines and polygons in FILE."
     ),
@@ -54,12 +59,10 @@ def similar(
         geoembed similar --lon -74.006 --lat 40.7128 --top 5
         geoembed similar Quito --among towns.parquet
     """
+    _check_place(place, lon, lat)
     from geoembed.similar import similar_places
     from geoembed.streaming import read_frames
 
-    loaded: Any = {"encoder": encoder or "geoclip.v1", "layers": layers}
-    if among is not None:
-        loaded = _maker(among, encoder, layers)
     found = similar_places(
         place,
         lon=lon,
@@ -69,29 +72,51 @@ def similar(
         min_km=min_km,
         geometry=geometry,
         progress=False if as_json else None,
-        **loaded,
+        **_maker(among, encoder, layers),
     )
     rows = _rows(found)
     if as_json:
         print_json({"place": found.attrs["place"], "similar": rows})
         return
     print(_title(place, found.attrs["place"]))
+    if not rows:
+        far = f" at least {min_km:g} km away" if min_km else ""
+        print(f"There is no other place{far} to choose from.")
+        return
     for row in rows:
         row["score"] = f"{row['score']:.3f}"
         row["km"] = round(row["km"])
-    header = list(rows[0]) if rows else ["rank", "score", "km"]
-    print(table(header, [list(row.values()) for row in rows]))
+    print(table(list(rows[0]), [list(row.values()) for row in rows]))
 
 
-def _maker(path: Path, encoder: str | None, layers: str) -> dict[str, Any]:
+def _check_place(place: str | None, lon: float | None, lat: float | None) -> None:
+    by_coordinates = lon is not None and lat is not None
+    if (place is None) != by_coordinates or (lon is None) != (lat is None):
+        raise typer.BadParameter(
+            "Say which place is meant: the name of a city, or both --lon and --lat in degrees."
+        )
+
+
+def _maker(path: Path | None, encoder: str | None, layers: str | None) -> dict[str, Any]:
     """The encoder, with its options, that made the vectors in a file."""
     from geoembed.streaming import made_by
 
-    made = made_by(path)
-    if made is None or encoder is not None:
-        return {"encoder": encoder or "geoclip.v1", "layers": layers}
+    made = None if path is None else made_by(path)
+    if path is None or made is None:
+        return {"encoder": encoder or "geoclip.v1", "layers": layers or "final"}
+    from geoembed.encoders import load_encoder
+
+    options = made["options"] | ({} if layers is None else {"layers": layers})
+    loaded = load_encoder(encoder or made["encoder"], **options)
+    facts = (loaded.name, loaded.weights_sha256, loaded.options())
+    if facts != (made["encoder"], made["weights_sha256"], made["options"]):
+        raise OptionError(
+            f"The embeddings in {path.name} were made by {made['encoder']}, layers "
+            f"{made['options']['layers']}, which is not what {loaded!r} makes. Leave out --encoder "
+            "and --layers, or choose among a file without embeddings."
+        )
     column = made["columns"][0] if made["layout"] == "vector" else "embedding"
-    return {"encoder": made["encoder"], "column": column, **made["options"]}
+    return {"encoder": loaded, "column": column}
 
 
 def _title(asked: str | None, taken: dict[str, Any]) -> str:
@@ -100,9 +125,13 @@ def _title(asked: str | None, taken: dict[str, Any]) -> str:
 
     if asked is None:
         return f"Most similar to lon {taken['lon']:g}, lat {taken['lat']:g}:"
-    others = find_cities(asked).iloc[1:4]
-    named = [f"'{n}, {c}'" for n, c in zip(others["name"], others["iso_a2"], strict=True)]
-    also = f"; there is also {', '.join(named)}" if named else ""
+    # Of several in one country only the most populous can be asked for.
+    cities = find_cities(asked)
+    typed = dict.fromkeys(
+        f"'{n}, {c}'" for n, c in zip(cities["name"], cities["iso_a2"], strict=True)
+    )
+    others = list(typed)[1:4]
+    also = f"; there is also {', '.join(others)}" if others else ""
     people = f"{taken['population']:,} people"
     return f"Most similar to {taken['name']}, {taken['iso_a2']} ({people}{also}):"
 
