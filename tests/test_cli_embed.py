@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from shapely import box
 
 import geoembed as ge
 from geoembed.cli.main import main
@@ -96,6 +97,39 @@ def test_what_does_not_fit(source, tmp_path, monkeypatch, capsys, arguments, cod
     assert message in err
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.gpkg", "there.npy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "hint"),
+    [
+        ("lon,lat,embedding\n1,2,3\n", [], "--overwrite, --prefix NAME"),
+        ("lon,lat\n1,2\n,3\n", [], "--on-invalid nan"),
+        ("a,b\n1,2\n", [], "--lon-column NAME, --lat-column NAME"),
+        ("a,b\n1,2\n", ["--lon", "a"], "--lat-column NAME"),
+        ("lon,lat\n5e6,6e6\n", [], "--crs EPSG:3857"),
+        ("lon,lat\n1,2\n", ["--crs", "none"], None),
+        ("lon,lat\n1,2\n", ["--on-invalid", "skip"], None),
+    ],
+)
+def test_messages_say_what_to_type(tmp_path, capsys, text, arguments, hint):
+    (tmp_path / "t.csv").write_text(text)
+    command = ["embed", str(tmp_path / "t.csv"), "-o", str(tmp_path / "o.parquet")]
+    assert main([*command, *arguments]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("geoembed: error: ")
+    assert lines[1:] == ([] if hint is None else [f"On the command line: {hint}."])
+
+
+def test_geometries_and_layers_say_what_to_type(tmp_path, capsys):
+    shapes = gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)], crs=4326)
+    shapes.to_file(tmp_path / "t.gpkg", layer="a")
+    command = ["embed", str(tmp_path / "t.gpkg"), "-o", str(tmp_path / "o.npy")]
+    assert main(command) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "On the command line: --geometry representative_point."
+    shapes.to_file(tmp_path / "t.gpkg", layer="b")
+    assert main(command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "On the command line: --layer NAME."
 
 
 def test_examples_of_the_help(tmp_path, monkeypatch, capsys):

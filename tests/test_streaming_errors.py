@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import zipfile
 from contextlib import contextmanager
 
 import geopandas as gpd
@@ -86,6 +87,35 @@ def test_no_file_and_folders(tmp_path):
         embed_file(tmp_path / "folder.parquet", tmp_path / "o.npy")
 
 
+@pytest.mark.parametrize("thing", [None, 5, pd.DataFrame({"lon": [1], "lat": [2]})])
+def test_what_is_no_path(source, tmp_path, thing):
+    kind = type(thing).__name__
+    with pytest.raises(TableError, match=f"The source is the path of a file, not a {kind}"):
+        embed_file(thing, tmp_path / "o.npy")
+    with pytest.raises(TableError, match=f"The target is the path of a file, not a {kind}"):
+        embed_file(source, thing)
+    with pytest.raises(TableError, match=f"The source is the path of a file, not a {kind}"):
+        next(read_frames(thing))
+    with pytest.raises(TableError, match=f"The source is the path of a file, not a {kind}"):
+        made_by(thing)
+
+
+def test_an_archive_without_a_table(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", "lon,lat\n1,2\n")
+    with pytest.raises(TableError, match=r"t.zip holds no shapefile, but 't.csv'. Unpack it"):
+        embed_file(tmp_path / "t.zip", tmp_path / "o.npy")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names that are bytes")
+def test_names_that_are_not_in_utf_8(source, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    with pytest.raises(TableError, match=r"caf\\xe9.parquet' is not in UTF-8. Rename it"):
+        embed_file(odd, tmp_path / "o.npy")
+    with pytest.raises(TableError, match=r"caf\\xe9.parquet' is not in UTF-8. Rename it"):
+        embed_file(source, odd)
+
+
 def test_an_unknown_suffix(tmp_path):
     (tmp_path / "t.txt").write_text("lon,lat\n1,2\n")
     with pytest.raises(TableError, match="suffix does not say what it is. Known: .gpkg, .*read it"):
@@ -103,6 +133,19 @@ def test_no_crs(frame, tmp_path):
 
 def test_a_crs_that_contradicts_the_file(source, tmp_path):
     with pytest.raises(CoordinateError, match="EPSG:3857 contradicts the CRS .*EPSG:4326"):
+        embed_file(source, tmp_path / "o.npy", crs=3857)
+
+
+def test_no_row_is_blamed_for_an_option(tmp_path, source):
+    (tmp_path / "t.csv").write_text("lon,lat\n1,2\n")
+    for path in (tmp_path / "t.csv", source):
+        with pytest.raises(CoordinateError, match=r"^crs='nonsense' is no CRS that pyproj knows"):
+            embed_file(path, tmp_path / "o.npy", crs="nonsense")
+        with pytest.raises(OptionError, match=r"^samples= must be a whole number of at least 1"):
+            embed_file(path, tmp_path / "o.npy", samples=0)
+    with pytest.raises(CoordinateError, match=r"^EPSG:5773 is a Vertical CRS"):
+        embed_file(tmp_path / "t.csv", tmp_path / "o.npy", crs=5773)
+    with pytest.raises(CoordinateError, match=r"^crs=EPSG:3857 contradicts .* of t.parquet"):
         embed_file(source, tmp_path / "o.npy", crs=3857)
 
 
@@ -320,6 +363,36 @@ def test_a_folder_in_the_way_is_not_touched(source, tmp_path):
     with pytest.raises(TableError, match="holds other things: 'diary.txt'. Move it"):
         embed_file(source, tmp_path / "o.npy", force=True)
     assert left(tmp_path / "o.npy.part") == ["diary.txt"]
+
+
+def test_a_file_in_the_way_is_not_touched(source, tmp_path):
+    (tmp_path / "o.npy.part").write_text("mine")
+    with pytest.raises(TableError, match=r"o.npy.part is a file, and a folder of that name is"):
+        embed_file(source, tmp_path / "o.npy", force=True)
+    assert (tmp_path / "o.npy.part").read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_target_that_is_a_link(source, tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "vectors").write_text("old")
+    link = tmp_path / "o.npy"
+    link.symlink_to(tmp_path / "disk" / "vectors")
+    assert embed_file(source, link, force=there).target == link
+    assert link.is_symlink()
+    assert np.load(tmp_path / "disk" / "vectors").shape == (12, 512)
+    assert left(tmp_path) == ["disk", "o.npy", "t.parquet"]
+    assert left(tmp_path / "disk") == ["vectors"]
+
+
+def test_the_home_folder(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert embed_file("~/t.parquet", "~/o.parquet").target == tmp_path / "o.parquet"
+    assert made_by("~/o.parquet")["encoder"] == "geoclip.v1"
+    assert len(next(read_frames("~/o.parquet"))) == 12
+    with pytest.raises(TableError, match="There is no file ~nobody-of-that-name/t.parquet"):
+        embed_file("~nobody-of-that-name/t.parquet", "~/p.parquet")
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from geoembed.cli.main import main
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import TableError
 from geoembed.extending import LocationEncoderSpec
-from geoembed.streaming import embed_file, run
-from geoembed.streaming.workspace import Workspace
+from geoembed.streaming import embed_file, run, workspace
+from geoembed.streaming.workspace import Workspace, _boot_id
 
 ROWS, BATCH = 100, 8
 TARGETS = ("o.parquet", "o.csv", "o.npy")
@@ -131,7 +131,8 @@ def test_stopped_while_it_is_put_together(source, tmp_path, monkeypatch):
 
 
 def test_nothing_done_leaves_nothing(source, tmp_path):
-    stop(source, tmp_path / "o.npy", at=0)
+    interrupt = stop(source, tmp_path / "o.npy", at=0)
+    assert interrupt.__notes__ == ["No batch was finished yet: nothing is kept."]
     assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
 
 
@@ -209,6 +210,87 @@ def test_a_new_start_forgets_the_old_manifest(source, tmp_path, monkeypatch):
     assert seen == [False]
 
 
+def test_a_folder_without_a_finished_batch_is_mentioned(source, tmp_path):
+    part = tmp_path / "o.parquet.part"
+    (part / "parts").mkdir(parents=True)
+    (part / "parts" / "000000.arrow").touch()
+    with pytest.warns(UserWarning, match="no batch was finished in .*o.parquet.part. Starting"):
+        assert go_on(source, tmp_path / "o.parquet").resumed == 0
+
+
+def _die(run, workspace):
+    """Let go of everything, as the system does for a killed process; put nothing in order."""
+    run._sink.close()
+    workspace.release()
+
+
+def kill(source, target, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(run.Run, "_keep", _die)
+        stop(source, target)
+
+
+@pytest.mark.skipif(_boot_id() is None, reason="needs Linux")
+@pytest.mark.parametrize("target", TARGETS)
+def test_killed_before_the_first_checkpoint(source, tmp_path, monkeypatch, target):
+    target = tmp_path / target
+    kill(source, target, monkeypatch)
+    assert not (tmp_path / f"{target.name}.part" / "manifest.json").exists()
+    with pytest.raises(TableError, match="An unfinished run lies in .* 48 rows are done"):
+        go_on(source, target, resume=False)
+    # Killed again before anything more is done.
+    monkeypatch.setattr(run.Run, "_do", lambda *_: 1 / 0)
+    monkeypatch.setattr(run.Run, "_keep", _die)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        go_on(source, target)
+    monkeypatch.undo()
+    assert go_on(source, target).resumed == 48
+    whole = tmp_path / f"whole{target.suffix}"
+    go_on(source, whole)
+    same(target, whole)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_after_a_crash_of_the_system_only_the_checkpoint_counts(
+    source, tmp_path, monkeypatch, target
+):
+    target = tmp_path / target
+    stop(source, target, at=20)
+    latest = tmp_path / f"{target.name}.part" / "latest.json"
+    monkeypatch.setattr(workspace, "_boot_id", lambda: "before the crash")
+    with monkeypatch.context() as patched:
+        patched.setattr(run.Run, "_keep", _die)
+        stop(source, target, resume=True)
+    assert json.loads(latest.read_text())["progress"]["rows_read"] == 48
+    monkeypatch.setattr(workspace, "_boot_id", lambda: "after the crash")
+    report = go_on(source, target)
+    assert (report.rows, report.resumed) == (ROWS, 16)
+    whole = tmp_path / f"whole{target.suffix}"
+    go_on(source, whole)
+    same(target, whole)
+
+
+def test_a_note_of_more_than_is_left_does_not_survive(source, tmp_path, monkeypatch):
+    """Two machines at one disk: the second cuts back what the first has noted."""
+    target = tmp_path / "o.parquet"
+    monkeypatch.setattr(workspace, "_boot_id", lambda: "one")
+    stop(source, target, at=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(run.Run, "_keep", _die)
+        stop(source, target, resume=True)
+        patched.setattr(workspace, "_boot_id", lambda: "two")
+        stop(source, target, at=16, resume=True)
+    assert go_on(source, target).resumed == 16
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"boot": "one", "progress": {}}'])
+def test_a_torn_note_is_none(source, tmp_path, monkeypatch, text):
+    monkeypatch.setattr(workspace, "_boot_id", lambda: "one")
+    stop(source, tmp_path / "o.npy")
+    (tmp_path / "o.npy.part" / "latest.json").write_text(text)
+    assert go_on(source, tmp_path / "o.npy").resumed == 48
+
+
 # A process of its own, with an encoder that takes its time.
 CODE = """
 import sys, time
@@ -270,3 +352,29 @@ def test_interrupted_on_the_command_line(source, tmp_path, capsys, monkeypatch):
 
 def _interrupt():
     raise KeyboardInterrupt
+
+
+def _terminate():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_terminated_on_the_command_line(source, tmp_path, capsys, monkeypatch):
+    """As batch systems do; the signal comes again while the run puts itself in order."""
+    target = tmp_path / "o.csv"
+    command = ["embed", str(source), "-o", str(target), "--batch-rows", "8"]
+    append, keep = run.Run._do, run.Run._keep
+    monkeypatch.setattr(
+        run.Run,
+        "_do",
+        lambda self, table: append(self, table) if self.rows_read < 40 else _terminate(),
+    )
+    monkeypatch.setattr(run.Run, "_keep", lambda *args: _terminate() or keep(*args))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(command) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("geoembed: 40 rows are done and kept in ")
+    assert lines[1:] == ["geoembed: terminated"]
+    monkeypatch.undo()
+    assert main([*command, "--resume"]) == 0
+    assert "100 rows (40 done before) of 512 values" in capsys.readouterr().out

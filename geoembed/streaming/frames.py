@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -20,7 +19,7 @@ from geoembed.streaming.geoparquet import (
     decode_geometries,
     encode_points,
 )
-from geoembed.streaming.request import check_batch_rows
+from geoembed.streaming.request import as_path, check_batch_rows
 from geoembed.streaming.run import cut
 from geoembed.streaming.sources import Source, open_source
 
@@ -77,7 +76,8 @@ def read_frames(
     [100, 100, 50]
     """
     check_batch_rows(batch_rows)
-    with closing(open_source(Path(source), layer=layer, lon=lon, lat=lat, crs=crs)) as opened:
+    path = as_path(source, "source")
+    with closing(open_source(path, layer=layer, lon=lon, lat=lat, crs=crs)) as opened:
         first = 0
         for table in cut(opened.tables(), batch_rows):
             yield _frame(opened, table, first, crs)
@@ -127,7 +127,7 @@ def made_by(source: "str | PathLike[str]") -> dict[str, Any] | None:
     >>> made_by("vectors.parquet")["options"]["normalize"]
     True
     """
-    path = Path(source)
+    path = as_path(source, "source")
     if path.suffix.lower() not in {".parquet", ".geoparquet", ".pq"}:
         return None
     try:

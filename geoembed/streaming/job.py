@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoembed.encoders import load_encoder
-from geoembed.streaming.request import Request
+from geoembed.streaming.request import Request, as_path
 from geoembed.streaming.run import Run
 from geoembed.streaming.sources import Source, open_source
 
@@ -85,13 +85,13 @@ def embed_file(
     ----------
     source : str or path
         GeoPackage, GeoJSON, FlatGeobuf, shapefile (also zipped), GeoParquet; or Parquet or CSV
-        with coordinate columns. The suffix says which.
+        with coordinate columns. The suffix says which. ``~`` is the home folder.
     target : str or path
         ``.parquet`` or ``.geoparquet``: GeoParquet 1.1 with all columns of the source, and for
         sources without geometries points in OGC:CRS84. ``.csv``: the same as text, with columns
         ``lon`` and ``lat`` (degrees, WGS 84, the place encoded) instead of a geometry, or
         well-known text with ``geometry="sample"``. ``.npy``: only the vectors, an array of shape
-        (rows, dimension).
+        (rows, dimension). If it is a symbolic link, what that points to is written.
     encoder : str or LocationEncoder
         Registered name, local path, or a loaded encoder.
     layout : {"vector", "columns"}, optional
@@ -147,9 +147,15 @@ def embed_file(
     Notes
     -----
     A Parquet file carries under the metadata key ``geoembed`` which encoder, options, weights
-    (SHA-256) and version made it. In a CSV source a column becomes one of numbers in Parquet
-    only if every cell can be written back as it was: postcodes with leading zeros stay text.
-    From CSV to CSV every cell stays as it is spelled.
+    (SHA-256) and version made it.
+
+    From CSV to CSV every cell stays as it is spelled. From CSV to Parquet a column becomes int64
+    or float64 only if no digit of any cell is lost or added by it: ``01234``, ``+49``, ``1.10``,
+    ``2.50``, ``.5``, ``1e5``, or more digits than the type keeps, make their column stay text.
+    Whole numbers may stand among decimals (``13`` becomes 13.0), exponents only where Python
+    writes them (``1e-07``). Coordinates become numbers however they are spelled. A column of
+    ``true`` and ``false`` (also ``True``, ``TRUE``) becomes bool; in columns of these types empty
+    cells, ``NA``, ``N/A``, ``NaN``, ``nan``, ``null``, ``NULL`` and ``None`` are missing values.
 
     While it is made, a Parquet file takes its size twice on the disk: the finished batches, and
     in the end the file that is put together from them. GDAL's reader of GeoJSON keeps about 50
@@ -169,8 +175,8 @@ def embed_file(
     ['name', 'geometry', 'embedding']
     """
     request = Request(
-        source=Path(source),
-        target=Path(target),
+        source=as_path(source, "source"),
+        target=as_path(target, "target"),
         layout=layout,
         prefix=prefix,
         overwrite=overwrite,

@@ -33,7 +33,8 @@ class ParquetSink(Sink):
         self._parts = data.parent / "parts"
         self._parts.mkdir(exist_ok=True)
         self._count = 0 if state is None else int(state["parts"])
-        self._synced = self._count
+        # Those of an earlier run may have come no further than the system's memory.
+        self._synced = 0
         for number in range(self._count):
             if not self._path(number).exists():
                 raise lost(self._path(number))

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from geoembed import __version__
 from geoembed.coordinates import GEOMETRY_CHOICES
 from geoembed.errors import OptionError, TableError
+from geoembed.geometries import check_samples
+from geoembed.streaming.sources import check_path
 from geoembed.streaming.workspace import fingerprint
 from geoembed.tables import VECTOR_COLUMN
 
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder
 
-__all__ = ["Request", "check_batch_rows"]
+__all__ = ["Request", "as_path", "check_batch_rows"]
 
 _KINDS: Final = {".parquet": "parquet", ".geoparquet": "parquet", ".csv": "csv", ".npy": "npy"}
 _CHOICES: Final = {
@@ -25,6 +27,18 @@ _CHOICES: Final = {
 }
 # These do not decide what is in the file.
 _HOW: Final = frozenset({"source", "target", "force", "resume", "batch_rows"})
+
+
+def as_path(path: object, what: str) -> Path:
+    """Return a path with ``~`` expanded; raise TableError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise TableError(f"The {what} is the path of a file, not a {kind}.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        # A home folder of nobody.
+        return Path(path)
 
 
 def check_batch_rows(rows: object) -> None:
@@ -59,6 +73,11 @@ class Request:
         return _KINDS[self.target.suffix.lower()]
 
     @property
+    def written_to(self) -> Path:
+        """The target; where it is a symbolic link, what it points to."""
+        return Path(os.path.realpath(self.target)) if self.target.is_symlink() else self.target
+
+    @property
     def written_layout(self) -> str:
         """How vectors are written, chosen or by default."""
         return self.layout or ("vector" if self.kind == "parquet" else "columns")
@@ -84,6 +103,7 @@ class Request:
             if value not in choices:
                 offered = ", ".join(str(choice) for choice in choices if choice is not None)
                 raise OptionError(f"{option}={value!r} is not one of: {offered}.")
+        check_samples(self.samples)
         if self.batch_rows is not None:
             check_batch_rows(self.batch_rows)
         if self.target.suffix.lower() not in _KINDS:
@@ -98,7 +118,8 @@ class Request:
         self._check_target()
 
     def _check_target(self) -> None:
-        folder = self.target.parent
+        check_path(self.target)
+        folder = self.written_to.parent
         if not folder.is_dir():
             raise TableError(f"There is no folder {folder} to write {self.target.name} to.")
         if self.target.is_dir():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "cut"]
 
-# What is finished is put on the disk and noted this often: all that a killed run loses.
+# What is finished is put on the disk this often: all that a crash of the system can take.
 CHECKPOINT_SECONDS: float = 15.0
 
 _SINKS: Final[dict[str, type[Sink]]] = {"parquet": ParquetSink, "csv": CsvSink, "npy": NpySink}
@@ -90,7 +91,7 @@ class Run:
     def go(self, progress: bool | None) -> None:
         """Make the file; on the way out of any failure keep what is finished."""
         facts = self._request.facts(self._encoder, self._source.files())
-        workspace = Workspace(self._request.target, facts)
+        workspace = Workspace(self._request.written_to, facts)
         try:
             before = workspace.open(resume=self._request.resume, force=self._request.force)
             with workspace.released_on_error():
@@ -104,6 +105,8 @@ class Run:
         except BaseException as error:
             # Ctrl-C too: whatever stopped it, what is done is worth keeping.
             note = self._keep(workspace)
+            if note is None and isinstance(error, KeyboardInterrupt):
+                note = "No batch was finished yet: nothing is kept."
             raised = self._unwritable(error) if isinstance(error, OSError) else error
             if note:
                 raised.add_note(note)
@@ -132,10 +135,12 @@ class Run:
                     "summary": self._summary.state(),
                 }
                 bar.update(len(table))
-                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                    self._sink.sync()
-                    workspace.save(self._last)
-                    saved = time.monotonic()
+                if time.monotonic() - saved < CHECKPOINT_SECONDS:
+                    workspace.note(self._last)
+                    continue
+                self._sink.sync()
+                workspace.save(self._last)
+                saved = time.monotonic()
 
     def _do(self, table: pa.Table) -> None:
         places, geoms = self._source.read_places(table, self.rows_read, **self._places)
@@ -209,7 +214,7 @@ class Run:
             unit_scale=True,
             desc=f"{what} {self._request.target.name}",
             # tqdm's None means: only where the output is a terminal.
-            disable=None if progress is None else not progress,
+            disable=sys.stderr is None or (None if progress is None else not progress),
             delay=_QUIET_SECONDS if progress is None else 0.0,
             leave=progress is True,
         )

@@ -1,5 +1,6 @@
 """Table files that are read front to back: what they all offer, and which suffix is which."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from geoembed.coordinates import (
     COORDINATE_COLUMNS,
@@ -20,10 +20,11 @@ from geoembed.coordinates import (
     find_coordinate_columns,
     read_places,
 )
+from geoembed.crs import settle_crs
 from geoembed.errors import CoordinateError, OptionError, TableError
 from geoembed.streaming.geoparquet import GeoColumn, decode_geometries
 
-__all__ = ["Source", "check_names", "open_source"]
+__all__ = ["Source", "check_names", "check_path", "open_source"]
 
 VECTOR_SUFFIXES: Final = (
     ".gpkg",
@@ -85,7 +86,8 @@ class Source(ABC):
     def settle(self, lon: str | None, lat: str | None, crs: Any) -> None:
         """Decide which columns hold the places, and in which CRS; called once after opening.
 
-        Raises CoordinateError if that cannot be decided.
+        Raises CoordinateError if that cannot be decided: before any row is read, so that no row
+        is blamed for an option.
         """
         if (lon is None) != (lat is None):
             missing, given = ("lon", "lat") if lon is None else ("lat", "lon")
@@ -103,6 +105,9 @@ class Source(ABC):
             )
         if self.lonlat is None:
             self._settle_crs(crs)
+        else:
+            lon, lat = self.lonlat
+            settle_crs(None, crs, f"columns {lon!r} and {lat!r}", must_carry=False)
 
     def _check_columns(self, *names: str) -> None:
         for name in names:
@@ -117,20 +122,15 @@ class Source(ABC):
 
     def _settle_crs(self, stated: Any) -> None:
         geometry = self.geometries[0]
-        if geometry.crs is not None:
-            return
-        if stated is None:
+        if geometry.crs is None and stated is None:
             raise CoordinateError(
                 f"{self.path} does not say which CRS its geometries are in. State it, for "
                 "example crs='EPSG:4326' for longitude and latitude on WGS 84."
             )
-        try:
+        what = f"column {geometry.name!r} of {self.path.name}"
+        settle_crs(geometry.crs, stated, what, must_carry=True)
+        if geometry.crs is None:
             self.geometries[0] = replace(geometry, crs=CRS.from_user_input(stated))
-        except CRSError as error:
-            raise CoordinateError(
-                f"crs={stated!r} is no CRS that pyproj knows. Give an EPSG code such as "
-                "'EPSG:3857', WKT or a PROJ string."
-            ) from error
 
     def read_places(
         self, table: pa.Table, first_row: int, *, crs: Any, **options: Any
@@ -197,6 +197,7 @@ def open_source(
         If places cannot be read from it, or their CRS is unknown.
     """
     # Imported late: a run needs one of them, and each brings a library of its own.
+    check_path(path)
     name = path.name.lower()
     if not path.exists():
         raise TableError(f"There is no file {path}.")
@@ -230,6 +231,14 @@ def open_source(
     if places_only:
         source.select(list(source.lonlat or [source.geometries[0].name]))
     return source
+
+
+def check_path(path: Path) -> None:
+    """Refuse a name that no library but Python's own can open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise TableError(f"The name {os.fsencode(path)!r} is not in UTF-8. Rename it.") from error
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Read GeoPackage, GeoJSON, FlatGeobuf and shapefiles as streams of Arrow tables."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pyproj import CRS
 
 from geoembed.errors import TableError, unknown_name
 from geoembed.streaming.geoparquet import GEOMETRY_COLUMN, GeoColumn
-from geoembed.streaming.sources import Source
+from geoembed.streaming.sources import VECTOR_SUFFIXES, Source
 
 __all__ = ["VectorSource"]
 
@@ -34,6 +35,7 @@ class VectorSource(Source):
     def __init__(self, path: Path, layer: str | None) -> None:
         self.path = path
         _check_length(path)
+        _check_archive(path)
         with self._failing():
             self._layer = self._choose(layer)
             info = pyogrio.read_info(path, layer=self._layer)
@@ -128,6 +130,19 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(column.type, pa.BaseExtensionType):
         return column.cast(column.type.storage_type)
     return column
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive without anything for GDAL: it would try what else is in there."""
+    if path.suffix.lower() != ".zip" or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name.lower().endswith(VECTOR_SUFFIXES) for name in names):
+        held = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+        raise TableError(
+            f"{path} holds no shapefile, but {held or 'nothing'}. Unpack it and give a table file."
+        )
 
 
 def _check_length(path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,13 @@ from geoembed.errors import TableError
 __all__ = ["Workspace", "fingerprint"]
 
 _SUFFIX: Final = ".part"
-_CONTENTS: Final = {"data", "parts", "lock", "manifest.json", "manifest.new"}
+_CONTENTS: Final = {
+    *("data", "parts", "lock"),
+    *("manifest.json", "manifest.new", "latest.json", "latest.new"),
+}
 _ENDS: Final = 1 << 20
+# Linux gives every start of the system an identifier.
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -39,6 +45,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
 class Workspace:
     """A folder ``NAME.part`` beside the target, with the growing file and ``manifest.json``.
 
+    The manifest speaks of what is on the disk, whatever happens. Beside it ``latest.json`` speaks
+    of what was handed to the system since: that outlives the process, but not the system, so it
+    counts only until the next start of the system.
+
     Parameters
     ----------
     target : Path
@@ -52,6 +62,8 @@ class Workspace:
         self.folder = target.with_name(target.name + _SUFFIX)
         self.data = self.folder / "data"
         self._manifest = self.folder / "manifest.json"
+        self._latest = self.folder / "latest.json"
+        self._boot = _boot_id()
         self._request = json.loads(json.dumps(request))
         self._lock: Any = None
 
@@ -64,6 +76,12 @@ class Workspace:
             If an unfinished run lies there and neither was asked for, if what it was asked for
             is not what is asked for now, or if another process is at work on it.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise TableError(
+                f"{self.folder} is a file, and a folder of that name is needed for work in "
+                "progress. Move it, or choose another target."
+            )
+        left = self.folder.exists()
         self.folder.mkdir(exist_ok=True)
         strangers = sorted({entry.name for entry in self.folder.iterdir()} - _CONTENTS)
         if strangers:
@@ -76,8 +94,15 @@ class Workspace:
         with self.released_on_error():
             progress = self._progress(resume=resume, force=force)
             if progress is None:
-                # Before anything is written: it must never speak of a newer run's files.
+                # Before anything is written: they must never speak of a newer run's files.
                 self._manifest.unlink(missing_ok=True)
+                self._latest.unlink(missing_ok=True)
+                if resume and left:
+                    warnings.warn(
+                        f"There is nothing to go on with: no batch was finished in {self.folder}. "
+                        "Starting anew.",
+                        stacklevel=2,
+                    )
         return progress
 
     def save(self, progress: Mapping[str, Any]) -> None:
@@ -89,6 +114,15 @@ class Workspace:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._manifest)
+
+    def note(self, progress: Mapping[str, Any]) -> None:
+        """Write down, quickly, what would outlive this process, but not the system."""
+        if self._boot is None:
+            return
+        stamped = {"request": self._request, "progress": progress, "boot": self._boot}
+        draft = self._latest.with_suffix(".new")
+        draft.write_text(json.dumps(stamped), encoding="utf-8")
+        draft.replace(self._latest)
 
     def publish(self) -> None:
         """Give the finished file its name, and remove the folder."""
@@ -120,7 +154,7 @@ class Workspace:
         manifest = self._read() if resume or not force else None
         if manifest is None:
             return None
-        rows = manifest["progress"]["rows_read"]
+        rows = _rows(manifest)
         if not resume:
             raise TableError(
                 f"An unfinished run lies in {self.folder}: {rows:,} rows are done. Go on with "
@@ -133,20 +167,34 @@ class Workspace:
                 f"something else: {'; '.join(differences)}. Ask for the same, or start again with "
                 "force=True (--force) instead of resume."
             )
+        if "boot" not in manifest:
+            # The files will be cut back: a note that speaks of more would become a lie.
+            self._latest.unlink(missing_ok=True)
         return dict(manifest["progress"])
 
     def _read(self) -> dict[str, Any] | None:
-        """Read the manifest; None where nothing was finished."""
+        """Read how far a run came; None where nothing was finished."""
         try:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            manifest = None
         except ValueError as error:
             raise TableError(
                 f"The manifest of an unfinished run, {self._manifest}, is damaged: {error}. "
                 "Start again with force=True (--force)."
             ) from error
-        return manifest if manifest["progress"]["rows_read"] else None
+        latest = self._read_latest()
+        if latest is not None and (manifest is None or _rows(latest) > _rows(manifest)):
+            return latest
+        return manifest if manifest is not None and _rows(manifest) else None
+
+    def _read_latest(self) -> dict[str, Any] | None:
+        # One that a crash of the system has torn, or outdated, is none.
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            latest = dict(json.loads(self._latest.read_text(encoding="utf-8")))
+            if self._boot is not None and latest["boot"] == self._boot and _rows(latest):
+                return latest
+        return None
 
     def _take(self) -> None:
         try:
@@ -162,6 +210,17 @@ class Workspace:
                 f"Another run is writing {self.target} right now, in {self.folder}. Wait for it, "
                 "or choose another target."
             ) from error
+
+
+def _rows(manifest: Mapping[str, Any]) -> int:
+    return int(manifest["progress"]["rows_read"])
+
+
+def _boot_id() -> str | None:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> list[str]:
