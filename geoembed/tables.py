@@ -1,5 +1,6 @@
 """A table in, the table with its embedding out: `embed` for frames."""
 
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
 
 import geopandas as gpd
@@ -13,7 +14,7 @@ from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError, TableError
 from geoembed.featurizer import encode_places
 
-__all__ = ["VECTOR_COLUMN", "embed"]
+__all__ = ["VECTOR_COLUMN", "columns_to_replace", "embed"]
 
 # Name of the column that holds whole vectors, in frames and in files.
 VECTOR_COLUMN: Final = "embedding"
@@ -123,17 +124,51 @@ def embed(
     return _join(kept, vectors, names, layout)
 
 
-def _without(frame: pd.DataFrame, names: list[str], overwrite: bool) -> pd.DataFrame:
-    there = [name for name in names if name in frame.columns]
-    if not there:
-        return frame
-    if not overwrite:
+def columns_to_replace(
+    taken: Iterable[Hashable], names: Iterable[str], *, overwrite: bool
+) -> list[str]:
+    """Return the new columns' names that a table has already; raise TableError unless told to.
+
+    Parameters
+    ----------
+    taken : iterable of hashable
+        Columns of the table.
+    names : iterable of str
+        Columns to add.
+    overwrite : bool
+        Whether they may be replaced.
+
+    Returns
+    -------
+    list of str
+        Those of `names` that are taken, in order.
+
+    Raises
+    ------
+    TableError
+        If there are any and `overwrite` is false; the message names the first three.
+
+    Examples
+    --------
+    >>> columns_to_replace(["name", "embedding"], ["embedding"], overwrite=True)
+    ['embedding']
+    """
+    columns = set(taken)
+    there = [name for name in names if name in columns]
+    if there and not overwrite:
         more = f" and {len(there) - 3} more" if len(there) > 3 else ""
         raise TableError(
             f"The table already has the column{'s' * (len(there) > 1)} "
             f"{', '.join(map(repr, there[:3]))}{more}. Pass overwrite=True to replace, "
             "or another prefix=."
         )
+    return there
+
+
+def _without(frame: pd.DataFrame, names: list[str], overwrite: bool) -> pd.DataFrame:
+    there = columns_to_replace(frame.columns, names, overwrite=overwrite)
+    if not there:
+        return frame
     if isinstance(frame, gpd.GeoDataFrame) and frame._geometry_column_name in there:
         raise TableError(
             f"The embedding cannot replace the geometry column {there[0]!r}. Pass another prefix=."

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import resolution
 from geoembed.encoders.blocks import encode_blocks
+from geoembed.encoders.checks import check_count
 from geoembed.encoders.seam import SeamBlender
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending.specs import LocationEncoderSpec
@@ -330,12 +331,6 @@ def _remake(name: str, options: dict[str, Any]) -> LocationEncoder:
     from geoembed.encoders import load_encoder
 
     return load_encoder(name, **options)
-
-
-def check_count(option: str, value: object) -> None:
-    """Raise OptionError unless `value` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise OptionError(f"{option}={value!r} is not a whole number of at least 1.")
 
 
 def _check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:

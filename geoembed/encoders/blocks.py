@@ -5,12 +5,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
+
+from geoembed.progress import progress_bar
 
 __all__ = ["Computes", "encode_blocks", "encode_means"]
-
-# Work shorter than this needs no progress bar.
-_QUIET_SECONDS = 2.0
 
 
 class Computes(Protocol):
@@ -55,7 +53,7 @@ def encode_blocks(
     """
     codes, firsts = _distinct(lonlat)
     step = encoder.blocks_of()
-    with _bar(len(firsts), progress) as bar:
+    with progress_bar(progress, text="embedding", unit="place", total=len(firsts)) as bar:
         for start in range(0, len(firsts), step):
             rows = firsts[start : start + step]
             contiguous = rows[-1] - rows[0] == len(rows) - 1
@@ -101,7 +99,7 @@ def encode_means(
     needed = np.repeat(starts[:-1][firsts] - ends + counts, counts) + np.arange(counts.sum())
     step = encoder.blocks_of()
     row = 0
-    with _bar(len(needed), progress) as bar:
+    with progress_bar(progress, text="embedding", unit="place", total=len(needed)) as bar:
         while row < len(firsts):
             begin = int(ends[row] - counts[row])
             # As many whole rows as fit a block, at least one.
@@ -201,16 +199,3 @@ def _copy_repeats(
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         out[some] = out[firsts[codes[some]]]
-
-
-def _bar(total: int, progress: bool | None) -> "tqdm[Any]":
-    return tqdm(
-        total=total,
-        unit="place",
-        unit_scale=True,
-        desc="embedding",
-        # tqdm's None means: only where the output is a terminal.
-        disable=None if progress is None else not progress,
-        delay=_QUIET_SECONDS if progress is None else 0.0,
-        leave=progress is True,
-    )

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from geoembed.coordinates import read_places
 from geoembed.encoders.blocks import Computes, encode_blocks
+from geoembed.encoders.checks import check_count
 from geoembed.errors import OptionError
 from geoembed.geodesy import destination
 
@@ -34,8 +35,7 @@ def profile(
         distances = np.array([np.nan])
     if distances.ndim != 1 or not np.isfinite(distances).all() or (distances < 0).any():
         raise OptionError(f"distances_km={distances_km!r}: give a list of km, none negative.")
-    if isinstance(bearings, bool) or not isinstance(bearings, int) or bearings < 1:
-        raise OptionError(f"bearings={bearings!r} is not a whole number of at least 1.")
+    check_count("bearings", bearings)
     here = read_places(lon=lon, lat=lat).lonlat
     if len(here) != 1:
         raise OptionError(f"A profile is taken at one place, got {len(here)}.")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from geoembed import __version__
 from geoembed.errors import TableError
 from geoembed.featurizer import encode_places
+from geoembed.progress import progress_bar
 from geoembed.streaming.csv_sink import CsvSink
 from geoembed.streaming.geoparquet import Summary, describe
 from geoembed.streaming.parquet_sink import ParquetSink
@@ -27,6 +26,8 @@ from geoembed.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tqdm import tqdm
 
     from geoembed.encoders.base import LocationEncoder
 
@@ -40,8 +41,6 @@ _SINKS: Final[dict[str, type[Sink]]] = {"parquet": ParquetSink, "csv": CsvSink, 
 # Of vectors, or of the source's columns, in a batch.
 _BATCH_BYTES: Final = 64 << 20
 _FEWEST_ROWS, _MOST_ROWS = 1024, 65_536
-# Work shorter than this needs no progress bar.
-_QUIET_SECONDS: Final = 2.0
 
 
 class Run:
@@ -207,17 +206,8 @@ class Run:
         return min(max(_BATCH_BYTES // width, _FEWEST_ROWS), _MOST_ROWS)
 
     def _bar(self, progress: bool | None, what: str, total: int | None, done: int) -> "tqdm[Any]":
-        return tqdm(
-            total=total,
-            initial=done,
-            unit="row",
-            unit_scale=True,
-            desc=f"{what} {self._request.target.name}",
-            # tqdm's None means: only where the output is a terminal.
-            disable=sys.stderr is None or (None if progress is None else not progress),
-            delay=_QUIET_SECONDS if progress is None else 0.0,
-            leave=progress is True,
-        )
+        text = f"{what} {self._request.target.name}"
+        return progress_bar(progress, text=text, unit="row", total=total, done=done)
 
 
 def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[pa.Table]:

@@ -18,6 +18,7 @@ from geoembed.streaming.geoparquet import (
     encode_points,
 )
 from geoembed.streaming.sources import Source
+from geoembed.tables import columns_to_replace
 
 __all__ = ["Shape"]
 
@@ -77,7 +78,9 @@ class Shape:
             self.geometries = [GeoColumn(name, CRS84)]
         elif kind == "parquet":
             self.geometries = list(source.geometries)
-        self._taken = _without(taken, [f.name for f in self._added] + names, overwrite)
+        new = [field.name for field in self._added] + names
+        replaced = columns_to_replace(taken, new, overwrite=overwrite)
+        self._taken = [name for name in taken if name not in replaced]
         lost = [g.name for g in self.geometries if g.name in names]
         if lost:
             raise TableError(
@@ -126,15 +129,3 @@ class Shape:
             summary.add(geoms if rows is None else geoms[rows])
         # A table without columns has no rows to leave out.
         return result if rows is None or not kept else result.filter(pa.array(rows))
-
-
-def _without(taken: list[str], names: list[str], overwrite: bool) -> list[str]:
-    there = [name for name in names if name in taken]
-    if there and not overwrite:
-        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-        raise TableError(
-            f"The table already has the column{'s' * (len(there) > 1)} "
-            f"{', '.join(map(repr, there[:3]))}{more}. Pass overwrite=True to replace, "
-            "or another prefix=."
-        )
-    return [name for name in taken if name not in there]
