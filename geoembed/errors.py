@@ -17,7 +17,9 @@ __all__ = [
     "OfflineError",
     "OptionError",
     "PluginError",
+    "SavedHeadError",
     "TableError",
+    "TargetError",
     "UnknownNameError",
     "WeightsError",
     "unknown_name",
@@ -42,6 +44,14 @@ class OptionError(GeoembedError, ValueError):
 
 class TableError(GeoembedError, ValueError):
     """A table or file whose columns, rows or format do not fit."""
+
+
+class TargetError(GeoembedError, ValueError):
+    """Values or labels to learn, or a raster or polygons to take them from, that do not fit."""
+
+
+class SavedHeadError(GeoembedError, RuntimeError):
+    """A folder of a fitted head that cannot be loaded, or is not what its description says."""
 
 
 class UnknownNameError(GeoembedError, KeyError):
