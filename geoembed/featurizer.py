@@ -102,7 +102,8 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Registered name or local path.
     layers : str
         Which layers make up the vector: ``"final"`` (512 values, what papers report),
-        ``"scales"`` (1536), ``"hidden"`` (9216), or terms joined by ``+``; see
+        ``"scales"`` (1536), ``"hidden"`` (9216), ``"best"`` (the encoder's preset for heads), or
+        terms joined by ``+``; see
         `geoembed.encoders.layers.parse_layers`.
     normalize : bool
         Scale every row to unit Euclidean norm.

@@ -1,5 +1,6 @@
 import pytest
 
+from geoembed.encoders import load_encoder
 from geoembed.encoders.layers import Shape, parse_layers
 from geoembed.errors import OptionError
 
@@ -48,3 +49,9 @@ def test_terms_give_parts_in_the_order_written(layers, labels, width):
 def test_what_is_not_offered_is_refused_with_what_is(layers, message):
     with pytest.raises(OptionError, match=message):
         parse_layers(layers, SHAPE)
+
+
+def test_best_is_the_preset_of_the_spec_and_resolved_at_once():
+    encoder = load_encoder("geoclip.v1", layers="best")
+    assert encoder.layers == encoder.spec.best_layers == encoder.options()["layers"]
+    assert encoder.dimension == load_encoder("geoclip.v1", layers=encoder.layers).dimension

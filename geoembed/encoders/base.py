@@ -44,8 +44,9 @@ class LocationEncoder(ABC):
     spec : LocationEncoderSpec
         What it is called and where it comes from.
     layers : str
-        Which layers make up the vector; ``"final"`` is what papers report. Encoders without
-        choosable layers take only that.
+        Which layers make up the vector; ``"final"`` is what papers report, ``"best"`` the
+        preset of the spec for heads. Encoders without choosable layers take only these two,
+        which are then one.
     normalize : bool
         Scale every row to unit Euclidean norm.
     precision : {"float32", "float64", "bfloat16", "float16"}
@@ -96,9 +97,12 @@ class LocationEncoder(ABC):
         _check_choice("precision", precision, _PRECISIONS)
         _check_choice("dtype", dtype, OUTPUT_DTYPES)
         _check_choice("seam", seam, _SEAMS)
+        if layers == "best":
+            # Resolved at once, so that files and cache keys say what the values are.
+            layers = spec.best_layers
         if not self.supports_layers and layers != "final":
             raise OptionError(
-                f"layers={layers!r}: the encoder {spec.name!r} offers only layers='final'."
+                f"layers={layers!r}: the encoder {spec.name!r} offers only layers='final' (or 'best', which is the same)."
             )
         if not self.supports_precision and precision not in {"float32", "float64"}:
             raise OptionError(

@@ -116,6 +116,7 @@ def load_path(path: Path, **options: Any) -> GeoCLIPEncoder:
         factory="geoembed.encoders.geoclip:load",
         dimension=network.shape.output,
         summary=f"GeoCLIP location encoder read from {path.name}",
+        best_layers=f"hidden.{len(network.shape.hidden) - 1}",
     )
     return GeoCLIPEncoder(spec, source=str(path), **options)
 

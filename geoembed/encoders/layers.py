@@ -62,7 +62,8 @@ def parse_layers(layers: str, shape: Shape) -> tuple[Part, ...]:
         Terms joined by ``+``. ``final``: the sum of the scales' outputs. ``scales``: each
         scale's output side by side; ``scale1``: one of them. ``hidden``: every ReLU layer,
         scale by scale and layer by layer; ``hidden1``: all of scale 1; ``hidden.2``: layer 2 of
-        every scale; ``hidden1.2``: one layer. Scales and layers count from 0.
+        every scale; ``hidden1.2``: one layer. Scales and layers count from 0. (``best``, the
+        preset of the encoder, is put in words of these before it comes here.)
     shape : Shape
         What the encoder has.
 

@@ -6,10 +6,11 @@ neither torch nor geopandas.
 
 from geoembed.extending.hookspecs import hookimpl, hookspec
 from geoembed.extending.report import GeoembedPluginWarning, PluginInfo
-from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
+from geoembed.extending.specs import HeadSpec, LocationEncoderSpec, WeightsFile, WeightsSpec
 
 __all__ = [
     "GeoembedPluginWarning",
+    "HeadSpec",
     "LocationEncoderSpec",
     "PluginInfo",
     "WeightsFile",

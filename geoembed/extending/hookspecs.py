@@ -16,9 +16,15 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from geoembed.extending.specs import LocationEncoderSpec
+    from geoembed.extending.specs import HeadSpec, LocationEncoderSpec
 
-__all__ = ["hookimpl", "hookspec", "register_commands", "register_location_encoders"]
+__all__ = [
+    "hookimpl",
+    "hookspec",
+    "register_commands",
+    "register_heads",
+    "register_location_encoders",
+]
 
 PROJECT = "geoembed"
 
@@ -62,6 +68,49 @@ def register_location_encoders(register: Callable[[LocationEncoderSpec], None]) 
     ...             factory="my_package.encoders:load",
     ...             dimension=3,
     ...             summary="The point on the unit sphere",
+    ...         )
+    ...     )
+    """
+
+
+@hookspec
+def register_heads(register: Callable[[HeadSpec], None]) -> None:
+    """Add heads: estimators that predict something at places.
+
+    Called once a process, when a name is first looked up or listed. It must be quick and must
+    not import scikit-learn: a spec names its code as ``"module:attribute"``, imported on first
+    use. A registered head is known by its name to `geoembed.heads.make_head`,
+    ``geoembed fit --head`` and ``geoembed compare --head``.
+
+    Parameters
+    ----------
+    register : callable
+        ``register(spec)`` adds one `HeadSpec`; call it once a head, before the hook returns.
+
+    Raises
+    ------
+    PluginError
+        By `register`, if it is given anything but a `HeadSpec`, or after the hook.
+    DuplicateNameError
+        By `register`, if the name is taken; both owners are named.
+
+    Notes
+    -----
+    If the hook raises anything, the whole plugin is left out, as with
+    `register_location_encoders`. The factory is best a subclass of `geoembed.heads.LocationHead`:
+    saving, columns, extra columns and the command line then come with it.
+
+    Examples
+    --------
+    >>> from geoembed.extending import HeadSpec, hookimpl
+    >>> @hookimpl
+    ... def register_heads(register):
+    ...     register(
+    ...         HeadSpec(
+    ...             name="forest",
+    ...             task="regression",
+    ...             factory="my_package.heads:ForestRegressor",
+    ...             summary="A random forest on the embedding",
     ...         )
     ...     )
     """

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -19,14 +19,17 @@ from geoembed.errors import PluginError
 from geoembed.extending import hookspecs
 from geoembed.extending.report import GeoembedPluginWarning, PluginInfo, Status
 from geoembed.extending.sources import Part, PluginSource, canonical
-from geoembed.extending.specs import LocationEncoderSpec
+from geoembed.extending.specs import HeadSpec, LocationEncoderSpec
 from geoembed.extending.trays import Spec, Tray
 
 __all__ = ["Plugin", "PluginHost"]
 
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
 # A hook that registers specs is one line here and its declaration in hookspecs.
 SPEC_HOOKS: dict[str, tuple[str, type[Spec]]] = {
     "register_location_encoders": ("location encoder", LocationEncoderSpec),
+    "register_heads": ("head", HeadSpec),
 }
 
 
@@ -96,9 +99,10 @@ class PluginHost:
         if selected is not None:
             self._look_for(selected)
 
-    def specs(self, kind: str) -> dict[str, Spec]:
-        """Return a copy of the registered specs of one kind, by name."""
-        return dict(self._specs[kind])
+    def specs(self, spec_type: type[AnySpec]) -> dict[str, AnySpec]:
+        """Return a copy of the registered specs of one type, by name."""
+        found = (spec for specs in self._specs.values() for spec in specs.items())
+        return {name: spec for name, spec in found if isinstance(spec, spec_type)}
 
     def loaded(self) -> list[Plugin]:
         """List the plugins that have not failed, in the order of loading."""

@@ -6,9 +6,11 @@ from typing import Any
 from geoembed.errors import GeoembedError, PluginError, unknown_name
 from geoembed.extending.manager import host
 from geoembed.extending.report import PluginInfo
-from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec, check_factory
+from geoembed.extending.specs import HeadSpec, LocationEncoderSpec, WeightsSpec, check_factory
 
 __all__ = [
+    "head_spec",
+    "head_specs",
     "location_encoder_spec",
     "location_encoder_specs",
     "plugin_report",
@@ -30,7 +32,7 @@ def location_encoder_specs() -> dict[str, LocationEncoderSpec]:
     >>> location_encoder_specs()["geoclip.v1"].dimension
     512
     """
-    return host().specs("location encoder")
+    return host().specs(LocationEncoderSpec)
 
 
 def location_encoder_spec(name: str) -> LocationEncoderSpec:
@@ -62,6 +64,51 @@ def location_encoder_spec(name: str) -> LocationEncoderSpec:
     specs = location_encoder_specs()
     if name not in specs:
         raise unknown_name("encoder", name, specs)
+    return specs[name]
+
+
+def head_specs() -> dict[str, HeadSpec]:
+    """Return the registered heads by name, built-in ones first.
+
+    Returns
+    -------
+    dict of str to HeadSpec
+        With ``owner`` filled in.
+
+    Examples
+    --------
+    >>> head_specs()["landcover"].task
+    'fractions'
+    """
+    return host().specs(HeadSpec)
+
+
+def head_spec(name: str) -> HeadSpec:
+    """Return the spec of one head.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, for example ``"landcover"``.
+
+    Returns
+    -------
+    HeadSpec
+        With ``owner`` filled in.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> head_spec("regress").factory
+    'geoembed.heads.location:LocationRegressor'
+    """
+    specs = head_specs()
+    if name not in specs:
+        raise unknown_name("head", name, specs)
     return specs[name]
 
 

@@ -67,8 +67,9 @@ def module_part(module: str) -> Part:
 
 def built_in_source() -> PluginSource:
     """Describe what geoembed itself registers, through the same hooks as everybody."""
-    part = module_part("geoembed.extending.builtin")
-    return PluginSource("geoembed", __version__, "built-in", (part,))
+    modules = ("geoembed.extending.builtin", "geoembed.extending.heads")
+    parts = tuple(module_part(module) for module in modules)
+    return PluginSource("geoembed", __version__, "built-in", parts)
 
 
 def selected_names() -> frozenset[str] | None:

@@ -12,7 +12,18 @@ from pathlib import PurePosixPath
 
 from geoembed.errors import PluginError
 
-__all__ = ["LocationEncoderSpec", "WeightsFile", "WeightsSpec", "check_factory", "check_name"]
+__all__ = [
+    "HeadSpec",
+    "LocationEncoderSpec",
+    "WeightsFile",
+    "WeightsSpec",
+    "check_factory",
+    "check_name",
+]
+
+# What a head may be for, and what it may take.
+HEAD_TASKS = ("regression", "classification", "fractions")
+HEAD_INPUTS = ("places",)
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -188,6 +199,9 @@ class LocationEncoderSpec:
         Provenance; the empty string where there is none.
     weights : WeightsSpec or None
         The trained weights, or None for encoders without any.
+    best_layers : str
+        What ``layers="best"`` stands for: the layers that serve heads best, chosen on training
+        data only.
     tolerance : float
         How far (relative, worst row) float32 output may lie from the reference.
     details : mapping of str to str
@@ -204,6 +218,7 @@ class LocationEncoderSpec:
     paper: str = ""
     training_data: str = ""
     weights: WeightsSpec | None = None
+    best_layers: str = "final"
     tolerance: float = 1e-5
     details: Mapping[str, str] = field(default_factory=dict, hash=False)
     owner: str = field(default="", compare=False)
@@ -211,7 +226,8 @@ class LocationEncoderSpec:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_factory(self.factory)
-        _check_texts(self, "summary", "licence", "paper", "training_data", "owner")
+        texts = ("summary", "licence", "paper", "training_data", "best_layers", "owner")
+        _check_texts(self, *texts)
         what = f"The encoder {self.name!r} declares"
         if not _is_whole(self.dimension) or self.dimension < 1:
             raise PluginError(
@@ -226,3 +242,58 @@ class LocationEncoderSpec:
             isinstance(text, str) for item in self.details.items() for text in item
         ):
             raise PluginError(f"{what} the details {self.details!r}: map texts to texts.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """A head: what it is called, what it predicts, where its code is.
+
+    Parameters
+    ----------
+    name : str
+        ``family`` or ``family.tag``, lower case, for example ``"landcover"``.
+    task : {"regression", "classification", "fractions"}
+        What it learns: numbers, labels, or shares that sum to 1. Commands read, check and score
+        targets by it.
+    factory : str
+        ``"module:attribute"``; called as ``factory(**options)``, it returns an estimator like
+        `geoembed.heads.LocationHead`: ``fit(X, y)``, ``predict``, ``predict_frame``.
+    summary : str
+        One line for listings.
+    input_kind : {"places"}
+        What X holds.
+    output_columns : tuple of str
+        Columns that ``predict_frame`` adds; ``{target}`` stands for the name of the target or,
+        for fractions, of each class.
+    owner : str
+        Name and version of the distribution that registered it; the host fills it in.
+    """
+
+    name: str
+    task: str
+    factory: str
+    summary: str
+    input_kind: str = "places"
+    output_columns: tuple[str, ...] = ("predicted_{target}",)
+    owner: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_factory(self.factory)
+        _check_texts(self, "task", "summary", "input_kind", "owner")
+        for option, choices in (("task", HEAD_TASKS), ("input_kind", HEAD_INPUTS)):
+            if getattr(self, option) not in choices:
+                raise PluginError(
+                    f"The head {self.name!r} declares {option}={getattr(self, option)!r}: "
+                    f"use one of {', '.join(map(repr, choices))}."
+                )
+        columns = self.output_columns
+        if (
+            not isinstance(columns, tuple)
+            or not columns
+            or not all(isinstance(column, str) and column for column in columns)
+        ):
+            raise PluginError(
+                f"The head {self.name!r} declares the output columns {columns!r}: "
+                "give a tuple of names, such as ('predicted_{target}',)."
+            )

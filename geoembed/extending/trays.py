@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from geoembed.errors import DuplicateNameError, PluginError
-from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec
+from geoembed.extending.specs import HeadSpec, LocationEncoderSpec, WeightsSpec
 
 __all__ = ["Spec", "Tray"]
 
-# A union once a second kind of spec arrives.
-Spec = LocationEncoderSpec
+Spec = LocationEncoderSpec | HeadSpec
 
 
 class Tray:
@@ -52,7 +51,8 @@ class Tray:
         other = self._taken.get(spec.name) or self.specs.get(spec.name)
         if other is not None:
             raise self._duplicate(self.kind, spec.name, other.owner)
-        self._check_weights(spec.weights)
+        if isinstance(spec, LocationEncoderSpec):
+            self._check_weights(spec.weights)
         self.specs[spec.name] = replace(spec, owner=self._owner)
 
     def close(self) -> None:
@@ -64,6 +64,8 @@ class Tray:
         if weights is None:
             return
         for other in [*self._taken.values(), *self.specs.values()]:
+            if not isinstance(other, LocationEncoderSpec):
+                continue
             if other.weights is not None and other.weights.name == weights.name:
                 if other.weights == weights:
                     return

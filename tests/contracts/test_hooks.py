@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from geoembed.cli.main import main
-from geoembed.extending import LocationEncoderSpec, hookimpl, hookspecs
+from geoembed.extending import HeadSpec, LocationEncoderSpec, hookimpl, hookspecs
 from geoembed.extending.host import SPEC_HOOKS
-from geoembed.extending.registry import location_encoder_specs, resolve_factory
+from geoembed.extending.registry import head_specs, location_encoder_specs, resolve_factory
 from geoembed.testing import isolated_plugins
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def signature(hook):
 
 
 def test_there_are_hooks():
-    assert sorted(HOOKS) == ["register_commands", "register_location_encoders"]
+    assert sorted(HOOKS) == ["register_commands", "register_heads", "register_location_encoders"]
 
 
 def test_hook_register_location_encoders():
@@ -46,6 +46,20 @@ def test_hook_register_location_encoders():
     assert list(specs) == ["geoclip.v1", "first.v1", "second.v1"]
     assert specs["second.v1"].owner == "Plugin 0"
     assert resolve_factory(specs["first.v1"].factory) is math.hypot
+
+
+def test_hook_register_heads():
+    class Plugin:
+        @hookimpl
+        def register_heads(self, register):
+            facts = {"factory": "math:hypot", "task": "regression", "summary": "s"}
+            register(HeadSpec(name="forest", **facts))
+
+    with isolated_plugins(Plugin()):
+        specs = head_specs()
+    assert list(specs) == ["regress", "classify", "landcover", "region", "forest"]
+    assert specs["forest"].owner == "Plugin 0"
+    assert specs["forest"].input_kind == "places"
 
 
 def test_hook_register_commands(capsys):
@@ -99,10 +113,11 @@ def test_every_hook_that_registers_specs_is_wired():
 def test_the_built_in_registrations_use_every_hook():
     from geoembed.cli import builtin as commands
     from geoembed.extending import builtin as encoders
+    from geoembed.extending import heads
 
     marked = {
         name
-        for module in (commands, encoders)
+        for module in (commands, encoders, heads)
         for name, value in vars(module).items()
         if getattr(value, f"{hookspecs.PROJECT}_impl", None) is not None
     }
