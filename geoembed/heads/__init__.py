@@ -1,3 +1,45 @@
 """Heads: scikit-learn estimators that predict something at places from their embedding."""
 
-__all__: list[str] = []
+from typing import Any
+
+from geoembed.extending.registry import head_spec, resolve_factory
+from geoembed.heads.base import GeoembedHeadWarning, LocationHead
+from geoembed.heads.location import LocationClassifier, LocationRegressor
+
+__all__ = [
+    "GeoembedHeadWarning",
+    "LocationClassifier",
+    "LocationHead",
+    "LocationRegressor",
+    "make_head",
+]
+
+
+def make_head(name: str, **options: Any) -> Any:
+    """Make an unfitted head by its registered name.
+
+    Parameters
+    ----------
+    name : str
+        A name from `geoembed.extending.registry.head_specs`: ``"regress"``, ``"classify"``,
+        ``"landcover"``, ``"region"``, or one that a plugin registered.
+    **options
+        Parameters of that head.
+
+    Returns
+    -------
+    LocationHead
+        Not fitted.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> make_head("regress", model="knn")
+    LocationRegressor(model='knn')
+    """
+    spec = head_spec(name)
+    return resolve_factory(spec.factory, owner=spec.owner)(**options)

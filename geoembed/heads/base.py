@@ -1,0 +1,359 @@
+"""What every head is: a featurizer of places and a model on its vectors, as one estimator."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _check_sample_weight, _num_samples, check_is_fitted
+
+from geoembed.columns import name_rows
+from geoembed.encoders.base import LocationEncoder
+from geoembed.errors import CoordinateError, OptionError, TargetError
+from geoembed.featurizer import LocationFeaturizer
+from geoembed.heads import frames, holdout
+from geoembed.heads.conformal import check_coverage, rows_needed
+from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
+from geoembed.heads.models import check_rows, make_model
+from geoembed.heads.reading import Target, read_target
+
+__all__ = ["GeoembedHeadWarning", "LocationHead"]
+
+# Rows featurized at a time when predicting: 3,072 values a row are then 200 MB.
+_BLOCK_ROWS: Final = 16_384
+
+
+class GeoembedHeadWarning(UserWarning):
+    """Something about a head that its user should know, such as intervals without an end."""
+
+
+class LocationHead(BaseEstimator):  # type: ignore[misc]
+    """Base class of heads: X is a table of places, y is what is to be learned.
+
+    A subclass says what it learns (`_encode_target`), what it predicts from features
+    (`_predict_features`, `_columns_from`), and how it calibrates (`_calibrate`).
+
+    Parameters
+    ----------
+    featurizer : None, str, LocationEncoder or transformer
+        What turns places into vectors: None stands for ``LocationFeaturizer(layers="best")``, a
+        name or path for that encoder with its best layers, a loaded encoder for itself. A
+        transformer is cloned.
+    model : str or estimator
+        What learns from the vectors; see `geoembed.heads.models.model_names`.
+    extra_columns : str or sequence of str, optional
+        Columns of X that join the vectors: numbers are standardised, text and categories become
+        one column a value.
+    coverage : float or None
+        Nominal coverage of intervals or label sets; None for none.
+    calibration : float, splitter or None
+        Share of the rows, or a scikit-learn splitter whose first test part is taken (such as
+        `geoembed.SpatialBlockKFold`), that the model does not learn from and that calibrates its
+        uncertainty; None gives all rows to the model and leaves the uncertainty out.
+    random_state : int, RandomState or None
+        Decides which rows calibrate, and seeds models made by name.
+
+    Attributes
+    ----------
+    featurizer_ : transformer
+        In use.
+    model_ : estimator
+        Fitted on the vectors.
+    target_names_ : tuple of str
+        Names of the targets; empty where y carried none.
+    n_features_in_ : int
+        Number of columns that the places were read from.
+    feature_names_in_ : array of str
+        Names of those columns; only when X has column names.
+    """
+
+    _task: ClassVar[str]
+
+    def __init__(
+        self,
+        featurizer: Any = None,
+        model: Any = "ridge",
+        *,
+        extra_columns: Any = None,
+        coverage: float | None = 0.9,
+        calibration: Any = 0.2,
+        random_state: Any = 0,
+    ) -> None:
+        self.featurizer = featurizer
+        self.model = model
+        self.extra_columns = extra_columns
+        self.coverage = coverage
+        self.calibration = calibration
+        self.random_state = random_state
+
+    # -- what a subclass writes ------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode_target(self, target: Target) -> NDArray[Any]:
+        """Check the targets, remember their names or classes, return what the model learns."""
+
+    @abstractmethod
+    def _predict_features(self, features: NDArray[np.float32]) -> NDArray[Any]:
+        """Predict from features (m, d): what `predict` returns for these rows."""
+
+    @abstractmethod
+    def _columns_from(self, features: NDArray[np.float32]) -> dict[str, Any]:
+        """Return name -> values (m,) of the columns that `predict_frame` adds."""
+
+    @abstractmethod
+    def _calibrate(self, features: NDArray[np.float32], encoded: NDArray[Any]) -> None:
+        """Learn the uncertainty from rows that the model has not seen."""
+
+    @abstractmethod
+    def _forget_calibration(self) -> None:
+        """Set the learned state of `_calibrate` for a head without calibration."""
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn to predict y at places.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places: anything with a CRS, or (lon, lat) in degrees, WGS 84.
+        y : str, list of str, array, Series or DataFrame
+            Name of a column of X, or several where the head learns several; or the values, one
+            row a place.
+        sample_weight : array of shape (n,), optional
+            Weight of every row in the model; calibration counts every row once.
+
+        Returns
+        -------
+        LocationHead
+            Itself.
+
+        Raises
+        ------
+        CoordinateError
+            If X cannot be read as places, or some are invalid.
+        TargetError
+            If targets are missing, not finite, or not of the kind that the head learns.
+        TableError
+            If a named column is not there.
+        OptionError
+            If a parameter is not one of those offered.
+        """
+        self._check_parameters()
+        target = read_target(X, y)
+        if len(target) == 0:
+            raise TargetError("There is nothing to learn from: Found array with 0 sample(s).")
+        encoded = self._encode_target(target)
+        self.featurizer_ = self._make_featurizer()
+        features = self._fit_features(X, len(target))
+        check_rows(self.model, len(features))
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, features, dtype=np.float64)
+        learned, held = self._hold_out(X, encoded)
+        self._fit_model(
+            features if held is None else features[learned],
+            encoded if held is None else encoded[learned],
+            weights if held is None or weights is None else weights[learned],
+        )
+        if held is None:
+            self._forget_calibration()
+        else:
+            self._calibrate(features[held], encoded[held])
+        self.n_rows_ = len(features)
+        return self
+
+    def _check_parameters(self) -> None:
+        check_coverage(self.coverage)
+        check_extra_columns(self.extra_columns)
+        holdout.check_calibration(self.calibration)
+
+    def _make_featurizer(self) -> Any:
+        given = self.featurizer
+        if given is None:
+            return LocationFeaturizer(layers="best")
+        if isinstance(given, LocationEncoder):
+            return LocationFeaturizer(given)
+        if isinstance(given, str | Path):
+            return LocationFeaturizer(str(given), layers="best")
+        if isinstance(given, type) or not hasattr(given, "transform"):
+            raise OptionError(
+                f"featurizer={given!r} is no name of an encoder and no transformer of places, "
+                "such as LocationFeaturizer()."
+            )
+        return clone(given)
+
+    def _fit_model(
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+    ) -> None:
+        model = make_model(self.model, self._task, self.random_state)
+        self.model_ = model.fit(
+            features, encoded, **({} if weights is None else {"sample_weight": weights})
+        )
+
+    def _fit_features(self, X: Any, rows: int) -> NDArray[np.float32]:
+        features = np.asarray(self.featurizer_.fit(X).transform(X))
+        if len(features) != rows:
+            raise TargetError(
+                f"X has {len(features):,} rows and y {rows:,}: give one row of y for every place."
+            )
+        names = check_extra_columns(self.extra_columns)
+        self.extras_ = fit_extras(X, names) if names else None
+        return self._with_extras(features, X)
+
+    def _with_extras(self, features: NDArray[Any], X: Any) -> NDArray[np.float32]:
+        # One pass without a copy: a sum is finite only if every term is.
+        bad = ~np.isfinite(features.sum(axis=1))
+        if bad.any():
+            index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
+            index = pd.RangeIndex(len(features)) if index is None else index
+            raise CoordinateError(
+                f"{bad.sum():,} of {len(bad):,} rows have no finite vector: "
+                f"{name_rows(index, bad)}. Leave those rows out of X and y."
+            )
+        features = features.astype(np.float32, copy=False)
+        if self.extras_ is None:
+            return features
+        names = check_extra_columns(self.extra_columns)
+        return np.hstack([features, encode_extras(self.extras_, X, names)])
+
+    def _hold_out(self, X: Any, encoded: NDArray[Any]) -> tuple[Any, Any]:
+        """Return rows to learn from and rows to calibrate on; (None, None) if none are held out."""
+        coverage = check_coverage(self.coverage)
+        if coverage is None or self.calibration is None:
+            return None, None
+        labels = encoded if self._task == "classification" else None
+        learned, held = holdout.split(X, labels, len(encoded), self.calibration, self.random_state)
+        needed = rows_needed(coverage)
+        if len(held) < needed:
+            warnings.warn(
+                f"coverage={coverage:g} needs {needed:,} rows to calibrate on and "
+                f"calibration={self.calibration!r} leaves {len(held):,} of {len(encoded):,}: the "
+                "model learns from all rows and the uncertainty is left open. Give more rows, a "
+                "lower coverage, or coverage=None.",
+                GeoembedHeadWarning,
+                stacklevel=3,
+            )
+            return None, None
+        return learned, held
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict at places.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places; with the extra columns, if there are any.
+
+        Returns
+        -------
+        array of shape (n,) or (n, t)
+            One row a place, in order.
+
+        Raises
+        ------
+        CoordinateError
+            If X cannot be read as places, or some are invalid.
+        NotFittedError
+            If the head has not been fitted.
+        """
+        return self._in_blocks(X, self._predict_features)
+
+    def predict_columns(self, X: Any) -> pd.DataFrame:
+        """Predict at places, with the uncertainty, as a table.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places; with the extra columns, if there are any.
+
+        Returns
+        -------
+        DataFrame
+            The columns that `predict_frame` adds, with the index of X; labels are categories.
+        """
+        check_is_fitted(self)
+        index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
+        blocks = self._blocks(X, lambda part: pd.DataFrame(self._columns_from(part)))
+        columns = pd.concat(blocks, ignore_index=True) if len(blocks) > 1 else blocks[0]
+        columns.index = pd.RangeIndex(len(columns)) if index is None else index
+        return columns
+
+    def predict_frame(
+        self, X: Any, *, on_invalid: str = "raise", overwrite: bool = False
+    ) -> pd.DataFrame:
+        """Predict at places: the table, with predictions and their uncertainty as new columns.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places; with the extra columns, if there are any. It is not changed.
+        on_invalid : {"raise", "nan"}
+            What becomes of rows without a usable place: an error that names them, or rows whose
+            predictions are missing.
+        overwrite : bool
+            Replace columns of the new names; else they are an error.
+
+        Returns
+        -------
+        GeoDataFrame or DataFrame
+            Of the kind of X, with its index, order, CRS and columns; a GeoDataFrame of points
+            for geometries and arrays.
+
+        Raises
+        ------
+        CoordinateError
+            If X cannot be read as places, or some are invalid and ``on_invalid="raise"``.
+        TableError
+            If a column of a new name exists and `overwrite` is false.
+        """
+        check_is_fitted(self)
+        return frames.predict_frame(self, X, on_invalid=on_invalid, overwrite=overwrite)
+
+    def _features(self, X: Any) -> NDArray[np.float32]:
+        return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)
+
+    def _blocks(self, X: Any, work: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
+        """Featurize X block by block, so that memory does not grow with its vectors."""
+        check_is_fitted(self)
+        rows = _num_samples(X) if hasattr(X, "__len__") or hasattr(X, "shape") else 0
+        if rows <= _BLOCK_ROWS:
+            return [work(self._features(X))]
+        starts = range(0, rows, _BLOCK_ROWS)
+        parts = (_safe_indexing(X, slice(start, start + _BLOCK_ROWS)) for start in starts)
+        return [work(self._features(part)) for part in parts]
+
+    def _in_blocks(self, X: Any, work: Callable[[NDArray[np.float32]], Any]) -> NDArray[Any]:
+        blocks = self._blocks(X, work)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _column(self, name: str) -> str:
+        """Return the name of the column that holds a target's predictions."""
+        return f"predicted_{name}" if name else "predicted"
+
+    # -- scikit-learn ----------------------------------------------------------------------------
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns that the places were read from."""
+        return int(self._fitted_featurizer().n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns that the places were read from."""
+        return np.asarray(self._fitted_featurizer().feature_names_in_)
+
+    def _fitted_featurizer(self) -> Any:
+        # An AttributeError is what hasattr() and check_is_fitted() understand.
+        return object.__getattribute__(self, "featurizer_")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")

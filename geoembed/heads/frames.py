@@ -1,0 +1,63 @@
+"""Predictions beside the table they were made for."""
+
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from geoembed.coordinates import Places, read_places
+from geoembed.errors import OptionError
+from geoembed.featurizer import LocationFeaturizer
+from geoembed.tables import columns_to_replace
+
+__all__ = ["predict_frame"]
+
+
+def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.DataFrame:
+    """Predict at the places of a table; see `geoembed.heads.LocationHead.predict_frame`."""
+    if on_invalid not in ("raise", "nan"):
+        raise OptionError(f"on_invalid={on_invalid!r} is not offered: choose 'raise' or 'nan'.")
+    table = _as_table(head, X)
+    valid = np.ones(len(table), dtype=np.bool_)
+    if on_invalid == "nan":
+        valid = _read(head, table, "nan").valid
+    used = table if valid.all() else table[valid]
+    columns = head.predict_columns(used)
+    for name in columns.columns:
+        if isinstance(columns[name].dtype, pd.CategoricalDtype):
+            # Files and joins know texts better than categories.
+            columns[name] = columns[name].astype(columns[name].cat.categories.dtype)
+    if not valid.all():
+        # By position: labels of rows may repeat.
+        place = np.full(len(table), -1)
+        place[valid] = np.arange(len(used))
+        columns = columns.reset_index(drop=True).reindex(place)
+        columns.index = table.index
+    there = columns_to_replace(table.columns, columns.columns, overwrite=overwrite)
+    joined = pd.concat([table.drop(columns=there), columns], axis=1)
+    joined.attrs = dict(table.attrs)
+    return joined
+
+
+def _as_table(head: Any, X: Any) -> pd.DataFrame:
+    if isinstance(X, gpd.GeoSeries):
+        return X.to_frame("geometry" if X.name is None else X.name)
+    if isinstance(X, pd.DataFrame):
+        return X
+    places = _read(head, X, "nan")
+    if places.owner is not None:
+        # Shapes whose vectors are means over samples stay the shapes they are.
+        return gpd.GeoDataFrame(geometry=list(X), index=places.index, crs="EPSG:4326")
+    return gpd.GeoDataFrame(
+        geometry=gpd.points_from_xy(*places.lonlat.T), index=places.index, crs="EPSG:4326"
+    )
+
+
+def _read(head: Any, X: Any, on_invalid: str) -> Places:
+    """Read X as the head's featurizer does."""
+    featurizer = head.featurizer_
+    options = {}
+    if isinstance(featurizer, LocationFeaturizer):
+        options = {name: getattr(featurizer, name) for name in ("crs", "geometry", "samples")}
+    return read_places(X, on_invalid=on_invalid, **options)

@@ -1,0 +1,152 @@
+"""The models a head can be given by name, each a scikit-learn estimator on a matrix of features."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from geoembed.errors import OptionError
+from geoembed.heads.ridge import PathRidge
+from geoembed.heads.softmax import PathSoftmax
+
+__all__ = ["check_rows", "make_model", "model_names"]
+
+# A Gaussian process factorises matrices of n x n, again and again while it fits its kernel.
+_MOST_ROWS: Final = {"gp": 3_000}
+
+
+def _knn(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
+    # Tables are often sorted, so folds are shuffled. Equal places have distance 0: those count.
+    folds = KFold(3, shuffle=True, random_state=seed)
+    return GridSearchCV(kind(weights="distance"), {"n_neighbors": [1, 3, 5, 10, 20]}, cv=folds)
+
+
+def _mlp(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
+    network = kind((256,), early_stopping=True, max_iter=500, random_state=seed)
+    return make_pipeline(StandardScaler(), network)
+
+
+def _kernel() -> Any:
+    return ConstantKernel() * Matern(nu=1.5) + WhiteKernel(0.1)
+
+
+_REGRESSORS: Final[dict[str, Callable[[Any], BaseEstimator]]] = {
+    "ridge": lambda seed: PathRidge(random_state=seed),
+    "knn": lambda seed: _knn(KNeighborsRegressor, seed),
+    "mlp": lambda seed: _mlp(MLPRegressor, seed),
+    "gbm": lambda seed: MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed)),
+    "gp": lambda seed: make_pipeline(
+        StandardScaler(), GaussianProcessRegressor(_kernel(), normalize_y=True, random_state=seed)
+    ),
+}
+_CLASSIFIERS: Final[dict[str, Callable[[Any], BaseEstimator]]] = {
+    "logistic": lambda seed: PathSoftmax(random_state=seed),
+    "knn": lambda seed: _knn(KNeighborsClassifier, seed),
+    "mlp": lambda seed: _mlp(MLPClassifier, seed),
+    "gbm": lambda seed: HistGradientBoostingClassifier(random_state=seed),
+    "gp": lambda seed: make_pipeline(
+        StandardScaler(), GaussianProcessClassifier(ConstantKernel() * Matern(nu=1.5))
+    ),
+}
+
+
+def model_names(task: str) -> list[str]:
+    """Return the names that ``model=`` takes.
+
+    Parameters
+    ----------
+    task : {"regression", "classification"}
+        What the head learns.
+
+    Returns
+    -------
+    list of str
+        The default first.
+
+    Examples
+    --------
+    >>> model_names("regression")
+    ['ridge', 'knn', 'mlp', 'gbm', 'gp']
+    """
+    return list(_REGRESSORS if task == "regression" else _CLASSIFIERS)
+
+
+def make_model(model: Any, task: str, random_state: Any) -> Any:
+    """Make the unfitted model of a head.
+
+    Parameters
+    ----------
+    model : str or estimator
+        A name from `model_names`, or a scikit-learn estimator, which is cloned.
+    task : {"regression", "classification"}
+        What the head learns.
+    random_state : int, RandomState or None
+        Given to models made by name.
+
+    Returns
+    -------
+    estimator
+        Not fitted.
+
+    Raises
+    ------
+    OptionError
+        If the name is unknown, or the estimator is of another kind.
+
+    Examples
+    --------
+    >>> make_model("ridge", "regression", 0)
+    PathRidge(random_state=0)
+    """
+    makers = _REGRESSORS if task == "regression" else _CLASSIFIERS
+    if isinstance(model, str):
+        if model not in makers:
+            raise OptionError(
+                f"model={model!r} is not offered for {task}: choose "
+                f"{', '.join(map(repr, makers))}, or give a scikit-learn estimator."
+            )
+        return makers[model](random_state)
+    fits = is_regressor(model) if task == "regression" else is_classifier(model)
+    if isinstance(model, type) or not hasattr(model, "fit") or not fits:
+        raise OptionError(
+            f"model={model!r} is no estimator for {task}: give a name ("
+            f"{', '.join(makers)}) or an instance of a scikit-learn "
+            f"{'regressor' if task == 'regression' else 'classifier'}."
+        )
+    return clone(model)
+
+
+def check_rows(model: Any, rows: int) -> None:
+    """Refuse more rows than a model can take.
+
+    Parameters
+    ----------
+    model : str or estimator
+        As in `make_model`.
+    rows : int
+        Rows to learn from.
+
+    Raises
+    ------
+    OptionError
+        If there are too many for the named model.
+
+    Examples
+    --------
+    >>> check_rows("gp", 100)
+    """
+    most = _MOST_ROWS.get(model) if isinstance(model, str) else None
+    if most is not None and rows > most:
+        raise OptionError(
+            f"model={model!r} takes at most {most:,} rows and there are {rows:,}: its time grows "
+            "with their cube. Give a sample of the rows, or choose another model."
+        )
