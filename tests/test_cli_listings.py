@@ -26,8 +26,9 @@ def test_encoders_table(capsys):
     assert main(["encoders"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "dimension", "weights", "licence", "summary"]
-    assert rows[0].startswith("geoclip.v1        512  ")
-    assert rows[1].split() == ["extra.v1", "7", "none", "needed", "-", "More"]
+    assert rows[0].startswith("geoclip.v1              512  ")
+    assert rows[1].split()[:5] == ["lonlat", "2", "none", "needed", "-"]
+    assert rows[-1].split() == ["extra.v1", "7", "none", "needed", "-", "More"]
 
 
 @pytest.mark.parametrize("pattern", ["extra*", "EXTRA.V1", "*tra.v?"])

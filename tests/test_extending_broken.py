@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from geoembed.extending.baselines import BASELINES
 from geoembed.testing import fake_distribution
 
+BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES)]
 HEAD = "from geoembed.extending import LocationEncoderSpec, hookimpl\n"
 SPEC = "LocationEncoderSpec(name={!r}, factory='m:a', dimension=3, summary='s')"
 
@@ -168,7 +170,7 @@ def test_everything_else_works(report, folder):
 def test_nothing_of_a_failed_plugin_stays(folder):
     code, out, _ = run(folder, "encoders", "--json")
     assert code == 0
-    assert {row["name"] for row in json.loads(out)} == {"geoclip.v1", "healthy.v1"}
+    assert {row["name"] for row in json.loads(out)} == {*BUILT_IN, "healthy.v1"}
 
 
 def test_built_ins_come_first_and_plugins_by_name(report):
@@ -208,7 +210,7 @@ def test_load_plugins_selects_by_distribution_name(folder):
 def test_load_plugins_empty_loads_none(folder):
     code, out, err = run(folder, "encoders", "--json", GEOEMBED_LOAD_PLUGINS="")
     assert (code, err) == (0, "")
-    assert [row["name"] for row in json.loads(out)] == ["geoclip.v1"]
+    assert [row["name"] for row in json.loads(out)] == BUILT_IN
 
 
 def test_load_plugins_names_nobody(folder):

@@ -14,10 +14,13 @@ from geoembed.extending import (
     hookimpl,
     manager,
 )
+from geoembed.extending.baselines import BASELINES
 from geoembed.extending.host import PluginHost
 from geoembed.extending.registry import location_encoder_specs, plugin_report
 from geoembed.extending.sources import Part, PluginSource, built_in_source
 from geoembed.testing import isolated_plugins
+
+BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES)]
 
 
 def spec(name, **facts):
@@ -44,7 +47,7 @@ class Other(Registers):
 def test_hook_register_location_encoders_stamps_the_owner():
     with isolated_plugins(Registers(spec("mine.v1", owner="somebody else"))):
         specs = location_encoder_specs()
-    assert list(specs) == ["geoclip.v1", "mine.v1"]
+    assert list(specs) == [*BUILT_IN, "mine.v1"]
     assert specs["mine.v1"].owner == "Registers 0"
     assert specs["geoclip.v1"].owner == "geoembed 0.1.0"
 
@@ -57,7 +60,7 @@ def test_of_two_plugins_that_want_a_name_the_first_has_it():
         isolated_plugins(first, second, strict=False),
     ):
         names, report = list(location_encoder_specs()), plugin_report()
-    assert names == ["geoclip.v1", "mine.v1"]
+    assert names == [*BUILT_IN, "mine.v1"]
     assert [info.status for info in report] == ["loaded", "loaded", "failed"]
 
 
@@ -118,7 +121,7 @@ def test_an_object_that_cannot_be_a_plugin_is_left_out():
         isolated_plugins(Unhashable(), Registers(spec("mine.v1")), strict=False),
     ):
         names = list(location_encoder_specs())
-    assert names == ["geoclip.v1", "mine.v1"]
+    assert names == [*BUILT_IN, "mine.v1"]
 
 
 def test_an_entry_point_that_is_none_is_left_out():
@@ -184,7 +187,7 @@ def test_a_filter_that_turns_warnings_into_errors_does_not_undo_the_host(fresh_h
         warnings.simplefilter("error")
         with pytest.raises(GeoembedPluginWarning, match="it is broken"):
             manager.host()
-    assert list(location_encoder_specs()) == ["geoclip.v1"]
+    assert list(location_encoder_specs()) == BUILT_IN
 
 
 def test_the_host_is_built_once_by_many_threads(fresh_host):

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from geoembed.errors import MissingExtraError, PluginError, UnknownNameError
+from geoembed.extending.baselines import BASELINES
 from geoembed.extending.registry import (
     location_encoder_spec,
     location_encoder_specs,
@@ -47,7 +48,8 @@ def test_report_of_the_built_ins():
     assert (info.name, info.version, info.source) == ("geoembed", "0.1.0", "built-in")
     assert (info.status, info.error) == ("loaded", "")
     assert "register_location_encoders" in info.hooks
-    assert info.registered["location encoder"] == ("geoclip.v1",)
+    names = ("geoclip.v1", *(spec.name for spec in BASELINES))
+    assert info.registered["location encoder"] == names
     assert 0.0 <= info.seconds < 1.0
 
 

@@ -29,6 +29,10 @@ c.Application.log_level = "ERROR"  # not a warning a page that its sockets are n
 c.InlineBackend.figure_formats = {"retina"}
 """
 
+BASELINES = """Closed formulas that have learned nothing: what every claim about a trained encoder
+has to beat. They need no weights and no torch, and are computed in float64; `dtype="float64"`
+keeps all of it. `geoembed.extending.baselines` makes the specs of other degrees and scales."""
+
 LABELS = {
     "sha256": "SHA-256",
     "tensors_sha256": "digest of the tensors",
@@ -67,16 +71,48 @@ def models_page() -> str:
     """Describe every built-in encoder by all fields of its spec."""
     with isolated_plugins():
         specs = list(location_encoder_specs().values())
-    return "\n".join(_encoder_section(spec) for spec in specs)
+    sections = [_encoder_section(spec, spec.weights) for spec in specs if spec.weights]
+    return "\n".join([*sections, _baselines_section([s for s in specs if s.weights is None])])
 
 
-def _encoder_section(spec: LocationEncoderSpec) -> str:
+def _encoder_section(spec: LocationEncoderSpec, weights: WeightsSpec) -> str:
+    lines = [f"## {spec.name}", "", f"{spec.summary}.", "", *_table(_facts(spec)), ""]
+    return "\n".join([*lines, *_weights_section(weights)])
+
+
+def _baselines_section(specs: list[LocationEncoderSpec]) -> str:
+    lines = [
+        "## Baselines",
+        "",
+        BASELINES,
+        "",
+        "| name | values | what they are |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{spec.name}` | {spec.dimension} | {spec.summary} |" for spec in specs]
+    families: dict[str, list[LocationEncoderSpec]] = {}
+    for spec in specs:
+        families.setdefault(spec.name.partition(".")[0], []).append(spec)
+    for family, members in families.items():
+        lines += ["", f"### {family}", "", *_table(_family_facts(members))]
+    return "\n".join([*lines, ""])
+
+
+def _family_facts(specs: list[LocationEncoderSpec]) -> dict[str, str]:
+    """Facts of several specs: once what they share, else under the name of each."""
+    rows = {}
+    for key in _facts(specs[0]):
+        values = [_facts(spec)[key] for spec in specs]
+        if len(set(values)) == 1:
+            rows[key] = values[0]
+        else:
+            rows |= {f"{key}, {s.name}": v for s, v in zip(specs, values, strict=True)}
+    return {key: value for key, value in rows.items() if value}
+
+
+def _facts(spec: LocationEncoderSpec) -> dict[str, str]:
     fields = _fields(spec, leave_out={"name", "summary", "details", "weights"})
-    rows = {**fields, **{f"{key}": value for key, value in spec.details.items()}}
-    lines = [f"## {spec.name}", "", f"{spec.summary}.", "", *_table(rows), ""]
-    if spec.weights is None:
-        return "\n".join([*lines, "No weights are needed.", ""])
-    return "\n".join([*lines, *_weights_section(spec.weights)])
+    return {**fields, **spec.details}
 
 
 def _weights_section(weights: WeightsSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from geoembed.extending.baselines import BASELINES
 from geoembed.extending.hookspecs import hookimpl
 from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
 
@@ -85,4 +86,5 @@ GEOCLIP_V1 = LocationEncoderSpec(
 @hookimpl
 def register_location_encoders(register: Callable[[LocationEncoderSpec], None]) -> None:
     """Register the encoders that come with geoembed."""
-    register(GEOCLIP_V1)
+    for spec in (GEOCLIP_V1, *BASELINES):
+        register(spec)

@@ -184,7 +184,7 @@ def plugin_report() -> list[PluginInfo]:
 
     Examples
     --------
-    >>> plugin_report()[0].registered["location encoder"]
-    ('geoclip.v1',)
+    >>> plugin_report()[0].registered["location encoder"][:2]
+    ('geoclip.v1', 'lonlat')
     """
     return [plugin.info for plugin in host().plugins]

@@ -152,14 +152,28 @@ def test_models_page_shows_every_field_of_every_spec(pages):
         specs = location_encoder_specs().values()
     for spec in specs:
         weights = spec.weights
-        for thing in (spec, weights, *weights.files):
+        things = (spec,) if weights is None else (spec, weights, *weights.files)
+        for thing in things:
             for field in dataclasses.fields(thing):
                 value = getattr(thing, field.name)
                 if isinstance(value, str | int | float) and not isinstance(value, bool):
                     shown = f"{value:,}" if field.name == "size" else str(value)
                     assert shown in text, field.name
         for key, value in spec.details.items():
-            assert f"| {key} | {value} |" in text
+            assert f"| {key} | {value} |" in text or f"| {key}, {spec.name} | {value} |" in text
+
+
+def test_models_page_has_one_section_of_baselines(pages):
+    trained, baselines = pages.models_page().split("\n## Baselines\n")
+    assert trained.startswith("## geoclip.v1\n")
+    assert "harmonics" not in trained
+    assert "\n## " not in baselines
+    assert "| `harmonics.l40` | 1681 | Real spherical harmonics" in baselines
+    table = baselines.partition("\n### space2vec\n")[2].partition("\n### ")[0]
+    # What both share stands once, what they differ in under the name of each.
+    assert table.count("\n| paper |") == table.count("\n| seams |") == 1
+    assert "\n| formula, space2vec.grid | scale by scale cos" in table
+    assert "\n| formula, space2vec.theory | scale by scale cos" in table
 
 
 def test_command_page_shows_the_help_of_every_command(pages):

@@ -10,6 +10,7 @@ import typer
 
 from geoembed.cli.main import main
 from geoembed.extending import HeadSpec, LocationEncoderSpec, hookimpl, hookspecs
+from geoembed.extending.baselines import BASELINES
 from geoembed.extending.host import SPEC_HOOKS
 from geoembed.extending.registry import head_specs, location_encoder_specs, resolve_factory
 from geoembed.testing import isolated_plugins
@@ -43,7 +44,8 @@ def test_hook_register_location_encoders():
 
     with isolated_plugins(Plugin()):
         specs = location_encoder_specs()
-    assert list(specs) == ["geoclip.v1", "first.v1", "second.v1"]
+    built_in = ["geoclip.v1", *(spec.name for spec in BASELINES)]
+    assert list(specs) == [*built_in, "first.v1", "second.v1"]
     assert specs["second.v1"].owner == "Plugin 0"
     assert resolve_factory(specs["first.v1"].factory) is math.hypot
 
