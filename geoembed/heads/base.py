@@ -19,8 +19,9 @@ from geoembed.errors import CoordinateError, OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads import frames, holdout
 from geoembed.heads.conformal import check_coverage, rows_needed
+from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
-from geoembed.heads.models import check_rows, make_model
+from geoembed.heads.models import check_rows, make_model, weights_for
 from geoembed.heads.reading import Target, read_target
 
 __all__ = ["GeoembedHeadWarning", "LocationHead"]
@@ -67,6 +68,9 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         Fitted on the vectors.
     target_names_ : tuple of str
         Names of the targets; empty where y carried none.
+    shared_places_ : SharedPlaces or None
+        Rows of one place with different targets, and the best possible score; None if the
+        featurizer is one that reads places in its own way.
     n_features_in_ : int
         Number of columns that the places were read from.
     feature_names_in_ : array of str
@@ -152,6 +156,7 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         encoded = self._encode_target(target)
         self.featurizer_ = self._make_featurizer()
         features = self._fit_features(X, len(target))
+        self._report_shared_places(X, encoded)
         check_rows(self.model, len(features))
         weights = None
         if sample_weight is not None:
@@ -173,6 +178,11 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         check_coverage(self.coverage)
         check_extra_columns(self.extra_columns)
         holdout.check_calibration(self.calibration)
+        # Before places are featurized, which takes time.
+        self._make_model()
+
+    def _make_model(self) -> Any:
+        return make_model(self.model, self._task, self.random_state)
 
     def _make_featurizer(self) -> Any:
         given = self.featurizer
@@ -189,13 +199,26 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
             )
         return clone(given)
 
+    def _report_shared_places(self, X: Any, encoded: NDArray[Any]) -> None:
+        """Warn of rows of one place with different targets, which no model can all fit."""
+        names = check_extra_columns(self.extra_columns)
+        self.shared_places_: SharedPlaces | None = None
+        try:
+            places = frames.read_as(self.featurizer_, X, "raise")
+        except CoordinateError:
+            # A transformer of one's own may read X in its own way: the places are not known.
+            return
+        self.shared_places_ = best_possible_score(
+            places, encoded, task=self._task, beside=X[names] if names else None
+        )
+        if self.shared_places_.rows:
+            warnings.warn(str(self.shared_places_), GeoembedHeadWarning, stacklevel=3)
+
     def _fit_model(
         self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
     ) -> None:
-        model = make_model(self.model, self._task, self.random_state)
-        self.model_ = model.fit(
-            features, encoded, **({} if weights is None else {"sample_weight": weights})
-        )
+        model = self._make_model()
+        self.model_ = model.fit(features, encoded, **weights_for(model, weights))
 
     def _fit_features(self, X: Any, rows: int) -> NDArray[np.float32]:
         features = np.asarray(self.featurizer_.fit(X).transform(X))
@@ -283,7 +306,9 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
         blocks = self._blocks(X, lambda part: pd.DataFrame(self._columns_from(part)))
-        columns = pd.concat(blocks, ignore_index=True) if len(blocks) > 1 else blocks[0]
+        columns: pd.DataFrame = blocks[0]
+        if len(blocks) > 1:
+            columns = pd.concat(blocks, ignore_index=True)
         columns.index = pd.RangeIndex(len(columns)) if index is None else index
         return columns
 

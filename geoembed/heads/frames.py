@@ -11,7 +11,7 @@ from geoembed.errors import OptionError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.tables import columns_to_replace
 
-__all__ = ["predict_frame"]
+__all__ = ["predict_frame", "read_as"]
 
 
 def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.DataFrame:
@@ -21,7 +21,7 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
     table = _as_table(head, X)
     valid = np.ones(len(table), dtype=np.bool_)
     if on_invalid == "nan":
-        valid = _read(head, table, "nan").valid
+        valid = read_as(head.featurizer_, table, "nan").valid
     used = table if valid.all() else table[valid]
     columns = head.predict_columns(used)
     for name in columns.columns:
@@ -35,29 +35,55 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
         columns = columns.reset_index(drop=True).reindex(place)
         columns.index = table.index
     there = columns_to_replace(table.columns, columns.columns, overwrite=overwrite)
-    joined = pd.concat([table.drop(columns=there), columns], axis=1)
+    joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
     joined.attrs = dict(table.attrs)
     return joined
 
 
-def _as_table(head: Any, X: Any) -> pd.DataFrame:
-    if isinstance(X, gpd.GeoSeries):
-        return X.to_frame("geometry" if X.name is None else X.name)
-    if isinstance(X, pd.DataFrame):
-        return X
-    places = _read(head, X, "nan")
-    if places.owner is not None:
-        # Shapes whose vectors are means over samples stay the shapes they are.
-        return gpd.GeoDataFrame(geometry=list(X), index=places.index, crs="EPSG:4326")
-    return gpd.GeoDataFrame(
-        geometry=gpd.points_from_xy(*places.lonlat.T), index=places.index, crs="EPSG:4326"
-    )
+def read_as(featurizer: Any, X: Any, on_invalid: str) -> Places:
+    """Read X as a head's featurizer does.
 
+    Parameters
+    ----------
+    featurizer : transformer
+        Of places; a `LocationFeaturizer` says how it reads them.
+    X : places
+        As the head was given it.
+    on_invalid : {"raise", "nan"}
+        What becomes of rows without a usable place.
 
-def _read(head: Any, X: Any, on_invalid: str) -> Places:
-    """Read X as the head's featurizer does."""
-    featurizer = head.featurizer_
+    Returns
+    -------
+    Places
+        All rows of X.
+
+    Raises
+    ------
+    CoordinateError
+        If X cannot be read as places, or some are invalid and ``on_invalid="raise"``.
+
+    Examples
+    --------
+    >>> read_as(LocationFeaturizer(), [[13.4, 52.5]], "raise").lonlat.tolist()
+    [[13.4, 52.5]]
+    """
     options = {}
     if isinstance(featurizer, LocationFeaturizer):
         options = {name: getattr(featurizer, name) for name in ("crs", "geometry", "samples")}
     return read_places(X, on_invalid=on_invalid, **options)
+
+
+def _as_table(head: Any, X: Any) -> pd.DataFrame:
+    if isinstance(X, gpd.GeoSeries):
+        frame: pd.DataFrame = X.to_frame("geometry" if X.name is None else X.name)
+        return frame
+    if isinstance(X, pd.DataFrame):
+        return X
+    places = read_as(head.featurizer_, X, "nan")
+    if places.owner is not None:
+        # Shapes whose vectors are means over samples stay the shapes they are.
+        shapes: Any = list(X)
+    else:
+        shapes = gpd.points_from_xy(*places.lonlat.T)
+    made: pd.DataFrame = gpd.GeoDataFrame(geometry=shapes, index=places.index, crs="EPSG:4326")
+    return made

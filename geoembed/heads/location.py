@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from geoembed.errors import OptionError
 from geoembed.heads.base import LocationHead
 from geoembed.heads.conformal import conformal_radius
-from geoembed.heads.reading import Target, read_labels, read_numbers
+from geoembed.heads.reading import Target, check_names, read_labels, read_numbers, read_target
 from geoembed.heads.temperature import fit_temperature, soften
 
 __all__ = ["LocationClassifier", "LocationRegressor"]
@@ -122,8 +124,37 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
         radius = self.radius_ if middle.ndim == 2 else self.radius_[0]
         return np.stack([middle - radius, middle + radius], axis=-1)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2, the mean over the targets.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places; with the extra columns, if there are any.
+        y : str, list of str, array, Series or DataFrame
+            True values, as in `fit`.
+        sample_weight : array of shape (n,), optional
+            Weight of every row.
+
+        Returns
+        -------
+        float
+            At most 1; as `sklearn.metrics.r2_score` has it.
+        """
+        truth = read_numbers(read_target(X, y))
+        return float(r2_score(truth, self.predict(X), sample_weight=sample_weight))
+
+    def _fit_model(
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+    ) -> None:
+        if self.model == "gbm" or isinstance(self.model, MultiOutputRegressor):
+            # One model a target: it wants a table, even of one target.
+            encoded = encoded.reshape(len(encoded), -1)
+        super()._fit_model(features, encoded, weights)
+
     def _encode_target(self, target: Target) -> NDArray[np.float64]:
         numbers = read_numbers(target)
+        check_names(target.names)
         self.target_names_ = target.names
         self.flat_ = target.values.ndim == 1
         return numbers[:, 0] if self.flat_ else numbers
@@ -134,7 +165,9 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
 
     def _calibrate(self, features: NDArray[np.float32], encoded: NDArray[Any]) -> None:
         errors = np.abs(self._predict_features(features) - encoded).reshape(len(features), -1)
-        self.radius_ = conformal_radius(errors, float(self.coverage or 0.0))
+        self.radius_: NDArray[np.float64] | None = conformal_radius(
+            errors, float(self.coverage or 0.0)
+        )
 
     def _forget_calibration(self) -> None:
         self.radius_ = None
@@ -256,6 +289,26 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
         """
         return self._in_blocks(X, self._probabilities)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of rows whose label is predicted.
+
+        Parameters
+        ----------
+        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Places; with the extra columns, if there are any.
+        y : str, array or Series
+            True labels, as in `fit`; some may be new.
+        sample_weight : array of shape (n,), optional
+            Weight of every row.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
+        truth = read_labels(read_target(X, y), minimum=1)
+        return float(accuracy_score(truth, self.predict(X), sample_weight=sample_weight))
+
     def _encode_target(self, target: Target) -> NDArray[Any]:
         labels = read_labels(target)
         self.target_names_ = target.names
@@ -323,7 +376,7 @@ def label_columns(
     columns: dict[str, Any] = {}
     for rank, codes in enumerate(order.T, 1):
         stem = name if rank == 1 else f"{name}_{rank}"
-        columns[stem] = pd.Categorical.from_codes(codes, categories=classes)
+        columns[stem] = pd.Categorical.from_codes(codes, categories=pd.Index(classes))
         columns[f"{stem}_{kind}"] = np.take_along_axis(probabilities, codes[:, None], 1)[:, 0]
     return columns
 

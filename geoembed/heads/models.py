@@ -13,12 +13,13 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
 from geoembed.errors import OptionError
 from geoembed.heads.ridge import PathRidge
 from geoembed.heads.softmax import PathSoftmax
 
-__all__ = ["check_rows", "make_model", "model_names"]
+__all__ = ["check_rows", "make_model", "model_names", "weights_for"]
 
 # A Gaussian process factorises matrices of n x n, again and again while it fits its kernel.
 _MOST_ROWS: Final = {"gp": 3_000}
@@ -150,3 +151,37 @@ def check_rows(model: Any, rows: int) -> None:
             f"model={model!r} takes at most {most:,} rows and there are {rows:,}: its time grows "
             "with their cube. Give a sample of the rows, or choose another model."
         )
+
+
+def weights_for(model: Any, weights: Any) -> dict[str, Any]:
+    """Return weights of rows as an argument of a model's ``fit``.
+
+    Parameters
+    ----------
+    model : estimator
+        From `make_model`.
+    weights : array of shape (n,) or None
+        None for no weights.
+
+    Returns
+    -------
+    dict
+        ``{"sample_weight": weights}``, or nothing.
+
+    Raises
+    ------
+    OptionError
+        If there are weights and the model takes none.
+
+    Examples
+    --------
+    >>> weights_for(make_model("knn", "regression", 0), None)
+    {}
+    """
+    if weights is None:
+        return {}
+    if not has_fit_parameter(model, "sample_weight"):
+        raise OptionError(
+            f"The model {model!r} takes no sample_weight: leave it out, or choose another model."
+        )
+    return {"sample_weight": weights}

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from geoembed.columns import name_rows
 from geoembed.errors import TableError, TargetError, unknown_name
 
-__all__ = ["Target", "read_labels", "read_numbers", "read_target"]
+__all__ = ["Target", "check_names", "read_labels", "read_numbers", "read_target"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,9 @@ def read_target(X: Any, y: Any) -> Target:
             "of X, or an array with one value a row."
         )
     if isinstance(y, str) or _are_names(y):
-        names = [y] if isinstance(y, str) else list(y)
-        return _from_columns(X, names, flat=isinstance(y, str))
+        return _from_columns(X, [y] if isinstance(y, str) else list(y), flat=isinstance(y, str))
     index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
-    names = ()
+    names: tuple[str, ...] = ()
     if isinstance(y, pd.Series | pd.DataFrame):
         _check_alignment(index, y.index)
         columns: Sequence[Hashable] = [y.name] if isinstance(y, pd.Series) else list(y.columns)
@@ -101,6 +100,36 @@ def read_target(X: Any, y: Any) -> Target:
             f"X has {len(index):,} rows and y {len(values):,}: give one row of y for every place."
         )
     return Target(values, names, index)
+
+
+def check_names(names: Sequence[str], taken: Sequence[str] = ()) -> None:
+    """Refuse names of numbers whose predictions would get columns of the same name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the targets or classes; each gives a column, a ``_lower`` and an ``_upper``.
+    taken : sequence of str
+        Names that the head gives to columns of its own, without ``predicted_``.
+
+    Raises
+    ------
+    TargetError
+        If two would be the same.
+
+    Examples
+    --------
+    >>> check_names(["rain", "snow"])
+    """
+    seen = dict.fromkeys(taken, "a column of the head's own")
+    for name in names:
+        for column in (name, f"{name}_lower", f"{name}_upper"):
+            if column in seen:
+                raise TargetError(
+                    f"The predictions of the target {name!r} would be named "
+                    f"'predicted_{column}', and so would {seen[column]}: rename the target."
+                )
+            seen[column] = f"those of the target {name!r}"
 
 
 def read_numbers(target: Target) -> NDArray[np.float64]:
