@@ -152,7 +152,7 @@ def scales_of(settings):
     return [smallest * (largest / smallest) ** (s / (count - 1)) for s in range(count)]
 
 
-def test_space2vec_grid_is_equation_5(lonlat):
+def test_space2vec_grid_is_its_formula(lonlat):
     expected = [
         [
             wave(coordinate / scale)
@@ -166,7 +166,7 @@ def test_space2vec_grid_is_equation_5(lonlat):
     np.testing.assert_allclose(exact("space2vec.grid", lonlat), expected, atol=5e-11)
 
 
-def test_space2vec_theory_is_equation_4(lonlat):
+def test_space2vec_theory_is_its_formula(lonlat):
     directions = [(math.cos(a), math.sin(a)) for a in np.radians([0.0, 120.0, 240.0])]
     expected = [
         [

@@ -156,8 +156,8 @@ def _space2vec() -> tuple[LocationEncoderSpec, ...]:
             6 * count,
             f"Space2Vec theory: waves in three directions at {count} scales",
             _SPACE2VEC,
-            formula="scale by scale cos and sin of (lon, lat) . a / scale for the unit vectors a at "
-            "0, 120 and 240 degrees",
+            formula="scale by scale cos and sin of (lon, lat) . a / scale for the unit vectors a "
+            "at 0, 120 and 240 degrees",
             **scales,
         ),
     )

@@ -62,9 +62,9 @@ def spherical_harmonics(lonlat: NDArray[np.float64], degree: int) -> NDArray[np.
     ``sqrt(2) P[l, m](sin lat) cos(m lon)``, for m < 0 the same with ``sin(|m| lon)``, without
     the Condon-Shortley phase ``(-1) ** m`` (as in geodesy). The fully normalised Legendre
     functions come from the recursion over the degree at fixed order, which is stable in this
-    direction: Holmes and Featherstone, "A unified approach to the Clenshaw summation and the
-    recursive computation of very high degree and order normalised associated Legendre
-    functions", Journal of Geodesy 76, 2002, equations 11 to 13. Factorials never appear.
+    direction (the standard forward column method of Holmes and Featherstone, "A unified approach
+    to the Clenshaw summation and the recursive computation of very high degree and order
+    normalised associated Legendre functions", Journal of Geodesy 76, 2002). No factorial appears.
 
     Examples
     --------

@@ -22,8 +22,8 @@ class GridEncoder(BaselineEncoder):
     Notes
     -----
     Mai et al., "Multi-scale representation learning for spatial feature distributions using
-    grid cells", ICLR 2020, equation 5; longitude and latitude in degrees are taken as a plane,
-    as in the published code for places on the globe.
+    grid cells", ICLR 2020; longitude and latitude in degrees are taken as a plane, as in the
+    published code for places on the globe. That code has the sine before the cosine.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class TheoryEncoder(BaselineEncoder):
 
     Notes
     -----
-    Mai et al., ICLR 2020, equation 4; after Gao, Xie, Zhu and Wu, "Learning grid cells as vector
+    Mai et al., ICLR 2020; after Gao, Xie, Zhu and Wu, "Learning grid cells as vector
     representation of self-position coupled with matrix representation of self-motion", ICLR 2019.
 
     Examples
