@@ -19,6 +19,7 @@ from geoembed.errors import CoordinateError, OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads import frames, holdout
 from geoembed.heads.conformal import check_coverage, rows_needed
+from geoembed.heads.description import bounding_box
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
 from geoembed.heads.models import check_rows, make_model, weights_for
@@ -71,6 +72,9 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
     shared_places_ : SharedPlaces or None
         Rows of one place with different targets, and the best possible score; None if the
         featurizer is one that reads places in its own way.
+    bounds_ : (float, float, float, float) or None
+        West, south, east and north of the places learned from, degrees, WGS 84; None where
+        `shared_places_` is.
     n_features_in_ : int
         Number of columns that the places were read from.
     feature_names_in_ : array of str
@@ -203,11 +207,13 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         """Warn of rows of one place with different targets, which no model can all fit."""
         names = check_extra_columns(self.extra_columns)
         self.shared_places_: SharedPlaces | None = None
+        self.bounds_: tuple[float, float, float, float] | None = None
         try:
             places = frames.read_as(self.featurizer_, X, "raise")
         except CoordinateError:
             # A transformer of one's own may read X in its own way: the places are not known.
             return
+        self.bounds_ = bounding_box(places.lonlat)
         self.shared_places_ = best_possible_score(
             places, encoded, task=self._task, beside=X[names] if names else None
         )
@@ -342,6 +348,57 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         return frames.predict_frame(self, X, on_invalid=on_invalid, overwrite=overwrite)
+
+    # -- keeping ---------------------------------------------------------------------------------
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        scores: Any = None,
+        provenance: Any = None,
+    ) -> Path:
+        """Write the fitted head to a folder, from which `geoembed.load_head` loads it anywhere.
+
+        The folder holds ``head.json``, which people can read, and ``state.skops``, from which no
+        code is run. It appears when it is whole. Encoders are saved by name, options and the
+        SHA-256 of their weights; they compute on whatever device there is.
+
+        Parameters
+        ----------
+        folder : str or path
+            To be made.
+        overwrite : bool
+            Replace a saved head of that name; any other folder with something in it is an error.
+        scores : mapping or DataFrame, optional
+            How good it is, to be kept with it.
+        provenance : mapping, optional
+            What it was made from, to be kept with it.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        NotFittedError
+            If the head has not been fitted.
+        SavedHeadError
+            If something is there that may not be replaced, the folder cannot be written, or the
+            head holds what cannot be saved or found again: an encoder without a name, a function
+            defined on the fly.
+
+        Warns
+        -----
+        GeoembedHeadWarning
+            If it holds types that load only when they are named as trusted.
+        """
+        # It knows this class.
+        from geoembed.heads.saving import save_head
+
+        return save_head(self, folder, overwrite=overwrite, scores=scores, provenance=provenance)
 
     def _features(self, X: Any) -> NDArray[np.float32]:
         return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)
