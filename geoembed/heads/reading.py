@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from geoembed.columns import name_rows
 from geoembed.errors import TableError, TargetError, unknown_name
@@ -206,11 +207,17 @@ def read_labels(target: Target, *, minimum: int = 2) -> NDArray[Any]:
             "For labels of several levels use RegionClassifier."
         )
     values = target.values.reshape(-1)
+    if target.values.ndim == 2 and not target.names:
+        # Only one axis too many, as scikit-learn's own classifiers say it.
+        column_or_1d(target.values, warn=True)
     missing = np.asarray(pd.isna(values))
+    if values.dtype.kind == "f":
+        missing = ~np.isfinite(values)
     if missing.any():
         raise TargetError(
-            f"{missing.sum():,} of {len(values):,} rows of {target.name(0)} have no label (NaN or "
-            f"None): {name_rows(target.index, missing)}. Leave those rows out of X and y."
+            f"{missing.sum():,} of {len(values):,} rows of {target.name(0)} have no label (NaN, "
+            f"None or infinite): {name_rows(target.index, missing)}. Leave those rows out of X "
+            "and y."
         )
     if values.dtype == object and all(isinstance(value, str) for value in values):
         values = values.astype(str)
@@ -221,7 +228,7 @@ def read_labels(target: Target, *, minimum: int = 2) -> NDArray[Any]:
         raise TargetError(f"{target.name(0)} holds no labels: {error}") from error
     if len(classes) < minimum:
         raise TargetError(
-            f"{target.name(0)} holds a single class, {classes[0].item()!r}: a classifier needs at "
+            f"{target.name(0)} holds only one class, {classes[0].item()!r}: a classifier needs at "
             "least two. Check the column, or add places of another class."
         )
     return values
