@@ -22,6 +22,7 @@ from geoembed.heads.conformal import check_coverage, rows_needed
 from geoembed.heads.description import bounding_box
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
+from geoembed.heads.keeping import Savable
 from geoembed.heads.models import check_rows, make_model, weights_for
 from geoembed.heads.reading import Target, read_target
 
@@ -35,7 +36,7 @@ class GeoembedHeadWarning(UserWarning):
     """Something about a head that its user should know, such as intervals without an end."""
 
 
-class LocationHead(BaseEstimator):  # type: ignore[misc]
+class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
     """Base class of heads: X is a table of places, y is what is to be learned.
 
     A subclass says what it learns (`_encode_target`), what it predicts from features
@@ -348,57 +349,6 @@ class LocationHead(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         return frames.predict_frame(self, X, on_invalid=on_invalid, overwrite=overwrite)
-
-    # -- keeping ---------------------------------------------------------------------------------
-
-    def save(
-        self,
-        folder: str | Path,
-        *,
-        overwrite: bool = False,
-        scores: Any = None,
-        provenance: Any = None,
-    ) -> Path:
-        """Write the fitted head to a folder, from which `geoembed.load_head` loads it anywhere.
-
-        The folder holds ``head.json``, which people can read, and ``state.skops``, from which no
-        code is run. It appears when it is whole. Encoders are saved by name, options and the
-        SHA-256 of their weights; they compute on whatever device there is.
-
-        Parameters
-        ----------
-        folder : str or path
-            To be made.
-        overwrite : bool
-            Replace a saved head of that name; any other folder with something in it is an error.
-        scores : mapping or DataFrame, optional
-            How good it is, to be kept with it.
-        provenance : mapping, optional
-            What it was made from, to be kept with it.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        NotFittedError
-            If the head has not been fitted.
-        SavedHeadError
-            If something is there that may not be replaced, the folder cannot be written, or the
-            head holds what cannot be saved or found again: an encoder without a name, a function
-            defined on the fly.
-
-        Warns
-        -----
-        GeoembedHeadWarning
-            If it holds types that load only when they are named as trusted.
-        """
-        # It knows this class.
-        from geoembed.heads.saving import save_head
-
-        return save_head(self, folder, overwrite=overwrite, scores=scores, provenance=provenance)
 
     def _features(self, X: Any) -> NDArray[np.float32]:
         return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)

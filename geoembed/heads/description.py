@@ -107,7 +107,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     folder : str or path
-        Written by `LocationHead.save`.
+        Written by `geoembed.heads.LocationHead.save`.
 
     Returns
     -------

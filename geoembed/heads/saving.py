@@ -1,7 +1,6 @@
 """Fitted heads as folders: saved without pickle, checked and loaded without running their code."""
 
 import copy
-import hashlib
 import json
 import os
 import secrets
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import sklearn
 import skops.io
@@ -25,11 +24,10 @@ from geoembed.errors import GeoembedError, OptionError, SavedHeadError, UnknownN
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
 from geoembed.heads.description import DESCRIPTION, STATE, describe, read_description
+from geoembed.heads.folders import check_folder, check_state, publish, sha256
 from geoembed.heads.trust import check_contents, is_trusted, parts_of
 
-__all__ = ["check_folder", "load_head", "save_head"]
-
-_BLOCK: Final = 1 << 20
+__all__ = ["load_head", "save_head"]
 
 
 def save_head(
@@ -54,7 +52,7 @@ def save_head(
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        _publish(draft, target)
+        publish(draft, target)
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise SavedHeadError(f"{target} cannot be written: {cause}.") from error
@@ -81,7 +79,7 @@ def load_head(
     Parameters
     ----------
     folder : str or path
-        Written by `LocationHead.save` or by ``geoembed fit``.
+        Written by `geoembed.heads.LocationHead.save` or by ``geoembed fit``.
     trusted : iterable of str or type
         Types to load beyond those of scikit-learn, geoembed and plugins that registered a head,
         such as a model class of your own. Name only types whose code you know.
@@ -125,7 +123,7 @@ def load_head(
     """
     path = Path(folder).expanduser()
     description = read_description(path)
-    _check_state(path, description["state"])
+    check_state(path, description["state"])
     named = [t if isinstance(t, str) else f"{t.__module__}.{t.__qualname__}" for t in trusted]
     kind = _class_of(path, description, named)
     head = _read_state(path / STATE, description, named)
@@ -137,52 +135,6 @@ def load_head(
     check_contents(head)
     _settle_encoders(path, head, description["encoders"], encoder)
     return head
-
-
-def check_folder(folder: str | Path, *, overwrite: bool) -> Path:
-    """Refuse a folder that a head cannot be saved to.
-
-    Parameters
-    ----------
-    folder : str or path
-        To be written.
-    overwrite : bool
-        Replace a saved head that is there.
-
-    Returns
-    -------
-    Path
-        With ``~`` expanded; what it points to, if it is a symbolic link.
-
-    Raises
-    ------
-    SavedHeadError
-        If its parent is no folder, or something is there that may not be replaced.
-
-    Examples
-    --------
-    >>> check_folder("new_model", overwrite=False).name
-    'new_model'
-    """
-    path = Path(folder).expanduser()
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path.absolute()
-    if not target.parent.is_dir():
-        raise SavedHeadError(f"There is no folder {target.parent} to write {target.name} to.")
-    if not target.exists():
-        return target
-    if not target.is_dir():
-        raise SavedHeadError(f"{path} is a file. Give the name of a folder that is not there yet.")
-    held = {entry.name for entry in target.iterdir()}
-    strangers = sorted(held - {DESCRIPTION, STATE})
-    if strangers or (held and DESCRIPTION not in held):
-        # It would be lost.
-        raise SavedHeadError(
-            f"{path} holds other things than a saved head: "
-            f"{', '.join(map(repr, (strangers or sorted(held))[:3]))}. Choose another folder."
-        )
-    if held and not overwrite:
-        raise SavedHeadError(f"{path} exists already. Pass overwrite=True to replace it.")
-    return target
 
 
 def _portable(head: Any) -> tuple[Any, list[LocationEncoder]]:
@@ -228,7 +180,7 @@ def _recipe(encoder: LocationEncoder) -> dict[str, Any]:
             f"The encoder {encoder!r} could not be found again by its name: {error} Register it "
             "through a plugin, or give the path of its weights."
         ) from error
-    if again.weights_sha256 != encoder.weights_sha256 or type(again) is not type(encoder):
+    if again.weightssha256 != encoder.weightssha256 or type(again) is not type(encoder):
         raise SavedHeadError(
             f"{name!r} loads another encoder ({again!r}) than the one in use ({encoder!r}): the "
             "head would not predict the same. Register it under a name of its own."
@@ -266,41 +218,9 @@ def _write_state(head: Any, path: Path) -> dict[str, Any]:
     return {
         "file": STATE,
         "bytes": path.stat().st_size,
-        "sha256": _sha256(path),
+        "sha256": sha256(path),
         "needs_trust": types,
     }
-
-
-def _publish(draft: Path, target: Path) -> None:
-    """Give the finished folder its name; the one that has it stays until then."""
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = draft.with_suffix(".old")
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_state(folder: Path, facts: Mapping[str, Any]) -> None:
-    path = folder / STATE
-    if not path.is_file():
-        raise SavedHeadError(f"{folder} is not whole: there is no {STATE} in it. Copy it again.")
-    size, expected = path.stat().st_size, facts.get("bytes")
-    if size != expected:
-        raise SavedHeadError(
-            f"{path} is damaged: it has {size:,} bytes, and {DESCRIPTION} says {expected}. Copy or "
-            "save it again."
-        )
-    if _sha256(path) != facts.get("sha256"):
-        raise SavedHeadError(
-            f"{path} is not the file that was saved: its SHA-256 is not the one in {DESCRIPTION}. "
-            "Do not use it; copy or save it again."
-        )
 
 
 def _class_of(folder: Path, description: Mapping[str, Any], named: list[str]) -> type:
@@ -382,7 +302,7 @@ def _settle_encoders(
                 f"{folder} needs the encoder {facts['name']!r} from {facts['owner']}, which is "
                 f"not here. {error} Install it, or name one with encoder=."
             ) from error
-        for key in ("weights_sha256", "dimension"):
+        for key in ("weightssha256", "dimension"):
             here = getattr(encoder, key)
             if here != facts[key]:
                 raise SavedHeadError(
@@ -391,11 +311,3 @@ def _settle_encoders(
                     "predictions would be nonsense. Get the same weights, and name them with "
                     "encoder=."
                 )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
