@@ -32,7 +32,7 @@ def _knn(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
 
 
 def _mlp(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
-    network = kind((256,), early_stopping=True, max_iter=500, random_state=seed)
+    network = kind(hidden_layer_sizes=(256,), early_stopping=True, max_iter=500, random_state=seed)
     return make_pipeline(StandardScaler(), network)
 
 
