@@ -180,7 +180,7 @@ def _recipe(encoder: LocationEncoder) -> dict[str, Any]:
             f"The encoder {encoder!r} could not be found again by its name: {error} Register it "
             "through a plugin, or give the path of its weights."
         ) from error
-    if again.weightssha256 != encoder.weightssha256 or type(again) is not type(encoder):
+    if again.weights_sha256 != encoder.weights_sha256 or type(again) is not type(encoder):
         raise SavedHeadError(
             f"{name!r} loads another encoder ({again!r}) than the one in use ({encoder!r}): the "
             "head would not predict the same. Register it under a name of its own."
@@ -302,7 +302,7 @@ def _settle_encoders(
                 f"{folder} needs the encoder {facts['name']!r} from {facts['owner']}, which is "
                 f"not here. {error} Install it, or name one with encoder=."
             ) from error
-        for key in ("weightssha256", "dimension"):
+        for key in ("weights_sha256", "dimension"):
             here = getattr(encoder, key)
             if here != facts[key]:
                 raise SavedHeadError(
