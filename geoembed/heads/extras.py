@@ -70,7 +70,7 @@ def fit_extras(X: Any, names: Sequence[str]) -> ColumnTransformer:
     Raises
     ------
     TableError
-        If X is no frame, a column is not there, or holds missing values.
+        If X is no frame, a column is not there, holds missing values, or text among numbers.
 
     Examples
     --------
@@ -93,7 +93,13 @@ def fit_extras(X: Any, names: Sequence[str]) -> ColumnTransformer:
         sparse_threshold=0.0,
         verbose_feature_names_out=False,
     )
-    return encoder.fit(columns)
+    try:
+        return encoder.fit(columns)
+    except TypeError as error:
+        raise TableError(
+            f"Columns {', '.join(map(repr, other))} cannot be read as categories: {error}. Values "
+            "of a column must be of one kind."
+        ) from error
 
 
 def encode_extras(encoder: ColumnTransformer, X: Any, names: Sequence[str]) -> NDArray[np.float32]:
@@ -125,10 +131,12 @@ def encode_extras(encoder: ColumnTransformer, X: Any, names: Sequence[str]) -> N
     [[-1.0], [1.0]]
     """
     columns = _take(X, names)
-    for name in encoder.transformers_[0][2]:
-        if not _is_number(columns[name]):
+    numeric = encoder.transformers_[0][2]
+    for name in names:
+        if _is_number(columns[name]) != (name in numeric):
+            was = "numbers" if name in numeric else "text or categories"
             raise TableError(
-                f"The column {name!r} held numbers when the head was fitted and holds "
+                f"The column {name!r} held {was} when the head was fitted and holds "
                 f"{columns[name].dtype} now."
             )
     return np.asarray(encoder.transform(columns), dtype=np.float32)

@@ -219,8 +219,10 @@ def read_labels(target: Target, *, minimum: int = 2) -> NDArray[Any]:
             f"None or infinite): {name_rows(target.index, missing)}. Leave those rows out of X "
             "and y."
         )
-    if values.dtype == object and all(isinstance(value, str) for value in values):
-        values = values.astype(str)
+    if values.dtype == object:
+        text = all(isinstance(value, str) for value in values)
+        # Nullable types of pandas arrive as objects: whole numbers and booleans again.
+        values = values.astype(str) if text else pd.Series(values).infer_objects().to_numpy()
     try:
         check_classification_targets(values)
         classes = np.unique(values)
@@ -240,7 +242,7 @@ def _are_names(y: Any) -> bool:
 
 def _from_columns(X: Any, names: list[str], *, flat: bool) -> Target:
     if not isinstance(X, pd.DataFrame):
-        if not flat and len(names) == _rows_of(X):
+        if not flat and (X is None or len(names) == _rows_of(X)):
             # A list of texts beside an array of places is a list of labels.
             return Target(np.asarray(names), (), pd.RangeIndex(len(names)))
         raise TableError(
@@ -271,7 +273,10 @@ def _as_array(y: Any) -> NDArray[Any]:
         return np.asarray(y.to_numpy(dtype=object, na_value=np.nan))
     if hasattr(y, "toarray"):
         raise TargetError("y is a sparse matrix; give a dense array, for example y.toarray().")
-    return np.asarray(y)
+    array = np.asarray(y)
+    # NumPy makes text of a list's numbers when there is one text among them.
+    mixed = array.dtype.kind in "SU" and isinstance(y, list | tuple)
+    return np.asarray(y, dtype=object) if mixed else array
 
 
 def _check_alignment(index: pd.Index | None, other: pd.Index) -> None:
