@@ -1,31 +1,14 @@
 """``geoembed embed``: a table of places in, the table with embeddings out."""
 
-import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from geoembed.cli.output import complain
-from geoembed.errors import GeoembedError
+from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 
 __all__ = ["embed"]
 
-# What messages call an option in Python, and what it is called here.
-FLAGS = {
-    "overwrite": "--overwrite",
-    "on_invalid": "--on-invalid nan",
-    "geometry": "--geometry centroid",
-    "crs": "--crs EPSG:4326",
-    "lon": "--lon-column NAME",
-    "lat": "--lat-column NAME",
-    "layer": "--layer NAME",
-    "prefix": "--prefix NAME",
-}
+FLAGS = {**TABLE_FLAGS, "prefix": "--prefix NAME"}
 
 
 def embed(
@@ -106,7 +89,7 @@ def embed(
     """
     from geoembed.streaming import embed_file
 
-    with _terminable(), _notes_told():
+    with terminable(), notes_told(FLAGS):
         report = embed_file(
             source,
             target,
@@ -140,56 +123,3 @@ def embed(
         f"{report.rows:,} rows{lost}{before} of {report.dimension} values, "
         f"{report.rows_per_second:,.0f} rows/s, in {report.target}"
     )
-
-
-@contextmanager
-def _notes_told() -> Iterator[None]:
-    """Print the notes of an error: what is kept of a run that was stopped, Ctrl-C included."""
-    try:
-        yield
-    except BaseException as error:
-        for note in getattr(error, "__notes__", ()):
-            complain(note)
-        if isinstance(error, GeoembedError):
-            error.args = (_with_flags(str(error)),)
-        raise
-
-
-def _with_flags(text: str) -> str:
-    """Add to a message that speaks of options in Python what to type here."""
-    # What a message begins with is the option that was typed.
-    matches = re.finditer(r"(?<=[ (])(\w+)=(?:'([\w:]+)')?", text)
-    named = {m[1]: m[2] for m in matches if not text.startswith(f"{m[1]}=")}
-    words = []
-    for option, value in named.items():
-        flag, _, usual = FLAGS.get(option, "").partition(" ")
-        if flag and flag not in text:
-            words.append(f"{flag} {value or usual}".rstrip())
-    return f"{text}\nOn the command line: {', '.join(words)}." if words else text
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM, which batch systems send, end the run like Ctrl-C, but with 143."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    told = False
-
-    def stop(*_: Any) -> None:
-        nonlocal told
-        told = True
-        # Once is enough: another must not disturb the saving.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not told:
-            raise
-        complain("terminated")
-        raise typer.Exit(143) from None
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
