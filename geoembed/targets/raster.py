@@ -1,0 +1,318 @@
+"""Rasters as their files describe them: grid, CRS, bands, missing values, names of classes."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.shutil import copy
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+
+from geoembed.crs import settle_crs
+from geoembed.errors import CoordinateError, OfflineError, OptionError, TargetError
+from geoembed.weights.pulling import is_offline
+
+__all__ = ["Band", "Raster", "class_names", "read_rasters", "values_of"]
+
+# Cells of a tile, the unit of reading: whole blocks, as many as make a read worth its call.
+_TILE = 2**18
+# Blocks larger than this (files without tiles or strips) are cut, which bounds the memory.
+_LARGEST = 2**24
+
+_REMOTE = re.compile(
+    r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(\w+\+)*(https?|ftp|s3|gs|az|oss)://"
+)
+# Usage of columns in a raster attribute table: the class name, and the value (MinMax, Min).
+_RAT_NAME, _RAT_VALUES = "2", ("5", "3")
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of a raster.
+
+    Parameters
+    ----------
+    number : int
+        Counted from 1.
+    label : str
+        Its description in the file, ``band_1`` without one.
+    nodata : float or None
+        Stored value that means no data, where a comparison finds all of them.
+    masked : bool
+        Whether a mask band or an alpha band tells what is valid.
+    scale, offset : float
+        Value = stored value x scale + offset.
+    palette : bool
+        Whether the values are codes of a colour table.
+    """
+
+    number: int
+    label: str
+    nodata: float | None
+    masked: bool
+    scale: float
+    offset: float
+    palette: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """A raster that can be opened when its cells are needed.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    source : str or rasterio dataset
+        Path or address, or a dataset that its owner keeps open.
+    crs : pyproj.CRS or None
+        None for longitude and latitude on WGS 84.
+    transform : Affine
+        From (column, row) to coordinates of the CRS.
+    height, width : int
+        Rows and columns.
+    tile : (int, int)
+        Rows and columns that are read at once.
+    bands : tuple of Band
+        Those asked for, in that order.
+    """
+
+    name: str
+    source: Any
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
+    tile: tuple[int, int]
+    bands: tuple[Band, ...]
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """Open the dataset, or hand out the one that was given and leave it open."""
+        if isinstance(self.source, str):
+            with rasterio.open(self.source) as dataset:
+                yield dataset
+        else:
+            yield self.source
+
+
+def read_rasters(
+    raster: Any, band: Any = 1, *, raster_crs: Any = None, nodata: float | None = None
+) -> tuple[Raster, ...]:
+    """Describe one raster or several, or say what is wrong with them.
+
+    Parameters
+    ----------
+    raster : path, address, open rasterio dataset, or a sequence of them
+        Anything that rasterio opens.
+    band : int, str, or a sequence of them
+        Number from 1, or description.
+    raster_crs : anything pyproj takes, optional
+        CRS of rasters that do not carry one.
+    nodata : float, optional
+        Stored value that means no data, where the file does not say so.
+
+    Returns
+    -------
+    tuple of Raster
+        In the order given.
+
+    Raises
+    ------
+    TargetError
+        If a raster cannot be opened, has no CRS and `raster_crs` does not state it, has no
+        georeference, or holds complex numbers.
+    OptionError
+        If there is no raster, or no such band.
+    OfflineError
+        If a raster lies in the network and ``GEOEMBED_OFFLINE`` is set.
+    """
+    several = isinstance(raster, Sequence) and not isinstance(raster, str | bytes)
+    sources = list(raster) if several else [raster]
+    if not sources:
+        raise OptionError("raster= is an empty list: give at least one raster.")
+    return tuple(_describe(source, band, raster_crs, nodata) for source in sources)
+
+
+def _describe(source: Any, band: Any, raster_crs: Any, nodata: float | None) -> Raster:
+    if isinstance(source, str | PathLike):
+        source = str(source)
+        if _REMOTE.match(source) and is_offline():
+            raise OfflineError(
+                f"GEOEMBED_OFFLINE is set, so the raster {source!r} was not opened. Unset it, or "
+                "give a local file."
+            )
+        try:
+            with rasterio.open(source) as dataset:
+                return _of_dataset(dataset, source, band, raster_crs, nodata)
+        except RasterioIOError as error:
+            raise TargetError(f"The raster {source!r} cannot be opened: {error}") from error
+    if not isinstance(source, DatasetReader | WarpedVRT):
+        raise OptionError(
+            f"raster= must be a path, an open rasterio dataset, or a list of them, got an object "
+            f"of type {type(source).__name__}."
+        )
+    if source.closed:
+        raise TargetError(f"The dataset {source.name!r} is closed. Open it, or give its path.")
+    return _of_dataset(source, source, band, raster_crs, nodata)
+
+
+def _of_dataset(
+    dataset: Any, source: Any, band: Any, raster_crs: Any, nodata: float | None
+) -> Raster:
+    name = repr(dataset.name)
+    bands = tuple(_band(dataset, number, name, nodata) for number in _numbers(dataset, band, name))
+    transform = dataset.transform
+    if transform == Affine.identity() or transform.is_degenerate:
+        points = " It has ground control points: warp it first." if dataset.gcps[0] else ""
+        raise TargetError(
+            f"The raster {name} has no georeference, so no cell has a place.{points} Write its "
+            "transform and CRS, for example with rasterio.transform.from_bounds()."
+        )
+    return Raster(
+        name,
+        source,
+        _crs(dataset, raster_crs, name),
+        transform,
+        dataset.height,
+        dataset.width,
+        _tile(dataset, bands[0].number),
+        bands,
+    )
+
+
+def _numbers(dataset: Any, band: Any, name: str) -> list[int]:
+    several = isinstance(band, Sequence) and not isinstance(band, str)
+    wanted = list(band) if several else [band]
+    if not wanted:
+        raise OptionError("band= is an empty list: give at least one band.")
+    numbers = []
+    for one in wanted:
+        if isinstance(one, str) and dataset.descriptions.count(one) == 1:
+            numbers.append(dataset.descriptions.index(one) + 1)
+        elif (
+            isinstance(one, int | np.integer)
+            and not isinstance(one, bool)
+            and 1 <= one <= dataset.count
+        ):
+            numbers.append(int(one))
+        else:
+            named = [repr(text) for text in dataset.descriptions if text]
+            raise OptionError(
+                f"band={one!r}: the raster {name} has the bands 1 to {dataset.count}"
+                + (f", named {', '.join(named)}." if named else ", without names.")
+            )
+    return numbers
+
+
+def _band(dataset: Any, number: int, name: str, nodata: float | None) -> Band:
+    at = number - 1
+    kind = np.dtype(dataset.dtypes[at].replace("complex_int16", "complex64")).kind
+    if kind not in "fiu":
+        raise TargetError(
+            f"Band {number} of {name} holds {dataset.dtypes[at]}: only real numbers can be used."
+        )
+    flags = set(dataset.mask_flag_enums[at])
+    return Band(
+        number=number,
+        label=dataset.descriptions[at] or f"band_{number}",
+        nodata=dataset.nodatavals[at] if nodata is None else float(nodata),
+        masked=not flags & {MaskFlags.all_valid, MaskFlags.nodata},
+        scale=dataset.scales[at],
+        offset=dataset.offsets[at],
+        palette=dataset.colorinterp[at] == ColorInterp.palette,
+    )
+
+
+def _crs(dataset: Any, raster_crs: Any, name: str) -> CRS | None:
+    carried = None
+    if dataset.crs:
+        try:
+            carried = CRS.from_user_input(dataset.crs)
+        except CRSError as error:
+            raise TargetError(f"The CRS of the raster {name} is none pyproj knows.") from error
+    elif raster_crs is None:
+        raise TargetError(
+            f"The raster {name} has no CRS. State it: raster_crs='EPSG:4326' for longitude and "
+            "latitude on WGS 84, or the CRS that applies."
+        )
+    try:
+        return settle_crs(carried, raster_crs, f"the raster {name}", must_carry=False)
+    except CoordinateError as error:
+        raise TargetError(str(error).replace("crs=", "raster_crs=", 1)) from error
+
+
+def _tile(dataset: Any, number: int) -> tuple[int, int]:
+    """Rows and columns of the unit of reading: whole blocks, if they are not too large."""
+    rows, columns = dataset.block_shapes[number - 1]
+    if rows * columns > _LARGEST:
+        columns = min(columns, 4096)
+        rows = min(rows, _LARGEST // columns)
+    if columns == dataset.width:
+        return min(dataset.height, rows * max(1, _TILE // (rows * columns))), columns
+    times = max(1, round((_TILE / (rows * columns)) ** 0.5)) if rows * columns < _TILE // 4 else 1
+    return rows * times, columns * times
+
+
+def class_names(raster: Raster) -> dict[float, str]:
+    """Read the names of a band's classes: category names, or a raster attribute table.
+
+    Parameters
+    ----------
+    raster : Raster
+        The first of its bands counts.
+
+    Returns
+    -------
+    dict
+        Value -> name, without nameless values; empty where the file has no names.
+    """
+    # rasterio has no call for either; a virtual copy spells out both, whatever the format.
+    with raster.open() as dataset, MemoryFile(ext=".vrt") as file:
+        copy(dataset, file.name, driver="VRT")
+        tree = ElementTree.fromstring(file.read())
+    (band,) = tree.findall(f"VRTRasterBand[@band='{raster.bands[0].number}']")
+    names = [element.text for element in band.findall("CategoryNames/Category")]
+    found = {float(value): name for value, name in enumerate(names) if name and name.strip()}
+    return found or _attribute_table(band)
+
+
+def _attribute_table(band: Any) -> dict[float, str]:
+    usage = [
+        field.findtext("Usage") for field in band.findall("GDALRasterAttributeTable/FieldDefn")
+    ]
+    values = [at for use in _RAT_VALUES for at, found in enumerate(usage) if found == use]
+    if not values or _RAT_NAME not in usage:
+        return {}
+    name = usage.index(_RAT_NAME)
+    rows = [
+        [cell.text or "" for cell in row.findall("F")]
+        for row in band.findall("GDALRasterAttributeTable/Row")
+    ]
+    return {float(row[values[0]]): row[name] for row in rows if row[name].strip()}
+
+
+def values_of(stored: NDArray[Any], band: Band) -> NDArray[np.float64]:
+    """Turn stored values into float64, scaled; NaN where they mean no data or are not finite."""
+    values = stored.astype(np.float64)
+    if band.nodata is not None:
+        # In the type of the band: a float32 nodata is rarely the float64 it is written as.
+        with np.errstate(over="ignore"):
+            missing = np.float32(band.nodata) if stored.dtype == np.float32 else band.nodata
+        values[stored == missing] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    if (band.scale, band.offset) != (1.0, 0.0):
+        values = values * band.scale + band.offset
+    return values
