@@ -133,7 +133,7 @@ def read_levels(target: Target) -> Levels:
     Raises
     ------
     TargetError
-        If a label is missing, or values are no labels.
+        If there are no rows, a label is missing, or values are no labels.
 
     Examples
     --------
@@ -143,10 +143,13 @@ def read_levels(target: Target) -> Levels:
     [['Asia', 'Asia'], ['Nepal', 'Laos']]
     """
     names = name_levels(target)
-    columns = target.values.reshape(len(target), -1)
+    if len(target) == 0:
+        raise TargetError("There are no labels: Found array with 0 sample(s).")
+    if target.columns == 1:
+        return (read_labels(Target(_unbox(target.values), names, target.index), minimum=1),)
     return tuple(
         read_labels(Target(_unbox(column), names[at : at + 1], target.index), minimum=1)
-        for at, column in enumerate(columns.T)
+        for at, column in enumerate(target.values.T)
     )
 
 
@@ -186,8 +189,9 @@ def join_paths(levels: Levels) -> NDArray[Any]:
     return np.array([SEPARATOR.join(path) for path in paths], dtype=str)[rows]
 
 
-def _unbox(column: NDArray[Any]) -> NDArray[Any]:
-    """Give whole numbers and booleans in a column of objects their own type."""
-    if column.dtype != object:
-        return column
-    return np.asarray(pd.Series(column).infer_objects().to_numpy())
+def _unbox(values: NDArray[Any]) -> NDArray[Any]:
+    """Give whole numbers and booleans in an array of objects their own type."""
+    if values.dtype != object:
+        return values
+    flat = pd.Series(values.reshape(-1)).infer_objects().to_numpy()
+    return np.asarray(flat).reshape(values.shape)

@@ -32,7 +32,7 @@ class RegionClassifier(LocationClassifier):
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors, as in `LocationRegressor`.
     coverage : float or None
-        Nominal share of the label sets that hold the true label; None for neither sets nor calibration.
+        Nominal share of the label sets that hold the true label; None for no sets.
     calibration : float, splitter or None
         Share of the rows of every class, or a scikit-learn splitter whose first test part is
         taken, that calibrates and that the model does not learn from. None gives all rows to the
@@ -194,8 +194,8 @@ class RegionClassifier(LocationClassifier):
         self.classes_, first = np.unique(classes, return_index=True)
         if len(self.classes_) == 1:
             raise TargetError(
-                f"There is a single class, {self.classes_[0].item()!r}: a classifier needs at "
-                "least two. Check the labels and min_rows, or add places of another class."
+                f"There is only 1 class, {self.classes_[0].item()!r}: a classifier needs at least "
+                "two. Check the labels and min_rows, or add places of another class."
             )
         self.paths_ = tuple(level[first] for level in levels)
         self.target_names_ = name_levels(target, self.top_k)
