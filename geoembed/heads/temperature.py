@@ -9,8 +9,12 @@ from scipy.special import log_softmax, softmax
 
 __all__ = ["fit_temperature", "soften"]
 
-# A probability of zero has no logarithm; this is far below what float32 scores tell apart.
+# A probability of zero, as nearest neighbours give it, has no logarithm: it becomes this, or the
+# smallest other of its row where that is smaller, so that the order stays.
 _FLOOR = 1e-12
+
+# Of the temperature, and of its inverse: models that are further off are no models.
+_LARGEST = 100.0
 
 
 def soften(probabilities: NDArray[Any], temperature: float) -> NDArray[np.float64]:
@@ -52,7 +56,7 @@ def fit_temperature(probabilities: NDArray[Any], codes: NDArray[np.intp]) -> flo
     Returns
     -------
     float
-        Between 0.05 and 20.
+        Between 0.01 and 100.
 
     Notes
     -----
@@ -69,9 +73,13 @@ def fit_temperature(probabilities: NDArray[Any], codes: NDArray[np.intp]) -> flo
     def loss(log_inverse: float) -> float:
         return -float(log_softmax(logarithms * np.exp(log_inverse), axis=1)[rows, codes].mean())
 
-    found = minimize_scalar(loss, bounds=(-np.log(20.0), np.log(20.0)), method="bounded")
+    found = minimize_scalar(loss, bounds=(-np.log(_LARGEST), np.log(_LARGEST)), method="bounded")
     return float(np.exp(-found.x))
 
 
 def _logarithms(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(probabilities, _FLOOR)))
+    zero = probabilities <= 0.0
+    if not zero.any():
+        return np.asarray(np.log(probabilities))
+    smallest = np.where(zero, _FLOOR, probabilities).min(axis=1, keepdims=True)
+    return np.asarray(np.log(np.where(zero, np.minimum(smallest, _FLOOR), probabilities)))
