@@ -312,7 +312,7 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
-        blocks = self._blocks(X, lambda part: pd.DataFrame(self._columns_from(part)))
+        blocks = self._blocks(X, self._table_from)
         columns: pd.DataFrame = blocks[0]
         if len(blocks) > 1:
             columns = pd.concat(blocks, ignore_index=True)
@@ -349,6 +349,13 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         return frames.predict_frame(self, X, on_invalid=on_invalid, overwrite=overwrite)
+
+    def _table_from(self, features: NDArray[np.float32]) -> pd.DataFrame:
+        if len(features):
+            return pd.DataFrame(self._columns_from(features))
+        # Models refuse no rows at all; names and types of the columns are those of any row.
+        any_row = np.zeros((1, features.shape[1]), dtype=np.float32)
+        return pd.DataFrame(self._columns_from(any_row)).iloc[:0]
 
     def _features(self, X: Any) -> NDArray[np.float32]:
         return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)

@@ -139,6 +139,8 @@ def encode_extras(encoder: ColumnTransformer, X: Any, names: Sequence[str]) -> N
                 f"The column {name!r} held {was} when the head was fitted and holds "
                 f"{columns[name].dtype} now."
             )
+    if columns.empty:
+        return np.empty((0, len(encoder.get_feature_names_out())), dtype=np.float32)
     return np.asarray(encoder.transform(columns), dtype=np.float32)
 
 

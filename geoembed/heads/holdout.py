@@ -28,7 +28,7 @@ def check_calibration(calibration: Any) -> None:
     --------
     >>> check_calibration(0.2)
     """
-    if calibration is None or hasattr(calibration, "split"):
+    if calibration is None or _is_splitter(calibration):
         return
     number = isinstance(calibration, int | float | np.number) and not isinstance(calibration, bool)
     if not number or not 0.0 < float(calibration) < 1.0:
@@ -72,7 +72,7 @@ def split(
     >>> len(learned), len(held)
     (8, 2)
     """
-    if hasattr(calibration, "split"):
+    if _is_splitter(calibration):
         learned, held = next(iter(calibration.split(X, labels)))
         _check_classes(labels, learned, calibration)
         return np.sort(learned), np.sort(held)
@@ -91,6 +91,11 @@ def split(
         place[by_class] = np.arange(rows) - np.repeat(starts, counts)
         taken = place < np.floor(counts * float(calibration)).astype(np.intp)[codes]
     return np.flatnonzero(~taken), np.flatnonzero(taken)
+
+
+def _is_splitter(calibration: Any) -> bool:
+    # Texts can be split as well.
+    return hasattr(calibration, "split") and not isinstance(calibration, str)
 
 
 def _check_classes(labels: NDArray[Any] | None, learned: NDArray[np.intp], splitter: Any) -> None:

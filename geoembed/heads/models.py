@@ -101,7 +101,8 @@ def make_model(model: Any, task: str, random_state: Any) -> Any:
     Raises
     ------
     OptionError
-        If the name is unknown, or the estimator is of another kind.
+        If the name is unknown, the estimator is of another kind, or a classifier without
+        ``predict_proba``.
 
     Examples
     --------
@@ -116,12 +117,17 @@ def make_model(model: Any, task: str, random_state: Any) -> Any:
                 f"{', '.join(map(repr, makers))}, or give a scikit-learn estimator."
             )
         return makers[model](random_state)
-    fits = is_regressor(model) if task == "regression" else is_classifier(model)
-    if isinstance(model, type) or not hasattr(model, "fit") or not fits:
+    kind = is_regressor if task == "regression" else is_classifier
+    if isinstance(model, type) or not hasattr(model, "fit") or not kind(model):
         raise OptionError(
             f"model={model!r} is no estimator for {task}: give a name ("
             f"{', '.join(makers)}) or an instance of a scikit-learn "
             f"{'regressor' if task == 'regression' else 'classifier'}."
+        )
+    if task != "regression" and not hasattr(model, "predict_proba"):
+        raise OptionError(
+            f"model={model!r} gives no probabilities: choose another, or wrap it in scikit-learn's "
+            "CalibratedClassifierCV."
         )
     return clone(model)
 
