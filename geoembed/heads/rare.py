@@ -156,6 +156,7 @@ def settle_rare(
         return levels, rows, {}
     if rare == "drop" and few.all():
         raise TargetError(f"All classes have fewer than min_rows={min_rows} rows.")
+    merged = merge_levels(levels, depths, other) if rare == "merge" else levels
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in [*told.items()][:_SHOWN])
     more = f" and {len(told) - _SHOWN:,} more" if len(told) > _SHOWN else ""
     fate = "left out" if rare == "drop" else f"merged into {other!r}"
@@ -166,5 +167,5 @@ def settle_rare(
         stacklevel=3,
     )
     if rare == "merge":
-        return merge_levels(levels, depths, other), rows, told
+        return merged, rows, told
     return tuple(level[~few] for level in levels), rows[~few], told
