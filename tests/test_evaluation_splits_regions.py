@@ -1,8 +1,10 @@
 """Regions held out whole: from a column, from groups, from polygons."""
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from shapely import box
 from sklearn.dummy import DummyRegressor
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_validate
 
@@ -48,6 +50,37 @@ def test_regions_in_folds_stay_whole_and_keep_the_buffer(cities):
     assert np.ptp([len(test) for test in tested]) <= largest
     again = LeaveRegionOut("iso_a2", n_splits=4, random_state=1)
     assert (again.fold_ids(cities) != splitter.fold_ids(cities)).any()
+
+
+SQUARES = gpd.GeoDataFrame(
+    {"zone": ["west", "east", "west"]},
+    geometry=[box(170, -5, 180, 5), box(-180, -5, -170, 5), box(160, -5, 170, 5)],
+    crs=4326,
+    index=["a", "b", "c"],
+)
+
+
+def test_regions_from_polygons_in_another_crs():
+    places = [[171, 0], [181, 0], [165, 1], [-175, 2]]
+    zones = LeaveRegionOut(SQUARES.to_crs(3857), column="zone")
+    assert zones.region_labels(places).tolist() == ["west", "east", "west", "east"]
+    assert zones.fold_ids(places).tolist() == [1, 0, 1, 0]
+    assert LeaveRegionOut(SQUARES).region_labels(places).tolist() == ["a", "b", "c", "b"]
+
+
+def test_a_place_in_no_polygon_is_named_or_goes_to_the_nearest():
+    places = pd.DataFrame({"lon": [171, 175, -171, -169.9], "lat": 0}, index=["p", "q", "r", "s"])
+    with pytest.raises(TargetError, match="regions= gives no region to 1 of 4 places: row 's'"):
+        LeaveRegionOut(SQUARES, column="zone").split(places)
+    near = LeaveRegionOut(SQUARES, column="zone", nearest_km=20)
+    assert near.region_labels(places).tolist() == ["west", "west", "east", "east"]
+
+
+def test_countries_of_the_shipped_table(cities):
+    splitter = LeaveRegionOut(load_countries(), column="continent", nearest_km=50)
+    found = splitter.region_labels(cities)
+    # Labels of the table are by country code, and France is in South America as well.
+    assert (found == cities["continent"]).mean() > 0.99
 
 
 def test_scikit_learn_takes_them(cities):
@@ -103,7 +136,13 @@ PLACES = [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]
             "regions='zone' is no column of X. It has: 'lon', 'lat'",
         ),
         (LeaveRegionOut("lon"), PLACES, list("aabb"), OptionError, "Regions are given twice"),
-        (LeaveRegionOut(column="x"), PLACES, list("aabb"), OptionError, "column='x' names a"),
+        (
+            LeaveRegionOut(column="x"),
+            PLACES,
+            list("aabb"),
+            OptionError,
+            "column='x' is about polygons",
+        ),
         (LeaveRegionOut(min_places=0), PLACES, list("aabb"), OptionError, "min_places=0 must be"),
         (LeaveRegionOut(7), PLACES, None, OptionError, "regions=7 must be the name"),
     ],

@@ -91,8 +91,7 @@ def autocorrelation_range_km(
     --------
     >>> from geoembed.data import load_cities
     >>> cities = load_cities()
-    >>> continents = cities["iso_a2"]
-    >>> 500 < autocorrelation_range_km(cities, continents) < 5000
+    >>> 500 < autocorrelation_range_km(cities, "iso_a2") < 5000
     True
     """
     places = read_rows(points, crs, geometry)
@@ -153,7 +152,7 @@ def suggest_block_km(
     >>> from geoembed.data import load_cities
     >>> cities = load_cities()
     >>> suggest_block_km(cities, cities["lat"].abs())
-    3300.0
+    4800.0
     """
     wanted = _BLOCKS_A_FOLD * check_n_splits(n_splits)
     places = read_rows(points, crs, geometry)

@@ -17,6 +17,7 @@ from geoembed.evaluation.folds import (
     is_number,
     read_rows,
 )
+from geoembed.targets import label_regions
 
 __all__ = ["LeaveRegionOut"]
 
@@ -35,6 +36,9 @@ class LeaveRegionOut(SpatialSplitter):
         places (`geoembed.targets.label_regions`), or, with None, ``groups=`` of `split`.
     column : str, optional
         Column of the polygons with the name of the region; their index if not given.
+    nearest_km : float, optional
+        A place in no polygon belongs to the nearest one within this many kilometres; without
+        it, it is an error.
     n_splits : int, optional
         Number of folds, into which shuffled regions are dealt, each to the one with the fewest
         places so far. A fold a region if not given.
@@ -60,7 +64,7 @@ class LeaveRegionOut(SpatialSplitter):
     >>> cities = load_cities().head(1000)
     >>> LeaveRegionOut("iso_a2", n_splits=5).get_n_splits(cities)
     5
-    >>> splitter = LeaveRegionOut(load_countries(), column="continent")
+    >>> splitter = LeaveRegionOut(load_countries(), column="continent", nearest_km=50)
     >>> sorted(set(splitter.region_labels(cities)))[:3]
     ['Africa', 'Asia', 'Europe']
     """
@@ -73,6 +77,7 @@ class LeaveRegionOut(SpatialSplitter):
         regions: Any = None,
         *,
         column: str | None = None,
+        nearest_km: float | None = None,
         n_splits: int | None = None,
         min_places: int = 2,
         buffer_km: float = 0.0,
@@ -82,6 +87,7 @@ class LeaveRegionOut(SpatialSplitter):
     ) -> None:
         self.regions = regions
         self.column = column
+        self.nearest_km = nearest_km
         self.n_splits = n_splits
         self.min_places = min_places
         self.buffer_km = buffer_km
@@ -167,12 +173,11 @@ class LeaveRegionOut(SpatialSplitter):
             return _complete(groups, "groups=", places)
         if isinstance(self.regions, str):
             return _complete(_column(X, self.regions), f"Column {self.regions!r}", places)
-        from geoembed.targets import label_regions
-
         polygons, column = self.regions, self.column
         if column is None:
             polygons, column = self.regions.assign(region=self.regions.index), "region"
-        return _complete(label_regions(places, polygons, column), "regions=", places)
+        labels = label_regions(places, polygons, column, nearest_km=self.nearest_km)
+        return _complete(labels, "regions=", places)
 
     def _check_source(self, groups: Any) -> None:
         if self.regions is None and groups is None:
@@ -189,10 +194,10 @@ class LeaveRegionOut(SpatialSplitter):
                 f"regions={self.regions!r} must be the name of a column of X, a GeoDataFrame of "
                 "polygons, or None for groups=."
             )
-        if self.column is not None and not isinstance(self.regions, gpd.GeoDataFrame):
-            raise OptionError(
-                f"column={self.column!r} names a column of polygons, and regions= holds none."
-            )
+        for name in ("column", "nearest_km"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(self.regions, gpd.GeoDataFrame):
+                raise OptionError(f"{name}={value!r} is about polygons, and regions= holds none.")
         if not is_number(self.min_places) or self.min_places < 1:
             raise OptionError(f"min_places={self.min_places!r} must be a number, 1 or more.")
 
