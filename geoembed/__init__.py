@@ -23,10 +23,25 @@ _HOME = {
     "list_encoders": "geoembed.encoders",
     "read_places": "geoembed.coordinates",
     "Places": "geoembed.coordinates",
+    "sample_raster": "geoembed.targets",
+    "class_fractions": "geoembed.targets",
+    "zonal_mean": "geoembed.targets",
+    "label_regions": "geoembed.targets",
+    "LocationRegressor": "geoembed.heads.location",
+    "LocationClassifier": "geoembed.heads.location",
+    "LandCoverRegressor": "geoembed.heads.landcover",
+    "RegionClassifier": "geoembed.heads.regions",
+    "make_head": "geoembed.heads",
+    "load_head": "geoembed.heads.saving",
+    "predict_raster": "geoembed.heads.wall_to_wall",
+    "SpatialBlockKFold": "geoembed.evaluation",
+    "BufferedLeaveOneBlockOut": "geoembed.evaluation",
+    "LeaveRegionOut": "geoembed.evaluation",
+    "compare_encoders": "geoembed.evaluation.compare",
     "GeoembedError": "geoembed.errors",
     "CoordinateError": "geoembed.errors",
 }
-_ROOMS = ("data", "errors", "geodesy", "plot", "testing")
+_ROOMS = ("data", "errors", "evaluation", "geodesy", "heads", "plot", "targets", "testing")
 
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -38,11 +53,26 @@ if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder as LocationEncoder
     from geoembed.errors import CoordinateError as CoordinateError
     from geoembed.errors import GeoembedError as GeoembedError
+    from geoembed.evaluation import BufferedLeaveOneBlockOut as BufferedLeaveOneBlockOut
+    from geoembed.evaluation import LeaveRegionOut as LeaveRegionOut
+    from geoembed.evaluation import SpatialBlockKFold as SpatialBlockKFold
+    from geoembed.evaluation.compare import compare_encoders as compare_encoders
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import encode as encode
+    from geoembed.heads import make_head as make_head
+    from geoembed.heads.landcover import LandCoverRegressor as LandCoverRegressor
+    from geoembed.heads.location import LocationClassifier as LocationClassifier
+    from geoembed.heads.location import LocationRegressor as LocationRegressor
+    from geoembed.heads.regions import RegionClassifier as RegionClassifier
+    from geoembed.heads.saving import load_head as load_head
+    from geoembed.heads.wall_to_wall import predict_raster as predict_raster
     from geoembed.similar import similar_places as similar_places
     from geoembed.streaming import embed_file as embed_file
     from geoembed.tables import embed as embed
+    from geoembed.targets import class_fractions as class_fractions
+    from geoembed.targets import label_regions as label_regions
+    from geoembed.targets import sample_raster as sample_raster
+    from geoembed.targets import zonal_mean as zonal_mean
 
 
 def __getattr__(name: str) -> Any:

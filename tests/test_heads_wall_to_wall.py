@@ -143,7 +143,7 @@ def test_extra_columns_come_from_rasters(cities, tmp_path):
         dtype="float32",
         nodata=-9999,
         crs="EPSG:4326",
-        transform=rasterio.transform.from_origin(-180, 90, 1, 1),
+        transform=rasterio.Affine(1, 0, -180, 0, -1, 90),
     ) as raster:
         raster.write(rows, 1)
     table = cities[cities["lat"] > 1].assign(altitude=lambda t: np.floor(90 - t["lat"]))

@@ -4,14 +4,26 @@ from typing import Any
 
 from geoembed.extending.registry import head_spec, resolve_factory
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
+from geoembed.heads.duplicates import SharedPlaces, best_possible_score
+from geoembed.heads.landcover import LandCoverRegressor
 from geoembed.heads.location import LocationClassifier, LocationRegressor
+from geoembed.heads.regions import RegionClassifier
+from geoembed.heads.saving import load_head
+from geoembed.heads.wall_to_wall import RasterReport, predict_raster
 
 __all__ = [
     "GeoembedHeadWarning",
+    "LandCoverRegressor",
     "LocationClassifier",
     "LocationHead",
     "LocationRegressor",
+    "RasterReport",
+    "RegionClassifier",
+    "SharedPlaces",
+    "best_possible_score",
+    "load_head",
     "make_head",
+    "predict_raster",
 ]
 
 
