@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from shapely import box
+from sklearn import config_context
 from sklearn.dummy import DummyRegressor
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_validate
 
@@ -92,6 +93,18 @@ def test_scikit_learn_takes_them(cities):
         DummyRegressor(), {"strategy": ["mean", "median"]}, cv=LeaveRegionOut("continent")
     ).fit(X, y)
     assert search.n_splits_ == cities["continent"].nunique()
+
+
+def test_metadata_routing_passes_groups_on(cities):
+    with config_context(enable_metadata_routing=True):
+        scores = cross_validate(
+            DummyRegressor(),
+            cities,
+            cities["lat"],
+            cv=LeaveRegionOut(),
+            params={"groups": cities["continent"]},
+        )
+    assert len(scores["test_score"]) == cities["continent"].nunique()
 
 
 # --- bad input -------------------------------------------------------------------------
