@@ -1,4 +1,4 @@
-"""What the penalised linear models share: one scale of columns, sums of products, splits of rows."""
+"""What the penalised linear models share: scales of columns, sums of products, held-out rows."""
 
 import numbers
 from collections.abc import Iterable, Iterator
@@ -239,6 +239,17 @@ def _pairs(
 
 def _apart(held: NDArray[np.bool_]) -> tuple[Rows, Rows]:
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def drawn(rows: Rows, most: int, codes: Rows | None, random: np.random.RandomState) -> Rows:
+    """Draw about `most` of some rows, each class by its share but one row at least, if more."""
+    if len(rows) <= most:
+        return rows
+    _, codes = np.unique(np.zeros(len(rows)) if codes is None else codes[rows], return_inverse=True)
+    order, rank, size, label = _by_class(len(rows), codes, random)
+    start = random.uniform(size=label.max() + 1)[label]
+    taken = (rank == 0) | (rank + start < size * most / len(rows))
+    return np.sort(rows[order[taken]])
 
 
 def _share(share: float, n: int, codes: Rows | None, random_state: Any) -> NDArray[np.bool_]:

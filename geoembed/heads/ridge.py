@@ -359,7 +359,7 @@ def _solve(matrix: Array, right: Array) -> Array:
     try:
         factor = cho_factor(matrix, check_finite=False)
     except LinAlgError:
-        spectrum, self.basis = eigh(matrix, check_finite=False)
+        spectrum, vectors = eigh(matrix, check_finite=False)
         kept = spectrum > spectrum[-1] * len(matrix) * np.finfo(np.float64).eps
         vectors = vectors[:, kept]
         solved: Array = vectors @ ((vectors.T @ right) / spectrum[kept, None])

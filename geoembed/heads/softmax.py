@@ -1,0 +1,429 @@
+"""Softmax regression whose penalty is chosen along a path: the default model of classes."""
+
+import warnings
+from operator import itemgetter
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from geoembed.errors import OptionError, TargetError
+from geoembed.heads.descent import CrossEntropy, Directions, Point, descend, shares_of
+from geoembed.heads.paths import (
+    Array,
+    Rows,
+    Scale,
+    affine,
+    drawn,
+    read_penalties,
+    read_weights,
+    splits,
+)
+
+__all__ = ["PathSoftmax"]
+
+# Penalties over the sum of weights: where the path starts, its steps of half a decade, its ends.
+_START: Final = 1e-2
+_STEP: Final = 10.0**-0.5
+_WEAKEST, _STRONGEST = 1e-9, 1e3
+
+# The path has turned when so many steps in a row gained less than this share of the loss.
+_TURNED: Final = 2
+_GAIN: Final = 1e-4
+
+
+class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Multinomial logistic regression; the penalty is chosen on rows held out.
+
+    Minimises ``sum(w * cross_entropy) + alpha / 2 * sum(b**2)``, where the weights b are those of
+    the standardised columns of X and the intercepts are free. It walks from strong to weak
+    penalties, each solution the start of the next, until the cross-entropy on the rows held out
+    has turned; the best penalty is fitted to all rows. `fit_fractions` learns shares of classes
+    in the same way.
+
+    Parameters
+    ----------
+    alphas : "auto", float or array of float
+        Penalties to choose from; one is taken as it is. ``"auto"``: two a decade, from 0.01 times
+        the sum of weights in the direction that helps, until the loss turns.
+    validation : "auto", float, int, array of bool, splitter or iterable of pairs
+        Rows to choose the penalty on, as for `PathRidge`. Shares and folds keep at least one row
+        of every class to learn from.
+    class_weight : {None, "balanced"}
+        ``"balanced"`` multiplies weights such that every class weighs the same in total.
+    path_rows : int
+        The path is walked on at most so many rows drawn from those to learn from, and at most a
+        quarter as many of those held out. The last fit takes all.
+    scale_floor : float
+        As for `PathRidge`.
+    tol : float
+        A fit stops when a step improves its loss by less than this share. The path takes ten
+        times as much.
+    max_iter : int
+        Most steps of a fit.
+    random_state : int, RandomState or None
+        Decides which rows are held out and drawn.
+
+    Attributes
+    ----------
+    classes_ : array of shape (k,)
+        Labels, sorted; 0 to k - 1 after `fit_fractions` without names.
+    coef_ : array of shape (k, d), or (1, d) for two classes, float64
+        Weights of the columns of X as they are.
+    intercept_ : array of shape (k,), or (1,) for two classes, float64
+        Constants.
+    alpha_ : float
+        Chosen penalty.
+    path_ : dict
+        ``"alphas"`` of shape (p,), falling, and ``"cross_entropy"`` of shape (p,): the mean on the
+        rows held out, in nats. Both are empty if nothing was to be chosen.
+    n_iter_ : int
+        Steps of the last fit.
+    n_features_in_ : int
+        Columns of X.
+
+    See Also
+    --------
+    PathRidge : The same for numbers.
+
+    Notes
+    -----
+    The minimum is that of `sklearn.linear_model.LogisticRegression` on standardised columns with
+    ``C = 1 / alpha``, and with ``C = 2 / alpha`` for two classes, of which that class fits the
+    difference alone.
+
+    Each step of L-BFGS goes through the rows once, in blocks, in the type of X. It works along
+    the principal directions of at least two rows a column, each scaled by what the curvature of
+    the loss is for each class: tens of steps do for thousands of columns that all but depend on
+    one another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(300, 2))
+    >>> model = PathSoftmax().fit(X, np.where(X[:, 0] > 0, "east", "west"))
+    >>> model.predict([[3.0, 0.0], [-3.0, 0.0]]).tolist()
+    ['east', 'west']
+    """
+
+    def __init__(
+        self,
+        alphas: Any = "auto",
+        *,
+        validation: Any = "auto",
+        class_weight: str | None = None,
+        path_rows: int = 20_000,
+        scale_floor: float = 0.1,
+        tol: float = 1e-6,
+        max_iter: int = 500,
+        random_state: Any = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.validation = validation
+        self.class_weight = class_weight
+        self.path_rows = path_rows
+        self.scale_floor = scale_floor
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Choose the penalty and fit all rows to their classes.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Features; float32 stays float32.
+        y : array of shape (n,)
+            Labels, two classes at least.
+        sample_weight : array of shape (n,), optional
+            Weights of the rows, also of those held out.
+
+        Returns
+        -------
+        PathSoftmax
+            Itself.
+
+        Raises
+        ------
+        OptionError
+            If a parameter or the weights do not fit.
+        TargetError
+            If there is a single class, or fewer rows than folds.
+        ValueError
+            If X holds NaN or infinities, or y numbers that are no classes.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise TargetError(
+                f"There is 1 class only, {self.classes_.tolist()[0]!r}, in all {len(X)} rows: "
+                "nothing is to be told apart. Two classes at least are needed."
+            )
+        weights = read_weights(sample_weight, len(X))
+        if self.class_weight == "balanced":
+            held = np.bincount(codes, weights)
+            share = np.divide(weights.sum(), held, out=np.zeros_like(held), where=held > 0)
+            weights = weights * share[codes] / np.count_nonzero(held)
+        elif self.class_weight is not None:
+            raise OptionError(
+                f"class_weight={self.class_weight!r} is not one of: None, 'balanced'. "
+                "Give other weights row by row, as sample_weight."
+            )
+        return self._fit(X, y, codes, weights)
+
+    def fit_fractions(
+        self,
+        X: ArrayLike,
+        P: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Choose the penalty and fit all rows to their shares of classes.
+
+        The cross-entropy to the shares is their Kullback-Leibler divergence and a constant.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Features; float32 stays float32.
+        P : array of shape (n, k)
+            Shares in [0, 1], k >= 2, each row summing to 1 within 1e-4.
+        sample_weight : array of shape (n,), optional
+            Weights of the rows, also of those held out.
+        classes : array of shape (k,), optional
+            Names of the columns of P.
+
+        Returns
+        -------
+        PathSoftmax
+            Itself.
+
+        Raises
+        ------
+        OptionError
+            If a parameter or the weights do not fit.
+        TargetError
+            If P holds no shares, or has another number of rows, or columns than names.
+        """
+        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        shares = np.asarray(P, dtype=X.dtype)
+        if shares.ndim != 2 or len(shares) != len(X) or shares.shape[1] < 2:
+            raise TargetError(
+                f"P must have the shape ({len(X)}, k), a column for each of k >= 2 classes, "
+                f"got {shares.shape}."
+            )
+        sums = shares.sum(axis=1, dtype=np.float64)
+        if not (np.abs(sums - 1.0) <= 1e-4).all() or (shares < 0).any():
+            wrong = ~(np.abs(sums - 1.0) <= 1e-4) | (shares < 0).any(axis=1)
+            rows = np.flatnonzero(wrong)
+            raise TargetError(
+                f"P holds rows that are no shares: {len(rows):,} of {len(X):,} are negative "
+                f"somewhere or do not sum to 1, the first at position {rows[0]}: "
+                f"{shares[rows[0]].tolist()}."
+            )
+        names = np.arange(shares.shape[1]) if classes is None else np.asarray(classes)
+        if names.shape != (shares.shape[1],):
+            raise TargetError(f"classes= has the shape {names.shape} for {shares.shape[1]} shares.")
+        self.classes_ = names
+        return self._fit(X, shares, shares, read_weights(sample_weight, len(X)))
+
+    def _fit(self, X: Array, y: NDArray[Any], seen: NDArray[Any], weights: Array) -> Self:
+        grid = read_penalties(self.alphas)
+        random = check_random_state(self.random_state)
+        scale = Scale.of(X, weights, self.scale_floor)
+        k, rows = len(self.classes_), int(self.path_rows)
+        some = max(int(self.path_rows), 2 * X.shape[1])
+        codes = seen if seen.ndim == 1 else None
+        some = drawn(np.flatnonzero(weights > 0), max(rows, 2 * X.shape[1]), codes, random)
+        directions = Directions.of(X, weights, scale, some)
+        start = Point(np.zeros((X.shape[1], k)), _log_shares(seen, weights, k))
+        curvature = _curvature(start)
+
+        total = float(weights.sum())
+        path: list[tuple[float, float]] = []
+        if grid is not None and len(grid) == 1:
+            self.alpha_ = float(grid[0])
+        else:
+            trials = []
+            for learned, held in splits(self.validation, X, y, codes, weights, random):
+                parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
+                pair = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
+                trials.append(_Trial(*pair, directions, 10 * self.tol, self.max_iter))
+            path, start, curvature = _walk(trials, grid, total, start)
+            self.alpha_ = min(path, key=itemgetter(1))[0]
+        everything = CrossEntropy(X, seen, weights, scale)
+        best, self.n_iter_, reached = descend(
+            everything,
+            start,
+            self.alpha_ / total,
+            directions,
+            curvature,
+            tolerance=self.tol,
+            max_iter=self.max_iter,
+        )
+        if not reached:
+            warnings.warn(
+                f"PathSoftmax stopped after max_iter={self.max_iter} steps, before a step improved "
+                f"the loss by less than tol={self.tol}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        coef, intercept = scale.fold(best.weights, best.constants - best.constants.mean())
+        if k == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        self.coef_, self.intercept_ = coef, intercept
+        path.sort(reverse=True)
+        self.path_ = {
+            "alphas": np.array([alpha for alpha, _ in path]),
+            "cross_entropy": np.array([loss for _, loss in path]),
+        }
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Return scores, whose softmax are the probabilities.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Features.
+
+        Returns
+        -------
+        array of shape (n, k), or (n,) for two classes
+            In the type of X; for two classes the score of the second less that of the first.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        scores = affine(X, self.coef_, self.intercept_)
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Predict probabilities, or shares after `fit_fractions`.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Features.
+
+        Returns
+        -------
+        array of shape (n, k)
+            In the type of X and in the order of `classes_`; each row sums to 1.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        return shares_of(scores)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict labels: the most probable class, or that of the largest share.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Features.
+
+        Returns
+        -------
+        array of shape (n,)
+            Members of `classes_`.
+        """
+        scores = self.decision_function(X)
+        codes = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[codes])
+
+
+class _Trial:
+    """One split on its way along the path."""
+
+    def __init__(
+        self,
+        learned: CrossEntropy,
+        held: CrossEntropy,
+        directions: Directions,
+        tol: float,
+        max_iter: int,
+    ) -> None:
+        self.learned, self.held, self.directions = learned, held, directions
+        self.tol, self.max_iter = tol, max_iter
+
+    def restart(self, start: Point) -> None:
+        """Go back to where all paths begin."""
+        self.point = start
+        self.curvature = _curvature(start)
+        self.least = 1e-3 * self.curvature
+
+    def advance(self, penalty: float) -> float:
+        """Go on to another penalty; return the mean cross-entropy on the rows held out."""
+        self.point, *_ = descend(
+            self.learned,
+            self.point,
+            penalty,
+            self.directions,
+            self.curvature,
+            tolerance=self.tol,
+            max_iter=self.max_iter,
+        )
+        loss, curvature = self.held.judge(self.point)
+        self.curvature = np.maximum(curvature, self.least)
+        return loss
+
+
+def _walk(
+    trials: list[_Trial], grid: NDArray[np.float64] | None, total: float, start: Point
+) -> tuple[list[tuple[float, float]], Point, Array]:
+    """Walk along penalties until the loss on held-out rows turns.
+
+    Returns pairs of a penalty and its loss, and where the best left off the first split: its
+    point and its curvature.
+    """
+    down = total * _START * _STEP ** np.arange(1 + _steps(_WEAKEST))
+    up = total * _START * _STEP ** np.arange(-1.0, _steps(_STRONGEST) - 1, -1.0)
+    path: list[tuple[float, float]] = []
+    best, least, since = (start, _curvature(start)), np.inf, 0
+    share = np.array([trial.held.total for trial in trials]) / sum(t.held.total for t in trials)
+    for ladder in [down, up] if grid is None else [grid]:
+        if path and path[0][1] > least:
+            break  # the first penalty was not the best: there is nothing to look for above it
+        since = 0
+        for trial in trials:
+            trial.restart(start)
+        for alpha in ladder:
+            loss = float(share @ [trial.advance(alpha / total) for trial in trials])
+            path.append((float(alpha), loss))
+            since = 0 if loss < least * (1.0 - _GAIN) else since + 1
+            if loss < least:
+                least, best = loss, (trials[0].point, trials[0].curvature)
+            if since == _TURNED and grid is None:
+                break
+    return path, *best
+
+
+def _steps(end: float) -> int:
+    return round(np.log(end / _START) / np.log(_STEP))
+
+
+def _log_shares(seen: NDArray[Any], weights: Array, k: int) -> Array:
+    """Return the logarithm of the share of every class, absent ones as if half a row were theirs."""
+    if seen.ndim == 1:
+        sums = np.bincount(seen, weights, minlength=k)
+    else:
+        sums = weights @ seen.astype(np.float64)
+    shares = sums + 0.5 * weights.sum() / len(weights)
+    logs: Array = np.log(shares / shares.sum())
+    return logs - logs.mean()
+
+
+def _curvature(start: Point) -> Array:
+    """Return p (1 - p) of the shares of all rows."""
+    shares = shares_of(start.constants[None].copy())[0]
+    curvature: Array = shares * (1.0 - shares)
+    return curvature
