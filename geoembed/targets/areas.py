@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Geometries = NDArray[np.object_]
 
-# Corners of the polygon that stands for a disc.
-_CORNERS = 64
+# Corners of the polygon that stands for a disc; one over a pole needs more.
+_CORNERS, _FINE = 64, 512
 # Metres: up to here geodesics are steps in the tangent plane, to 10^-6.
 _NEAR_M = 10_000.0
 # A quarter of the way to the other side of the Earth.
@@ -67,29 +67,31 @@ class Discs:
         The polygons have the area of the disc; one over a pole is closed along it.
         """
         owner = np.flatnonzero(self.valid[rows])
-        lon, lat = self.lonlat[rows][owner].T
-        turn = 2.0 * np.pi / _CORNERS
-        # On the sphere's plane a regular polygon of this radius has the area of the disc.
-        radius = self.radius_m[rows][owner] * np.sqrt(turn / np.sin(turn))
-        ring = _circles(lon, lat, radius)
-        step = wrap_longitude(np.diff(ring[:, :, 0], axis=1))
-        ring[:, 1:, 0] = ring[:, :1, 0] + np.cumsum(step, axis=1)
-        around = np.abs(ring[:, -1, 0] - ring[:, 0, 0]) > 180.0
+        lonlat, radius = self.lonlat[rows][owner], self.radius_m[rows][owner]
+        ring, around = _circles(lonlat, radius, _CORNERS)
         parts = np.empty(len(owner), dtype=object)
         parts[~around] = shapely.polygons(ring[~around])
-        for at in np.flatnonzero(around):
-            pole = np.copysign(90.0, lat[at])
-            rim = np.array([[ring[at, -1, 0], pole], [ring[at, 0, 0], pole], ring[at, 0]])
-            parts[at] = shapely.Polygon(np.concatenate([ring[at], rim]))
+        over = np.flatnonzero(around)
+        # Edges around a pole are bent like parallels: more of them, so that it does not matter.
+        for at, drawn in zip(over, _circles(lonlat[over], radius[over], _FINE)[0], strict=True):
+            pole = np.copysign(90.0, lonlat[at, 1])
+            rim = np.array([[drawn[-1, 0], pole], [drawn[0, 0], pole], drawn[0]])
+            parts[at] = shapely.Polygon(np.concatenate([drawn, rim]))
         return parts, owner
 
 
-def _circles(lon: Floats, lat: Floats, radius: Floats) -> Floats:
-    """Closed rings (n, corners + 1, 2) at the given distances; the first corner lies north."""
+def _circles(lonlat: Floats, radius: Floats, corners: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Draw closed rings (n, corners + 1, 2) around places, and tell which go round a pole.
+
+    The first corner lies north; longitudes do not jump. In the plane a ring has the area of
+    the circle of its radius.
+    """
+    lon, lat = lonlat.T
+    turn = 2.0 * np.pi / corners
+    radius = radius * np.sqrt(turn / np.sin(turn))
     # West mirrors east, so half the geodesics are enough.
-    half = _CORNERS // 2 + 1
-    azimuth = np.linspace(0.0, 180.0, half)
-    offset, end_lat = np.empty((2, len(lon), half))
+    azimuth = np.linspace(0.0, 180.0, corners // 2 + 1)
+    offset, end_lat = np.empty((2, len(lon), len(azimuth)))
     near = radius <= _NEAR_M
     offset[near], end_lat[near] = _near_ends(lat[near], azimuth, radius[near])
     if not near.all():
@@ -101,7 +103,10 @@ def _circles(lon: Floats, lat: Floats, radius: Floats) -> Floats:
         offset[:, at] = np.where(np.abs(offset[:, at]) > 90.0, 180.0, 0.0)
     offset = np.concatenate([offset, -offset[:, -2::-1]], axis=1)
     end_lat = np.concatenate([end_lat, end_lat[:, -2::-1]], axis=1)
-    return np.stack([lon[:, None] + offset, end_lat], axis=2)
+    turned = np.cumsum(wrap_longitude(np.diff(offset, axis=1)), axis=1)
+    offset[:, 1:] = offset[:, :1] + turned
+    ring = np.stack([lon[:, None] + offset, end_lat], axis=2)
+    return ring, np.abs(offset[:, -1] - offset[:, 0]) > 180.0
 
 
 def _near_ends(lat: Floats, azimuth: Floats, radius: Floats) -> tuple[Floats, Floats]:

@@ -34,6 +34,16 @@ _SNAP = 1e-7
 _RETURNS = 1e-4
 # Cells whose sizes are taken to be equal: this many degrees of the Earth across.
 _EVEN = 0.05
+# Methods that PROJ computes on the ellipsoid; its Mollweide and Eckert are those of the sphere.
+_EQUAL_AREA = frozenset(
+    {
+        "Albers Equal Area",
+        "Equal Earth",
+        "Lambert Azimuthal Equal Area",
+        "Lambert Cylindrical Equal Area",
+        "Sinusoidal",
+    }
+)
 
 
 def authalic_sine(lat: Floats) -> Floats:
@@ -237,20 +247,22 @@ class Grid:
         """Rows of latitudes on a straight grid, counted by area within each row."""
         f, e = self.raster.transform.f, self.raster.transform.e
         linear = (lat - f) / e
-        row = np.clip(np.floor(linear), 0, self.raster.height - 1).astype(np.int64)
+        row = np.floor(linear).astype(np.int64)
         rows, which = _few(row)
         start = authalic_sine(f + e * rows)[which]
         stop = authalic_sine(f + e * (rows + 1.0))[which]
-        on = (linear >= 0.0) & (linear <= self.raster.height) & (start != stop)
-        share = (authalic_sine(lat) - start) / np.where(on, stop - start, 1.0)
-        even: Floats = np.where(on, row + share, linear)
+        # Rows beyond a pole have no area.
+        some = start != stop
+        share = (authalic_sine(lat) - start) / np.where(some, stop - start, 1.0)
+        even: Floats = np.where(some, row + share, linear)
         return even
 
     def cell_areas(self, row: Cells, column: Cells) -> Floats:
         """Areas of cells on the ellipsoid, in square metres.
 
-        Exact where rows are parallels; elsewhere from the corners of the cell in the middle of
-        each square of about 0.05 degrees.
+        Exact where rows are parallels and on equal-area projections of the ellipsoid. Elsewhere
+        from small parallelograms on the Earth: one for each square of about 0.05 degrees, nine
+        for cells that are larger.
         """
         if self.straight:
             f, e = self.raster.transform.f, self.raster.transform.e
@@ -259,30 +271,51 @@ class Grid:
             strip = np.abs(np.diff(edges)) * EQUATOR_M**2 / 2.0
             areas: Floats = strip[row - first] * np.radians(abs(self.raster.transform.a))
             return areas
+        if self._plane_area is not None:
+            return np.full(len(row), self._plane_area)
         step = self._step
         across = -(-self.raster.width // step)
         square, which = np.unique(row // step * across + column // step, return_inverse=True)
         middle = np.stack([square % across, square // across], axis=1) * step + step / 2.0
         # The last squares may be cut, and their middle off the raster.
         middle = np.minimum(middle, [self.raster.width - 0.5, self.raster.height - 0.5])
-        return self._areas_at(middle)[which]
+        if step > 1:
+            return self._areas_at(middle, 0.5)[which]
+        thirds = [(x, y) for x in (-1 / 3, 0.0, 1 / 3) for y in (-1 / 3, 0.0, 1 / 3)]
+        means = sum(self._areas_at(middle + np.array(third), 1 / 6) for third in thirds) / 9.0
+        return np.asarray(means)[which]
+
+    @cached_property
+    def _plane_area(self) -> float | None:
+        """Area of every cell on projections that keep areas; None on others."""
+        crs = self.raster.crs
+        if crs is None or not crs.is_projected or crs.coordinate_operation is None:
+            return None
+        ellipsoid = crs.ellipsoid
+        if ellipsoid is None or abs(ellipsoid.semi_major_metre - EQUATOR_M) > 1.0:
+            return None
+        if abs(ellipsoid.inverse_flattening - 298.257) > 0.01:
+            return None
+        if crs.coordinate_operation.method_name not in _EQUAL_AREA:
+            return None
+        metre = crs.axis_info[0].unit_conversion_factor
+        return float(abs(self.raster.transform.determinant)) * metre**2
 
     @cached_property
     def _step(self) -> int:
         middle = np.array([[self.raster.width / 2.0, self.raster.height / 2.0]])
-        side = float(np.sqrt(self._areas_at(middle)[0])) / 111_000.0
+        side = float(np.sqrt(self._areas_at(middle, 0.5)[0])) / 111_000.0
         return int(max(1.0, _EVEN / side)) if np.isfinite(side) and side > 0.0 else 1
 
-    def _areas_at(self, pixels: Floats) -> Floats:
-        """Area of a cell around each of the pixel coordinates: a parallelogram on the sphere."""
-        half = 0.5
+    def _areas_at(self, pixels: Floats, half: float) -> Floats:
+        """Areas of cells around pixel coordinates, from parallelograms of twice `half` a cell."""
         ends = [
-            self._vectors(pixels + np.array(offset))
-            for offset in ((half, 0.0), (-half, 0.0), (0.0, half), (0.0, -half))
+            self._vectors(pixels + half * np.array(offset))
+            for offset in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))
         ]
         across, down = ends[0] - ends[1], ends[2] - ends[3]
         radius = EQUATOR_M**2 * authalic_sine(np.array([90.0]))[0] / 2.0
-        areas: Floats = np.linalg.norm(np.cross(across, down), axis=1) * radius
+        areas: Floats = np.linalg.norm(np.cross(across, down), axis=1) * radius / (2 * half) ** 2
         finite = np.isfinite(areas)
         # Cells on the rim of a world map reach beyond the world: as large as the others.
         return np.where(finite, areas, np.median(areas[finite]) if finite.any() else 0.0)

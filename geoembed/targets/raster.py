@@ -1,12 +1,12 @@
-"""Rasters as their files describe them: grid, CRS, bands, missing values, names of classes."""
+"""Rasters as their files describe them: grid, CRS, bands, missing values."""
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioIOError
-from rasterio.io import DatasetReader, MemoryFile
-from rasterio.shutil import copy
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
@@ -24,7 +23,7 @@ from geoembed.crs import settle_crs
 from geoembed.errors import CoordinateError, OfflineError, OptionError, TargetError
 from geoembed.weights.pulling import is_offline
 
-__all__ = ["Band", "Raster", "class_names", "read_rasters", "values_of"]
+__all__ = ["Band", "Raster", "band_numbers", "opened", "read_rasters", "values_of"]
 
 # Cells of a tile, the unit of reading: whole blocks, as many as make a read worth its call.
 _TILE = 2**18
@@ -34,8 +33,6 @@ _LARGEST = 2**24
 _REMOTE = re.compile(
     r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(\w+\+)*(https?|ftp|s3|gs|az|oss)://"
 )
-# Usage of columns in a raster attribute table: the class name, and the value (MinMax, Min).
-_RAT_NAME, _RAT_VALUES = "2", ("5", "3")
 
 
 @dataclass(frozen=True)
@@ -147,6 +144,14 @@ def read_rasters(
 
 
 def _describe(source: Any, band: Any, raster_crs: Any, nodata: float | None) -> Raster:
+    with opened(source) as dataset:
+        kept = str(source) if isinstance(source, str | PathLike) else source
+        return _of_dataset(dataset, kept, band, raster_crs, nodata)
+
+
+@contextmanager
+def opened(source: Any) -> Iterator[Any]:
+    """Open a path or an address, or check an open dataset; say what is wrong with either."""
     if isinstance(source, str | PathLike):
         source = str(source)
         if _REMOTE.match(source) and is_offline():
@@ -155,10 +160,15 @@ def _describe(source: Any, band: Any, raster_crs: Any, nodata: float | None) -> 
                 "give a local file."
             )
         try:
-            with rasterio.open(source) as dataset:
-                return _of_dataset(dataset, source, band, raster_crs, nodata)
+            with warnings.catch_warnings():
+                # What it warns of is an error of ours, with more to say.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(source)
         except RasterioIOError as error:
             raise TargetError(f"The raster {source!r} cannot be opened: {error}") from error
+        with dataset:
+            yield dataset
+        return
     if not isinstance(source, DatasetReader | WarpedVRT):
         raise OptionError(
             f"raster= must be a path, an open rasterio dataset, or a list of them, got an object "
@@ -166,14 +176,16 @@ def _describe(source: Any, band: Any, raster_crs: Any, nodata: float | None) -> 
         )
     if source.closed:
         raise TargetError(f"The dataset {source.name!r} is closed. Open it, or give its path.")
-    return _of_dataset(source, source, band, raster_crs, nodata)
+    yield source
 
 
 def _of_dataset(
     dataset: Any, source: Any, band: Any, raster_crs: Any, nodata: float | None
 ) -> Raster:
     name = repr(dataset.name)
-    bands = tuple(_band(dataset, number, name, nodata) for number in _numbers(dataset, band, name))
+    bands = tuple(
+        _band(dataset, number, name, nodata) for number in band_numbers(dataset, band, name)
+    )
     transform = dataset.transform
     if transform == Affine.identity() or transform.is_degenerate:
         points = " It has ground control points: warp it first." if dataset.gcps[0] else ""
@@ -193,7 +205,8 @@ def _of_dataset(
     )
 
 
-def _numbers(dataset: Any, band: Any, name: str) -> list[int]:
+def band_numbers(dataset: Any, band: Any, name: str) -> list[int]:
+    """Numbers of bands that are given by number or description; OptionError for others."""
     several = isinstance(band, Sequence) and not isinstance(band, str)
     wanted = list(band) if several else [band]
     if not wanted:
@@ -264,44 +277,6 @@ def _tile(dataset: Any, number: int) -> tuple[int, int]:
         return min(dataset.height, rows * max(1, _TILE // (rows * columns))), columns
     times = max(1, round((_TILE / (rows * columns)) ** 0.5)) if rows * columns < _TILE // 4 else 1
     return rows * times, columns * times
-
-
-def class_names(raster: Raster) -> dict[float, str]:
-    """Read the names of a band's classes: category names, or a raster attribute table.
-
-    Parameters
-    ----------
-    raster : Raster
-        The first of its bands counts.
-
-    Returns
-    -------
-    dict
-        Value -> name, without nameless values; empty where the file has no names.
-    """
-    # rasterio has no call for either; a virtual copy spells out both, whatever the format.
-    with raster.open() as dataset, MemoryFile(ext=".vrt") as file:
-        copy(dataset, file.name, driver="VRT")
-        tree = ElementTree.fromstring(file.read())
-    (band,) = tree.findall(f"VRTRasterBand[@band='{raster.bands[0].number}']")
-    names = [element.text for element in band.findall("CategoryNames/Category")]
-    found = {float(value): name for value, name in enumerate(names) if name and name.strip()}
-    return found or _attribute_table(band)
-
-
-def _attribute_table(band: Any) -> dict[float, str]:
-    usage = [
-        field.findtext("Usage") for field in band.findall("GDALRasterAttributeTable/FieldDefn")
-    ]
-    values = [at for use in _RAT_VALUES for at, found in enumerate(usage) if found == use]
-    if not values or _RAT_NAME not in usage:
-        return {}
-    name = usage.index(_RAT_NAME)
-    rows = [
-        [cell.text or "" for cell in row.findall("F")]
-        for row in band.findall("GDALRasterAttributeTable/Row")
-    ]
-    return {float(row[values[0]]): row[name] for row in rows if row[name].strip()}
 
 
 def values_of(stored: NDArray[Any], band: Band) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.errors import OptionError, TargetError
 from geoembed.targets.areas import Areas, read_areas
 from geoembed.targets.gathering import Totals, gather
-from geoembed.targets.raster import Raster, class_names, read_rasters
+from geoembed.targets.names import class_names
+from geoembed.targets.raster import Raster, read_rasters
 from geoembed.targets.sampling import band_labels, check_on_outside, report_outside
 
 __all__ = ["class_fractions", "zonal_mean"]
@@ -287,7 +288,7 @@ def _choose(
     if classes is None:
         named: dict[float, str] = {}
         for raster in reversed(rasters):
-            named |= class_names(raster)
+            named |= class_names(raster.source, raster.bands[0].number)
         return {code: named.get(code, _plain(code)) for code in sorted(columns)}
     chosen: dict[float, Any] = (
         {float(code): name for code, name in classes.items()}
