@@ -185,19 +185,21 @@ def label_columns(
     --------
     >>> shares = np.array([[0.2, 0.8]])
     >>> labels = np.array(["a", "b"])
-    >>> list(label_columns("x", [1], shares, labels, kind="score", top_k=2, sets=None))
+    >>> list(label_columns("x", np.array([1]), shares, labels, kind="score", top_k=2, sets=None))
     ['x', 'x_score', 'x_2', 'x_2_score']
     """
     categories, numbers = np.unique(labels, return_inverse=True)
-    ranked = probabilities.copy()
-    ranked[np.arange(len(chosen)), chosen] = np.inf
-    order = np.argsort(-ranked, axis=1, kind="stable")[:, :top_k]
+    rows, codes, left = np.arange(len(probabilities)), chosen, None
     columns: dict[str, Any] = {}
-    for rank, codes in enumerate(order.T, 1):
+    for rank in range(1, min(top_k, len(labels)) + 1):
+        if rank > 1:
+            left = probabilities.copy() if left is None else left
+            left[rows, codes] = -1.0
+            codes = left.argmax(axis=1)
         stem = name if rank == 1 else f"{name}_{rank}"
         dtype = pd.CategoricalDtype(pd.Index(categories))
         columns[stem] = pd.Categorical.from_codes(numbers[codes], dtype=dtype)
-        columns[f"{stem}_{kind}"] = np.take_along_axis(probabilities, codes[:, None], 1)[:, 0]
+        columns[f"{stem}_{kind}"] = probabilities[rows, codes]
         if rank == 1 and sets is not None:
             columns[f"{name}_set"] = sets
     return columns
