@@ -48,7 +48,8 @@ def replace_zeros(shares: NDArray[Any], epsilon: float) -> NDArray[np.float64]:
     """
     values = np.asarray(shares, dtype=np.float64)
     classes = values.shape[1]
-    if not 0.0 < epsilon < 1.0 / classes:
+    number = isinstance(epsilon, int | float | np.number) and not isinstance(epsilon, bool)
+    if not number or not 0.0 < epsilon < 1.0 / classes:
         raise OptionError(
             f"epsilon={epsilon!r} must be above 0 and below 1 / {classes}, the share of each of "
             f"{classes} classes if all are equal."

@@ -147,9 +147,10 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
     def _fit_model(
         self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
     ) -> None:
-        if self.model == "gbm" or isinstance(self.model, MultiOutputRegressor):
-            # One model a target: it wants a table, even of one target.
-            encoded = encoded.reshape(len(encoded), -1)
+        one_each = self.model == "gbm" or isinstance(self.model, MultiOutputRegressor)
+        if encoded.size == len(encoded):
+            # Of one target, some models want a vector and a model a target wants a table.
+            encoded = encoded.reshape((-1, 1) if one_each else -1)
         super()._fit_model(features, encoded, weights)
 
     def _encode_target(self, target: Target) -> NDArray[np.float64]:
@@ -161,7 +162,7 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
 
     def _predict_features(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         predicted = np.asarray(self.model_.predict(features), dtype=np.float64)
-        return predicted.reshape(len(features)) if self.flat_ else predicted
+        return predicted.reshape(len(features) if self.flat_ else (len(features), -1))
 
     def _calibrate(self, features: NDArray[np.float32], encoded: NDArray[Any]) -> None:
         errors = np.abs(self._predict_features(features) - encoded).reshape(len(features), -1)
