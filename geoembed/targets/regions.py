@@ -91,10 +91,8 @@ def label_regions(
     --------
     >>> import geoembed as ge
     >>> countries = ge.data.load_countries()
-    >>> label_regions([[36.8, -1.3], [-30.0, 0.0]], countries, "name")
-    0    Kenya
-    1      NaN
-    Name: name, dtype: str
+    >>> list(label_regions([[36.8, -1.3], [-30.0, 0.0]], countries, "name"))
+    ['Kenya', nan]
     >>> label_regions([[-9.6, 38.7]], countries, ["continent", "name"], nearest_km=50)
       continent      name
     0    Europe  Portugal
