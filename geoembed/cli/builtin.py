@@ -17,7 +17,10 @@ __all__ = ["COMMANDS", "GROUPS", "register_commands"]
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("geoembed.cli.embed", "embed", "embed"),
     ("geoembed.cli.similar", "similar", "similar"),
+    ("geoembed.cli.fit", "fit", "fit"),
+    ("geoembed.cli.predict", "predict", "predict"),
     ("geoembed.cli.encoders", "encoders", "encoders"),
+    ("geoembed.cli.heads", "heads", "heads"),
     ("geoembed.cli.plugins", "plugins", "plugins"),
     ("geoembed.cli.doctor", "doctor", "doctor"),
 )

@@ -1,18 +1,18 @@
-"""What commands that read tables share: errors in words of the command line, and SIGTERM."""
+"""What commands on tables share: errors in words of the command line, SIGTERM, tables of scores."""
 
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-from geoembed.cli.output import complain
+from geoembed.cli.output import complain, table
 from geoembed.errors import GeoembedError
 
-__all__ = ["TABLE_FLAGS", "notes_told", "terminable"]
+__all__ = ["TABLE_FLAGS", "notes_told", "score_table", "terminable"]
 
 # What messages call an option in Python, and what it is called here.
 TABLE_FLAGS: Mapping[str, str] = {
@@ -86,3 +86,27 @@ def terminable() -> Iterator[None]:
         raise typer.Exit(143) from None
     finally:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def score_table(
+    metrics: Sequence[str], scores: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+) -> str:
+    """Set scores of several splits side by side, metric by metric.
+
+    Examples
+    --------
+    >>> scores = {"random": {"ridge": {"R2": 0.91234}}, "spatial": {"ridge": {"R2": 0.5}}}
+    >>> print(score_table(["R2"], scores))
+           random R2  spatial R2
+    ridge  0.9123     0.5
+    """
+    header = ["", *(f"{split} {metric}" for metric in metrics for split in scores)]
+    rows = [
+        [name, *(_number(scores[split][name][m]) for m in metrics for split in scores)]
+        for name in next(iter(scores.values()))
+    ]
+    return table(header, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

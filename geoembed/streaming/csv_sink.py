@@ -28,11 +28,13 @@ class CsvSink(GrowingFile):
             self.file.write(",".join(_quoted(names).to_pylist()).encode() + b"\n")
 
     def _append(self, table: pa.Table, vectors: Vectors) -> None:
-        step = max(1, _VALUES // self.result.dimension)
+        # A table may have no vectors beside it, as predictions have none.
+        step = max(1, _VALUES // max(1, self.result.dimension))
         for start in range(0, len(vectors), step):
             part = table.slice(start, step).combine_chunks()
             cells = [_quoted(_texts(column.combine_chunks())) for column in part.columns]
-            cells.append(_joined(vectors[start : start + step]))
+            if self.result.dimension:
+                cells.append(_joined(vectors[start : start + step]))
             lines = pc.binary_join_element_wise(*cells, _text(",")) if len(cells) > 1 else cells[0]
             self.file.write(_join(lines, "\n").as_buffer())
             self.file.write(b"\n")

@@ -1,0 +1,260 @@
+"""``geoembed fit``: a table with something to predict in, a validated and saved head out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from geoembed.cli.output import complain, print_json
+from geoembed.cli.runs import TABLE_FLAGS, notes_told, score_table, terminable
+from geoembed.errors import OptionError
+
+if TYPE_CHECKING:
+    from geoembed.cli.validating import Validation
+
+__all__ = ["fit"]
+
+FLAGS = {
+    **TABLE_FLAGS,
+    "on_invalid": "--on-invalid drop",
+    "overwrite": "--force",
+    "block_km": "--block-km KM",
+    "n_splits": "--folds N",
+    "coverage": "--coverage SHARE",
+    "link": "--model NAME",
+}
+
+
+def fit(
+    source: Path = typer.Argument(
+        metavar="TABLE",
+        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
+        "coordinate columns.",
+    ),
+    targets: list[str] = typer.Option(
+        ...,
+        "--target",
+        "-t",
+        metavar="COLUMN",
+        help="What to predict: one column of numbers or labels; or several, the option given once "
+        "for each: numbers, shares that sum to 1, or labels coarse to fine.",
+    ),
+    folder: Path | None = typer.Option(
+        None, "--output", "-o", metavar="MODEL", help="Folder to save to; without, only scores."
+    ),
+    head: str | None = typer.Option(
+        None, "--head", metavar="NAME", help="See 'geoembed heads'; by default what suits TARGET."
+    ),
+    encoder: str = typer.Option(
+        "geoclip.v1", "--encoder", metavar="NAME|PATH", help="See 'geoembed encoders'."
+    ),
+    layers: str = typer.Option(
+        "best", "--layers", help="Which layers make up a vector: best, final, scales, hidden ..."
+    ),
+    model: str | None = typer.Option(
+        None, "--model", help="ridge, logistic, knn, mlp, gbm or gp; by default the head's own."
+    ),
+    extras: list[str] = typer.Option(
+        [], "--extra", "-x", metavar="COLUMN", help="Learn from this column too; may be repeated."
+    ),
+    coverage: float = typer.Option(
+        0.9, "--coverage", help="Nominal coverage of intervals and label sets; 0 for none."
+    ),
+    folds: int = typer.Option(5, "--folds", min=2, help="Folds of both validations."),
+    block_km: float = typer.Option(
+        500.0, "--block-km", metavar="KM", help="Side of the blocks that are held out whole."
+    ),
+    geometry: str = typer.Option(
+        "point",
+        "--geometry",
+        help="What stands for lines and polygons: representative_point, centroid or sample.",
+    ),
+    on_invalid: str = typer.Option(
+        "raise", "--on-invalid", help="Rows without a place, target or extra column: raise or drop."
+    ),
+    lon: str | None = typer.Option(
+        None, "--lon-column", "--lon", metavar="NAME", help="Column of the longitude."
+    ),
+    lat: str | None = typer.Option(
+        None, "--lat-column", "--lat", metavar="NAME", help="Column of the latitude."
+    ),
+    crs: str | None = typer.Option(
+        None, "--crs", help="CRS of coordinates that do not carry one, such as EPSG:3857."
+    ),
+    layer: str | None = typer.Option(None, "--layer", help="Layer of a file that has several."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, mps."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Of folds and calibration rows."),
+    force: bool = typer.Option(False, "--force", help="Replace MODEL if it exists."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
+) -> None:
+    """Learn to predict a column at places, and say how well, also far from the known ones.
+
+    Scores are cross-validated twice: in random folds, where test places lie among the training
+    places, and in space, where whole blocks of the Earth are held out. Beside the head stand what
+    it has to beat: the nearest neighbours' values, and the mean or the most frequent label. Then
+    the head learns from all rows and is saved. Nothing is written if anything fails.
+
+    Example:
+        geoembed fit soils.gpkg --target ph -o ph-model
+        geoembed fit plots.csv --target habitat --head region --block-km 200 -o habitats
+        geoembed fit cover.parquet -t forest -t crops -t water -o cover-model
+    """
+    with terminable(), notes_told(FLAGS):
+        found = _run(
+            source,
+            targets,
+            folder,
+            head,
+            {"encoder": encoder, "layers": layers, "geometry": geometry, "device": device},
+            {"model": model, "extra_columns": extras or None, "coverage": coverage or None},
+            {"folds": folds, "block_km": block_km, "seed": seed},
+            {"lon": lon, "lat": lat, "crs": crs, "layer": layer, "on_invalid": on_invalid},
+            force=force,
+            progress=False if quiet or as_json else None,
+            tell=not quiet and not as_json,
+        )
+    if as_json:
+        print_json(found)
+
+
+def _run(
+    source: Path,
+    targets: list[str],
+    folder: Path | None,
+    asked: str | None,
+    vectors: dict[str, Any],
+    options: dict[str, Any],
+    folds: dict[str, Any],
+    reading: dict[str, Any],
+    *,
+    force: bool,
+    progress: bool | None,
+    tell: bool,
+) -> dict[str, Any]:
+    from geoembed.cli import training
+    from geoembed.cli.validating import ComputedFeaturizer, validate
+    from geoembed.extending.registry import head_spec
+    from geoembed.featurizer import LocationFeaturizer
+    from geoembed.heads.folders import check_folder
+    from geoembed.streaming.workspace import fingerprint
+
+    if folder is not None:
+        check_folder(folder, overwrite=force)
+    if asked is not None:
+        head_spec(asked)
+    geometry = vectors["geometry"]
+    rows, dropped = training.read_training_table(
+        source, targets, options["extra_columns"] or [], geometry=geometry, **reading
+    )
+    name, why = (asked, "") if asked is not None else training.guess_head(rows, targets)
+    task = head_spec(name).task
+    training.check_targets(rows, targets, task, folds["folds"])
+    recipe = LocationFeaturizer(**vectors, progress=progress)
+    unfitted = _make(name, {**options, "random_state": folds["seed"]})
+    made_of = recipe._load()
+    if tell:
+        left = f" ({dropped:,} left out)" if dropped else ""
+        because = f", as {why}" if why else ""
+        print(
+            f"table    {len(rows):,} rows of {source.name}{left}\n"
+            f"predict  {', '.join(targets)}\n"
+            f"head     {name}{because}\n"
+            f"from     {made_of.name}, layers {made_of.layers}, {made_of.dimension:,} values"
+        )
+    computed = ComputedFeaturizer(**vectors, progress=progress).compute(rows)
+    unfitted.set_params(featurizer=computed)
+    found = validate(
+        unfitted,
+        name,
+        rows,
+        targets,
+        task,
+        **folds,
+        geometry=training.site_geometry(geometry),
+        progress=progress,
+    )
+    fitted, shared = _fit_all(unfitted, rows, targets)
+    if shared:
+        found.notes.insert(0, shared)
+    recipe = LocationFeaturizer(**vectors)
+    fitted.featurizer, fitted.featurizer_ = recipe, LocationFeaturizer(**vectors).fit(rows)
+    scores = _scores(found, name, rows, folds, options["coverage"])
+    if tell:
+        _print(found, name, options["coverage"])
+    if folder is not None:
+        provenance = {
+            "table": source.name,
+            "layer": reading["layer"],
+            **{k: v for k, v in fingerprint(source).items() if k != "modified_ns"},
+            "left_out": dropped,
+            "targets": targets,
+            "by": "geoembed fit",
+        }
+        fitted.save(folder, overwrite=force, scores=scores, provenance=provenance)
+        if tell:
+            print(f"The head, fitted on all {len(rows):,} rows, is in {folder}.")
+    saved = None if folder is None else str(folder)
+    return {"head": name, "rows": len(rows), "left_out": dropped, "saved": saved, **scores}
+
+
+def _make(name: str, options: dict[str, Any]) -> Any:
+    """Make a head; say which option it does not take, as heads of plugins may."""
+    from geoembed.heads import make_head
+
+    made = make_head(name)
+    known = made.get_params(deep=False)
+    if "featurizer" not in known:
+        raise OptionError(
+            f"The head {name!r} takes no featurizer, so it cannot be fitted from here. Use it in "
+            "Python."
+        )
+    given = {option: value for option, value in options.items() if value is not None}
+    if options["coverage"] is None and "coverage" in known:
+        given["coverage"] = None
+    foreign = sorted(set(given) - set(known) - {"random_state", "coverage"})
+    if foreign:
+        raise OptionError(
+            f"The head {name!r} takes no {' and no '.join(foreign)}; its parameters are "
+            f"{', '.join(known)}."
+        )
+    return made.set_params(**{k: v for k, v in given.items() if k in known})
+
+
+def _fit_all(head: Any, rows: Any, targets: list[str]) -> tuple[Any, str]:
+    """Fit on all rows; return the head, and what there is to say about shared places."""
+    import warnings
+
+    from sklearn.base import clone
+
+    with warnings.catch_warnings():
+        # It is told with the scores.
+        warnings.filterwarnings("ignore", message=".*share their place")
+        fitted = clone(head).fit(rows, targets[0] if len(targets) == 1 else targets)
+    shared = getattr(fitted, "shared_places_", None)
+    return fitted, str(shared) if shared is not None and shared.rows else ""
+
+
+def _scores(
+    found: "Validation", name: str, rows: Any, folds: dict[str, Any], coverage: float | None
+) -> dict[str, Any]:
+    return {
+        "validation": {**folds, "rows": len(rows), "metrics": list(found.metrics)},
+        "scores": found.scores,
+        "by_fold": found.by_fold,
+        "coverage": {"nominal": coverage, **found.coverage},
+        "verdict": found.verdict(name),
+        "notes": found.notes,
+    }
+
+
+def _print(found: "Validation", name: str, coverage: float | None) -> None:
+    print()
+    print(score_table(found.metrics, found.scores))
+    print()
+    if coverage is not None and found.coverage["random"] is not None:
+        held = ", ".join(f"{found.coverage[split]:.1%} in {split} folds" for split in found.scores)
+        print(f"Intervals or label sets made for {coverage:.0%} hold the truth for {held}.")
+    print(found.verdict(name))
+    for note in found.notes:
+        complain(f"note: {note}")

@@ -1,0 +1,96 @@
+"""``geoembed predict``: a saved head and a table in, the table with predictions out."""
+
+from pathlib import Path
+
+import typer
+
+from geoembed.cli.output import complain
+from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
+
+__all__ = ["predict"]
+
+FLAGS = {**TABLE_FLAGS, "trusted": "--trust TYPE", "encoder": "--encoder NAME|PATH"}
+
+
+def predict(
+    folder: Path = typer.Argument(metavar="MODEL", help="Folder that 'geoembed fit' has written."),
+    source: Path | None = typer.Argument(
+        None,
+        metavar="[TABLE]",
+        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
+        "coordinate columns.",
+    ),
+    target: Path = typer.Option(
+        ...,
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write: .gpkg, .parquet, .csv, .geojson, .geojsonl or .fgb.",
+    ),
+    on_invalid: str = typer.Option(
+        "raise", "--on-invalid", help="Rows without a place: raise, or nan (no predictions)."
+    ),
+    lon: str | None = typer.Option(
+        None, "--lon-column", "--lon", metavar="NAME", help="Column of the longitude."
+    ),
+    lat: str | None = typer.Option(
+        None, "--lat-column", "--lat", metavar="NAME", help="Column of the latitude."
+    ),
+    crs: str | None = typer.Option(
+        None, "--crs", help="CRS of coordinates that do not carry one, such as EPSG:3857."
+    ),
+    layer: str | None = typer.Option(None, "--layer", help="Layer of a file that has several."),
+    trusted: list[str] = typer.Option(
+        [], "--trust", metavar="TYPE", help="Load this type from MODEL too; may be repeated."
+    ),
+    encoder: str | None = typer.Option(
+        None, "--encoder", metavar="NAME|PATH", help="Where the encoder of MODEL is found here."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace columns of those names."),
+    force: bool = typer.Option(False, "--force", help="Replace OUT if it exists."),
+    batch_rows: int = typer.Option(16_384, "--batch-rows", min=1, help="Rows at a time."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
+) -> None:
+    """Predict at every place of a table file.
+
+    The new columns stand last: predicted_NAME, the ends of its interval, or its probability and
+    the set of labels that may be true. Works in batches, so memory does not grow with the file.
+    OUT appears when it is whole. 'geoembed heads MODEL' says what a model predicts, and how well.
+
+    Example:
+        geoembed predict ph-model fields.gpkg -o fields-ph.gpkg
+        geoembed predict habitats places.csv -o places.parquet --on-invalid nan
+    """
+    if source is None:
+        raise typer.BadParameter(
+            f"Say what to predict at: a table of places. What the model is: geoembed heads {folder}"
+        )
+    from geoembed.heads.drafts import check_target
+    from geoembed.heads.files import predict_file
+    from geoembed.heads.saving import load_head
+
+    with terminable(), notes_told(FLAGS):
+        # Before the weights are loaded.
+        check_target(target, source, force=force)
+        head = load_head(folder, trusted=trusted, encoder=encoder)
+        report = predict_file(
+            head,
+            source,
+            target,
+            overwrite=overwrite,
+            force=force,
+            lon=lon,
+            lat=lat,
+            crs=crs,
+            layer=layer,
+            on_invalid=on_invalid,
+            batch_rows=batch_rows,
+            progress=False if quiet else None,
+        )
+    if quiet:
+        return
+    if report.empty:
+        complain(f"note: {report.empty:,} rows have no place, and no predictions.")
+    rate = report.rows / max(report.seconds, 1e-9)
+    print(f"{report.rows:,} rows, {rate:,.0f} rows/s, in {report.target}:")
+    print(f"{', '.join(report.columns)}")
