@@ -14,7 +14,7 @@ from geoembed.extending.sources import Part, PluginSource, built_in_source
 __all__ = ["HEAVY", "check_light_import", "fake_distribution", "isolated_plugins"]
 
 # What importing geoembed, asking for help or listing names must not load.
-HEAVY = ("torch", "pandas", "geopandas", "sklearn", "pyarrow", "pyogrio", "matplotlib")
+HEAVY = ("torch", "pandas", "geopandas", "sklearn", "pyarrow", "pyogrio", "rasterio", "matplotlib")
 
 
 @contextmanager

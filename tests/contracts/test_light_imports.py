@@ -23,6 +23,8 @@ CASES = {
     "help": "main(['--help'])",
     "encoders": "main(['encoders'])",
     "encoders json": "main(['encoders', '--json'])",
+    "heads": "main(['heads'])",
+    "heads json": "main(['heads', '--json'])",
     "plugins": "main(['plugins'])",
     "plugins json": "main(['plugins', '--json'])",
     "weights list": "main(['weights', 'list'])",
