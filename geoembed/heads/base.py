@@ -156,8 +156,11 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         """
         self._check_parameters()
         target = read_target(X, y)
-        if len(target) == 0:
-            raise TargetError("There is nothing to learn from: Found array with 0 sample(s).")
+        if len(target) < 2:
+            raise TargetError(
+                f"There is nothing to learn from: n_samples = {len(target)}, and a head needs two "
+                "rows at least."
+            )
         encoded = self._encode_target(target)
         self.featurizer_ = self._make_featurizer()
         features = self._fit_features(X, len(target))
