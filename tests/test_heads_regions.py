@@ -245,7 +245,7 @@ def test_temperature_mends_probabilities_that_are_too_sure(world, fresh):
 
 def test_regions_straight_from_polygons():
     random = np.random.default_rng(0)
-    lon, lat = random.uniform(-20, 50, 6000), random.uniform(-35, 36, 6000)
+    lon, lat = random.uniform(-20, 50, 4000), random.uniform(-35, 36, 4000)
     inside = ge.data.label_country(lon, lat, column="continent") == "Africa"
     places = gpd.GeoSeries(gpd.points_from_xy(lon[inside], lat[inside]), crs="EPSG:4326")
     countries = ge.data.load_countries()

@@ -36,7 +36,7 @@ def trees(draw):
 
 
 @given(trees())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_probabilities_add_up_and_predictions_and_sets_fit_together_down_the_tree(drawn):
     tree, shares = drawn
     classes = list(zip(*tree.paths, strict=True))
