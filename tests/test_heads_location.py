@@ -299,7 +299,7 @@ def test_a_class_that_a_splitter_leaves_nothing_of_is_refused(towns):
         def split(self, X, y=None, groups=None):
             return super().split(X, y, groups=y)
 
-    with pytest.raises(TargetError, match="leaves no row of 1 classes to learn from: '"):
+    with pytest.raises(TargetError, match="leaves no row of 1 class to learn from: '"):
         logistic(calibration=ByBand(3)).fit(towns, "band")
 
 
