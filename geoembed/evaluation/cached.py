@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,8 @@ class CachedEncoder(LocationEncoder):
         The wrapped one.
     path : Path or None
         File of the vectors; None where they are in memory.
+    seconds : float
+        Time that it took to compute them; NaN where the file was there.
 
     Raises
     ------
@@ -101,13 +104,17 @@ class CachedEncoder(LocationEncoder):
         self._keys = keys
         ordered = lonlat[np.sort(firsts)]
         self.path: Path | None = None
+        start = time.perf_counter()
         if folder is None:
             vectors = np.empty((len(ordered), encoder.dimension), dtype=encoder.dtype)
             encode_blocks(encoder, ordered, vectors, progress=progress)
             self._vectors: Vectors = vectors
         else:
             self.path = Path(folder).expanduser() / f"{_digest(encoder, ordered)}.npy"
-            self._vectors = _load_or_make(self.path, encoder, ordered, progress)
+            found = _load(self.path, encoder, ordered)
+            self._vectors = _make(self.path, encoder, ordered, progress) if found is None else found
+            start = start if found is None else np.nan
+        self.seconds = time.perf_counter() - start
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
@@ -224,15 +231,19 @@ def _digest(encoder: LocationEncoder, lonlat: NDArray[np.float64]) -> str:
     return f"{encoder.name}-{digest.hexdigest()[:32]}"
 
 
-def _load_or_make(
+def _load(path: Path, encoder: LocationEncoder, lonlat: NDArray[np.float64]) -> Vectors | None:
+    """Vectors in the file; None if it is missing, cut off or of another shape."""
+    with suppress(OSError, ValueError, EOFError):
+        found: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        if found.shape == (len(lonlat), encoder.dimension) and found.dtype == encoder.dtype:
+            return found
+    return None
+
+
+def _make(
     path: Path, encoder: LocationEncoder, lonlat: NDArray[np.float64], progress: bool | None
 ) -> Vectors:
     shape = (len(lonlat), encoder.dimension)
-    # A file that is missing, cut off or of another shape is made anew.
-    with suppress(OSError, ValueError, EOFError):
-        found: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        if found.shape == shape and found.dtype == np.dtype(encoder.dtype):
-            return found
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def fill(draft: Path) -> None:

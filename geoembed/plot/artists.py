@@ -45,14 +45,21 @@ def _in_view(ax: "Axes", lon: Any) -> Any:
     return np.where(lon < middle - 180, lon + 360, np.where(lon > middle + 180, lon - 360, lon))
 
 
-def add_colour_bar(ax: "Axes", drawn: Any, values: Floats, limits: tuple[float, float]) -> None:
-    """Set the scale of similarities beside the map; pointed ends say that values lie beyond."""
+def add_colour_bar(
+    ax: "Axes",
+    drawn: Any,
+    values: Floats,
+    limits: tuple[float, float],
+    *,
+    label: str = "cosine similarity",
+) -> None:
+    """Set the scale of the colours beside the map; pointed ends say that values lie beyond."""
     below, above = bool(values.min() < limits[0]), bool(values.max() > limits[1])
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     # Inset, so that it follows the map when equal degrees make it smaller than its room.
     inset = ax.inset_axes((1.015, 0.08, 0.016, 0.84))
     bar = ax.figure.colorbar(drawn, cax=inset, extend=extend.get((below, above), "neither"))
-    bar.set_label("cosine similarity", fontsize=8, color=INK)
+    bar.set_label(label, fontsize=8, color=INK)
     inset.tick_params(labelsize=8, labelcolor=INK, color=INK, length=3, width=0.6)
     bar.outline.set_visible(False)
 
