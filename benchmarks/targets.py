@@ -1,0 +1,134 @@
+"""Speed and memory of raster targets, on a world of 43200 x 21600 classes.
+
+Run as a script with the path of such a raster, it prints the peak memory of one run in megabytes.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import rasterio
+import rasterio.mask
+from figures import Figure, alternate, median_ratio
+from memory import peak_mb, reset_peak
+from pyproj import Geod
+from rasterio.windows import Window
+from shapely.geometry import Polygon
+
+from geoembed.targets import class_fractions, label_regions, sample_raster
+
+WIDTH, HEIGHT = 43_200, 21_600
+RADIUS_M = 1000.0
+POINTS = 10_000
+# The loop takes minutes.
+ROUNDS = 3
+# Most megabytes of GDAL's own cache of blocks while memory is measured.
+CACHE_MB = 64
+
+
+def points(count: int = POINTS, seed: int = 0) -> np.ndarray:
+    """Return places evenly over the sphere, away from the seams that the loop cannot cross."""
+    rng = np.random.default_rng(seed)
+    lat = np.degrees(np.arcsin(rng.uniform(-0.99, 0.99, count)))
+    return np.stack([rng.uniform(-179.8, 179.8, count), lat], axis=1)
+
+
+def write_world(path: Path) -> None:
+    """Write nine classes in patches with some noise, as land cover has them: tiles, deflate."""
+    rng = np.random.default_rng(0)
+    profile = {
+        "driver": "GTiff",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:4326",
+        "transform": rasterio.Affine(1 / 120, 0, -180, 0, -1 / 120, 90),
+        "nodata": 255,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "zlevel": 1,
+    }
+    with rasterio.open(path, "w", **profile) as world:
+        for row in range(0, HEIGHT, 1280):
+            patches = rng.integers(0, 9, (32, WIDTH // 40), dtype="uint8")
+            rows = patches.repeat(40, axis=0).repeat(40, axis=1)[: HEIGHT - row]
+            noise = rng.integers(0, 256, rows.shape, dtype="uint8")
+            rows = np.where(noise < 12, noise % 9, rows).astype("uint8")
+            world.write(rows, 1, window=Window(0, row, WIDTH, len(rows)))
+
+
+def loop(path: Path, lonlat: np.ndarray) -> np.ndarray:
+    """Count classes in discs one by one with rasterio.mask, as scripts do."""
+    geod, azimuth = Geod(ellps="WGS84"), np.linspace(0, 360, 65)
+    counts = np.zeros((len(lonlat), 9))
+    with rasterio.open(path) as dataset:
+        for row, (lon, lat) in enumerate(lonlat):
+            ring = geod.fwd(np.full(65, lon), np.full(65, lat), azimuth, np.full(65, RADIUS_M))
+            disc = Polygon(np.column_stack(ring[:2]))
+            values, _ = rasterio.mask.mask(dataset, [disc], crop=True, all_touched=True)
+            counts[row] = np.bincount(values[values != 255], minlength=9)
+    return counts
+
+
+def targets() -> Iterator[Figure]:
+    """Measure on a world written for the purpose."""
+    lonlat = points()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "world.tif"
+        write_world(path)
+        name = f"{POINTS:,} points of {WIDTH:,} x {HEIGHT:,}"
+        for method in ("nearest", "bilinear"):
+            (times,) = alternate(lambda m=method: sample_raster(lonlat, path, method=m), rounds=3)
+            yield Figure(f"sample_raster, {method}, {name}", median(times), "s", 10.0)
+        ours, theirs = alternate(
+            lambda: class_fractions(lonlat, path, radius_m=RADIUS_M),
+            lambda: loop(path, lonlat),
+            rounds=ROUNDS,
+        )
+        yield Figure(f"class_fractions, 1 km around {name}", median(ours), "s", 10.0)
+        ratio = median_ratio(theirs, ours)
+        yield Figure("times faster than a loop over rasterio.mask", ratio, "x", 10.0, at_most=False)
+        peak = memory_of(path)
+        yield Figure("peak memory above the imports, the same", peak, "MB", 600.0)
+    yield from regions()
+
+
+def regions(count: int = 100_000) -> Iterator[Figure]:
+    """Label places everywhere with the shipped countries."""
+    from geoembed.data import load_countries
+
+    lonlat, countries = points(count), load_countries()
+    inside, near = alternate(
+        lambda: label_regions(lonlat, countries, "name"),
+        lambda: label_regions(lonlat, countries, "name", nearest_km=50),
+        rounds=3,
+    )
+    yield Figure(f"label_regions, {count:,} points, 241 countries", median(inside), "s")
+    yield Figure("the same with nearest_km=50", median(near), "s")
+
+
+def memory_of(path: Path) -> float:
+    """Peak of a fresh process that runs class_fractions, above what it had before."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GDAL_CACHEMAX": str(CACHE_MB)},
+    )
+    return float(done.stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    reset_peak()
+    before = peak_mb()
+    class_fractions(points(), sys.argv[1], radius_m=RADIUS_M)
+    print(peak_mb() - before)
