@@ -1,4 +1,4 @@
-"""Cross-entropy of linear scores, over blocks of rows, and its descent along whitened directions."""
+"""Cross-entropy of linear scores over blocks of rows, and its descent in whitened directions."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from geoembed.heads.paths import Array, Moments, Rows, Scale, blocks
 
-__all__ = ["CrossEntropy", "Directions", "Point", "descend", "shares_of"]
+__all__ = ["CrossEntropy", "Directions", "Point", "curvature_of", "descend", "shares_of"]
 
 # A column whose mean is this many spreads from 0, over the relative precision, loses digits when
 # its shift is folded into the intercept: such columns are standardised in a copy of their own.
@@ -31,6 +31,13 @@ class Point:
 
     weights: Array
     constants: Array
+
+
+def curvature_of(start: Point) -> Array:
+    """Return p (1 - p) of the shares of all rows."""
+    shares = shares_of(start.constants[None].copy())[0]
+    curvature: Array = shares * (1.0 - shares)
+    return curvature
 
 
 class CrossEntropy:
@@ -98,8 +105,10 @@ class CrossEntropy:
     def _own(self, scores: Array, rows: slice) -> Array:
         seen = self.seen[rows]
         if seen.ndim == 1:
-            return scores[np.arange(len(seen)), seen].astype(np.float64)
-        return np.einsum("nk,nk->n", scores, seen, dtype=np.float64)
+            own = scores[np.arange(len(seen)), seen]
+        else:
+            own = np.einsum("nk,nk->n", scores, seen)
+        return np.asarray(own, dtype=np.float64)
 
     def _less_seen(self, shares: Array, rows: slice) -> Array:
         seen = self.seen[rows]

@@ -1,6 +1,5 @@
 """What the penalised linear models share: scales of columns, sums of products, held-out rows."""
 
-import numbers
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -168,7 +167,7 @@ def read_weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float
     if weights.shape != (rows,):
         raise OptionError(f"sample_weight must have the shape ({rows},), got {weights.shape}.")
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise OptionError("sample_weight must be finite, not negative, and not 0 everywhere.")
+        raise OptionError("sample_weight must be finite, not negative, and not zero everywhere.")
     return weights
 
 
@@ -218,23 +217,30 @@ def _pairs(
     n = len(X)
     if isinstance(validation, str) and validation == "auto":
         validation = min(5, n) if n < FEW_ROWS else 0.1
-    if isinstance(validation, numbers.Integral) and not isinstance(validation, bool | np.bool_):
+    if isinstance(validation, int | np.integer) and not isinstance(validation, bool):
         return _folds(int(validation), n, codes, random_state)
-    if isinstance(validation, numbers.Real) and 0.0 < float(validation) < 1.0:
+    if isinstance(validation, float | np.floating) and 0.0 < float(validation) < 1.0:
         return [_apart(_share(float(validation), n, codes, random_state))]
     if hasattr(validation, "split"):
         return list(validation.split(X, y))
-    if np.ndim(validation) == 1 and np.asarray(validation).dtype == np.bool_:
+    if getattr(validation, "dtype", None) == np.bool_ and np.ndim(validation) == 1:
         if len(validation) != n:
             raise OptionError(f"validation= marks {len(validation):,} rows, but X has {n:,}.")
         return [_apart(np.asarray(validation))]
     try:
-        return [(np.asarray(train), np.asarray(test)) for train, test in validation]
+        return [(_positions(train), _positions(test)) for train, test in validation]
     except (TypeError, ValueError) as error:
         raise OptionError(
             f"validation={validation!r} is not one of: 'auto', a share between 0 and 1, a number "
             "of folds, a mask of the rows to hold out, a splitter, pairs of row numbers."
         ) from error
+
+
+def _positions(rows: ArrayLike) -> Rows:
+    positions = np.asarray(rows)
+    if positions.ndim != 1 or not np.issubdtype(positions.dtype, np.integer):
+        raise TypeError("not row numbers")
+    return positions
 
 
 def _apart(held: NDArray[np.bool_]) -> tuple[Rows, Rows]:

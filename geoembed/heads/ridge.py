@@ -112,7 +112,7 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.scale_floor = scale_floor
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Choose the penalties and fit all rows.
 
         Parameters
@@ -158,7 +158,8 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         scale = Scale.of(X, weights, self.scale_floor)
         form = (_Dual if len(X) <= X.shape[1] else _Primal)(X, Y, weights, scale)
 
-        alphas, errors = np.empty(0), np.empty((0, Y.shape[1]))
+        alphas: Array = np.empty(0)
+        errors: Array = np.empty((0, Y.shape[1]))
         if grid is not None and len(grid) == 1:
             chosen = np.repeat(grid, Y.shape[1])
         else:
@@ -176,7 +177,7 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.path_ = {"alphas": alphas, "mse": errors * spread**2}
         return self
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: Any) -> Array:
         """Predict the targets.
 
         Parameters

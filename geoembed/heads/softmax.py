@@ -2,7 +2,7 @@
 
 import warnings
 from operator import itemgetter
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +13,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads.descent import CrossEntropy, Directions, Point, descend, shares_of
+from geoembed.heads.descent import (
+    CrossEntropy,
+    Directions,
+    Point,
+    curvature_of,
+    descend,
+    shares_of,
+)
 from geoembed.heads.paths import (
     Array,
-    Rows,
     Scale,
     affine,
     drawn,
@@ -24,17 +30,9 @@ from geoembed.heads.paths import (
     read_weights,
     splits,
 )
+from geoembed.heads.walk import Trial, walk
 
 __all__ = ["PathSoftmax"]
-
-# Penalties over the sum of weights: where the path starts, its steps of half a decade, its ends.
-_START: Final = 1e-2
-_STEP: Final = 10.0**-0.5
-_WEAKEST, _STRONGEST = 1e-9, 1e3
-
-# The path has turned when so many steps in a row gained less than this share of the loss.
-_TURNED: Final = 2
-_GAIN: Final = 1e-4
 
 
 class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -119,7 +117,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: str | None = None,
         path_rows: int = 20_000,
         scale_floor: float = 0.1,
-        tol: float = 1e-6,
+        tol: float = 1e-5,
         max_iter: int = 500,
         random_state: Any = 0,
     ) -> None:
@@ -132,7 +130,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Choose the penalty and fit all rows to their classes.
 
         Parameters
@@ -180,8 +178,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_fractions(
         self,
-        X: ArrayLike,
-        P: ArrayLike,
+        X: Any,
+        P: Any,
         sample_weight: ArrayLike | None = None,
         *,
         classes: ArrayLike | None = None,
@@ -245,9 +243,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         some = drawn(np.flatnonzero(weights > 0), max(rows, 2 * X.shape[1]), codes, random)
         directions = Directions.of(X, weights, scale, some)
         start = Point(np.zeros((X.shape[1], k)), _log_shares(seen, weights, k))
-        curvature = _curvature(start)
+        curvature = curvature_of(start)
 
-        total = float(weights.sum())
         path: list[tuple[float, float]] = []
         if grid is not None and len(grid) == 1:
             self.alpha_ = float(grid[0])
@@ -255,15 +252,15 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trials = []
             for learned, held in splits(self.validation, X, y, codes, weights, random):
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
-                pair = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
-                trials.append(_Trial(*pair, directions, 10 * self.tol, self.max_iter))
-            path, start, curvature = _walk(trials, grid, total, start)
+                learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
+                trials.append(Trial(learn, judge, start, directions, 10 * self.tol, self.max_iter))
+            path, start, curvature = walk(trials, grid)
             self.alpha_ = min(path, key=itemgetter(1))[0]
         everything = CrossEntropy(X, seen, weights, scale)
         best, self.n_iter_, reached = descend(
             everything,
             start,
-            self.alpha_ / total,
+            self.alpha_ / everything.total,
             directions,
             curvature,
             tolerance=self.tol,
@@ -287,7 +284,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         return self
 
-    def decision_function(self, X: ArrayLike) -> Array:
+    def decision_function(self, X: Any) -> Array:
         """Return scores, whose softmax are the probabilities.
 
         Parameters
@@ -305,7 +302,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = affine(X, self.coef_, self.intercept_)
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: ArrayLike) -> Array:
+    def predict_proba(self, X: Any) -> Array:
         """Predict probabilities, or shares after `fit_fractions`.
 
         Parameters
@@ -323,7 +320,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scores = np.column_stack([np.zeros_like(scores), scores])
         return shares_of(scores)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels: the most probable class, or that of the largest share.
 
         Parameters
@@ -337,93 +334,18 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Members of `classes_`.
         """
         scores = self.decision_function(X)
-        codes = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[codes])
-
-
-class _Trial:
-    """One split on its way along the path."""
-
-    def __init__(
-        self,
-        learned: CrossEntropy,
-        held: CrossEntropy,
-        directions: Directions,
-        tol: float,
-        max_iter: int,
-    ) -> None:
-        self.learned, self.held, self.directions = learned, held, directions
-        self.tol, self.max_iter = tol, max_iter
-
-    def restart(self, start: Point) -> None:
-        """Go back to where all paths begin."""
-        self.point = start
-        self.curvature = _curvature(start)
-        self.least = 1e-3 * self.curvature
-
-    def advance(self, penalty: float) -> float:
-        """Go on to another penalty; return the mean cross-entropy on the rows held out."""
-        self.point, *_ = descend(
-            self.learned,
-            self.point,
-            penalty,
-            self.directions,
-            self.curvature,
-            tolerance=self.tol,
-            max_iter=self.max_iter,
-        )
-        loss, curvature = self.held.judge(self.point)
-        self.curvature = np.maximum(curvature, self.least)
-        return loss
-
-
-def _walk(
-    trials: list[_Trial], grid: NDArray[np.float64] | None, total: float, start: Point
-) -> tuple[list[tuple[float, float]], Point, Array]:
-    """Walk along penalties until the loss on held-out rows turns.
-
-    Returns pairs of a penalty and its loss, and where the best left off the first split: its
-    point and its curvature.
-    """
-    down = total * _START * _STEP ** np.arange(1 + _steps(_WEAKEST))
-    up = total * _START * _STEP ** np.arange(-1.0, _steps(_STRONGEST) - 1, -1.0)
-    path: list[tuple[float, float]] = []
-    best, least, since = (start, _curvature(start)), np.inf, 0
-    share = np.array([trial.held.total for trial in trials]) / sum(t.held.total for t in trials)
-    for ladder in [down, up] if grid is None else [grid]:
-        if path and path[0][1] > least:
-            break  # the first penalty was not the best: there is nothing to look for above it
-        since = 0
-        for trial in trials:
-            trial.restart(start)
-        for alpha in ladder:
-            loss = float(share @ [trial.advance(alpha / total) for trial in trials])
-            path.append((float(alpha), loss))
-            since = 0 if loss < least * (1.0 - _GAIN) else since + 1
-            if loss < least:
-                least, best = loss, (trials[0].point, trials[0].curvature)
-            if since == _TURNED and grid is None:
-                break
-    return path, *best
-
-
-def _steps(end: float) -> int:
-    return round(np.log(end / _START) / np.log(_STEP))
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        return np.asarray(self.classes_[scores.argmax(axis=1)])
 
 
 def _log_shares(seen: NDArray[Any], weights: Array, k: int) -> Array:
-    """Return the logarithm of the share of every class, absent ones as if half a row were theirs."""
+    """Return the logarithms of the shares of all classes; an absent one has half a row."""
     if seen.ndim == 1:
-        sums = np.bincount(seen, weights, minlength=k)
+        sums: Array = np.bincount(seen, weights, minlength=k).astype(np.float64)
     else:
         sums = weights @ seen.astype(np.float64)
     shares = sums + 0.5 * weights.sum() / len(weights)
     logs: Array = np.log(shares / shares.sum())
-    return logs - logs.mean()
-
-
-def _curvature(start: Point) -> Array:
-    """Return p (1 - p) of the shares of all rows."""
-    shares = shares_of(start.constants[None].copy())[0]
-    curvature: Array = shares * (1.0 - shares)
-    return curvature
+    logs -= logs.mean()
+    return logs

@@ -1,0 +1,98 @@
+"""The walk of softmax regression from strong to weak penalties, judged on rows held out."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.heads.descent import CrossEntropy, Directions, Point, curvature_of, descend
+from geoembed.heads.paths import Array
+
+__all__ = ["Trial", "walk"]
+
+# Penalties over the sum of weights: where the path starts, its steps of half a decade, its ends.
+_START: Final = 1e-2
+_STEP: Final = 10.0**-0.5
+_WEAKEST, _STRONGEST = 1e-9, 1e3
+
+# The path has turned when the loss rose by this share, or gained less than that twice in a row.
+_RISE: Final = 5e-3
+_GAIN: Final = 1e-4
+
+
+class Trial:
+    """One split on its way along the path."""
+
+    def __init__(
+        self,
+        learned: CrossEntropy,
+        held: CrossEntropy,
+        start: Point,
+        directions: Directions,
+        tol: float,
+        max_iter: int,
+    ) -> None:
+        self.learned, self.held, self.directions = learned, held, directions
+        self.tol, self.max_iter = tol, max_iter
+        self.point, self.curvature = start, curvature_of(start)
+        # Where classes are told apart for certain nothing is left of the curvature.
+        self.least = 1e-3 * self.curvature
+
+    def advance(self, alpha: float) -> float:
+        """Go on to another penalty; return the mean cross-entropy on the rows held out."""
+        self.point, *_ = descend(
+            self.learned,
+            self.point,
+            alpha / self.learned.total,
+            self.directions,
+            self.curvature,
+            tolerance=self.tol,
+            max_iter=self.max_iter,
+        )
+        loss, curvature = self.held.judge(self.point)
+        self.curvature = np.maximum(curvature, self.least)
+        return loss
+
+
+def walk(
+    trials: list[Trial], grid: NDArray[np.float64] | None
+) -> tuple[list[tuple[float, float]], Point, Array]:
+    """Walk along penalties until the loss on held-out rows turns; both ways if it rises at once.
+
+    Returns pairs of a penalty and its loss, and where the best left off the first split: its
+    point and its curvature.
+    """
+    weight = np.array([trial.held.total for trial in trials])
+    path: list[tuple[float, float]] = []
+    best, least = (trials[0].point, trials[0].curvature), np.inf
+
+    def follow(alphas: NDArray[np.float64]) -> None:
+        nonlocal best, least
+        stalled = 0
+        for alpha in alphas:
+            losses = [trial.advance(alpha) for trial in trials]
+            loss = float(weight @ losses / weight.sum())
+            path.append((float(alpha), loss))
+            stalled = 0 if loss < least * (1.0 - _GAIN) else stalled + 1
+            turned = stalled == 2 or loss > least * (1.0 + _RISE)
+            if loss < least:
+                least, best = loss, (trials[0].point, trials[0].curvature)
+            if turned:
+                return
+
+    if grid is not None:
+        follow(grid)
+        return path, *best
+    first = _START * float(np.mean([trial.learned.total for trial in trials]))
+    follow(np.array([first]))
+    marks = [(trial.point, trial.curvature) for trial in trials]
+    follow(first * _STEP ** np.arange(1.0, 1 + _steps(_WEAKEST)))
+    if path[0][1] == least:
+        for trial, mark in zip(trials, marks, strict=True):
+            trial.point, trial.curvature = mark
+        follow(first * _STEP ** np.arange(-1.0, _steps(_STRONGEST) - 1, -1.0))
+    return path, *best
+
+
+def _steps(end: float) -> int:
+    return round(float(np.log(end / _START) / np.log(_STEP)))
