@@ -179,6 +179,7 @@ def test_a_local_file_or_folder_is_as_good_as_a_name(tmp_path, kind):
     points = torch.from_numpy(encoder.project(np.column_stack([LON, LAT])))
     with torch.inference_mode():
         np.testing.assert_allclose(encoder.encode(LON, LAT)[:, 12:], network(points), atol=1e-6)
+    assert ge.load_encoder(str(path), layers="best").layers == "hidden0.0+hidden.1"
     again = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(again.encode(LON, LAT), encoder.encode(LON, LAT))
     assert ge.LocationFeaturizer(path).fit_transform(np.column_stack([LON, LAT])).shape == (4, 4)

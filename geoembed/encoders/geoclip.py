@@ -15,7 +15,7 @@ from torch import Tensor
 from geoembed import weights
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.devices import PRECISIONS, has_float64, resolve_device
-from geoembed.encoders.layers import parse_layers
+from geoembed.encoders.layers import Shape, parse_layers
 from geoembed.encoders.network import LocationNetwork, build_network
 from geoembed.encoders.projections import GEOCLIP_SCALE, equal_earth
 from geoembed.errors import WeightsError
@@ -116,9 +116,15 @@ def load_path(path: Path, **options: Any) -> GeoCLIPEncoder:
         factory="geoembed.encoders.geoclip:load",
         dimension=network.shape.output,
         summary=f"GeoCLIP location encoder read from {path.name}",
-        best_layers=f"hidden.{len(network.shape.hidden) - 1}",
+        best_layers=_best_layers(network.shape),
     )
     return GeoCLIPEncoder(spec, source=str(path), **options)
+
+
+def _best_layers(shape: Shape) -> str:
+    """Name the layers of the preset of ``geoclip.v1`` in a network of another depth."""
+    last = len(shape.hidden) - 1
+    return f"hidden0.{last - 1}+hidden.{last}" if last else "hidden"
 
 
 def _weights_of(spec: LocationEncoderSpec) -> WeightsSpec:

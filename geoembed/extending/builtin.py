@@ -63,7 +63,7 @@ GEOCLIP_V1 = LocationEncoderSpec(
     training_data=_TRAINING_DATA,
     weights=GEOCLIP_V1_WEIGHTS,
     # Chosen by cross-validation inside training parts: docs/choose.md, tools/choose_layers.py.
-    best_layers="hidden.2",
+    best_layers="hidden0.1+hidden.2",
     # Measured against the published capsules run in float64 on PROJ's Equal Earth.
     tolerance=2e-6,
     details={
