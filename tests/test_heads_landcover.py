@@ -329,6 +329,23 @@ def test_true_shares_are_matched_by_name(patchy):
         fitted.report(patchy, np.full((400, 2), 0.5))
 
 
+@pytest.mark.shared
+def test_real_shares_are_learned(shared_data):
+    table = pd.read_csv(shared_data / "landcover_cci" / "landcover_fractions.csv")
+    classes = list(table.columns[2:11])
+    table = table.assign(lon=(table["lon"] + 180) % 360 - 180).iloc[::4]
+    even = np.arange(len(table)) % 2 == 0
+    fitted = LandCoverRegressor(ge.LocationFeaturizer("geoclip.v1")).fit(table[even], classes)
+    report = fitted.report(table[~even], classes)
+    assert report.loc["all", "KL"] < 0.55
+    assert report.loc[["broadleaf_tree", "bare_soil", "land_ice"], "R2"].min() > 0.55
+    ends = fitted.predict_interval(table[~even])
+    truth = table.loc[~even, classes].to_numpy()
+    inside = ((ends[..., 0] <= truth + 1e-9) & (truth <= ends[..., 1] + 1e-9)).mean(axis=0)
+    # 1,290 rows calibrate on 258: deviations of 0.02 are usual.
+    assert np.abs(inside - 0.9).max() < 0.06
+
+
 def test_it_is_a_registered_head_and_pickles(patchy):
     made = make_head("landcover", featurizer="xyz", link="ilr")
     assert isinstance(made, LandCoverRegressor)

@@ -182,7 +182,7 @@ def shares(rows, **options):
 
 
 def test_shares_within_a_thousandth_are_rescaled():
-    got = shares([[0.3, 0.7], [0.3004, 0.7004], [0.0, 0.9991], [1.0, -1e-17]])
+    got = shares([[0.3, 0.7], [0.3004, 0.7004], [0.0, 0.999], [1.0, -1e-17]])
     np.testing.assert_allclose(got.sum(axis=1), 1.0, rtol=0, atol=1e-15)
     assert (got >= 0).all()
     np.testing.assert_allclose(got[1], [0.3, 0.7], atol=1e-3)

@@ -103,8 +103,9 @@ def _check_classes(labels: NDArray[Any] | None, learned: NDArray[np.intp], split
         return
     lost = sorted(set(np.unique(labels).tolist()) - set(np.unique(labels[learned]).tolist()))
     if lost:
+        classes = f"class{'es' * (len(lost) > 1)}"
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         raise TargetError(
-            f"calibration={splitter!r} leaves no row of {len(lost)} class{'es' * (len(lost) > 1)} to learn from: "
+            f"calibration={splitter!r} leaves no row of {len(lost)} {classes} to learn from: "
             f"{', '.join(map(repr, lost[:5]))}{more}. Use smaller blocks, or a share such as 0.2."
         )

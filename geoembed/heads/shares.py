@@ -63,7 +63,7 @@ def read_shares(target: Target) -> NDArray[np.float64]:
         )
     shares = np.maximum(shares, 0.0)
     sums = shares.sum(axis=1)
-    off = np.abs(sums - 1.0) > _TOLERANCE
+    off = np.abs(sums - 1.0) > _TOLERANCE + _ROUNDING
     if off.any():
         named = name_rows(target.index, off, lambda at: f"sum {sums[at]:g}")
         raise TargetError(
