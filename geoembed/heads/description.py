@@ -176,9 +176,10 @@ def bounding_box(lonlat: NDArray[np.float64]) -> tuple[float, float, float, floa
     if not len(places):
         return None
     lon = np.unique(places[:, 0])
-    gaps = np.diff(lon, append=lon[0] + 360.0)
+    # The gap across the antimeridian stands first: it wins where another is as wide.
+    gaps = np.diff(lon, prepend=lon[-1] - 360.0)
     at = int(gaps.argmax())
-    west, east = lon[(at + 1) % len(lon)], lon[at]
+    west, east = lon[at], lon[at - 1]
     south, north = places[:, 1].min(), places[:, 1].max()
     return float(west), float(south), float(east), float(north)
 

@@ -93,7 +93,7 @@ class VectorSink:
 
 
 def _usual_name(crs: CRS | None) -> str | None:
-    """Name a CRS as geographic information systems know it; all formats here put longitude first."""
+    """Name a CRS as users of maps know it; all formats here put longitude first."""
     if crs is None:
         return None
     return "EPSG:4326" if crs.equals(CRS(4326), ignore_axis_order=True) else str(crs.to_wkt())
