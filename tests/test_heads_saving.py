@@ -329,7 +329,7 @@ def test_weights_that_are_not_those_learned_from(cities, tmp_path):
     write_weights(weights, seed=1)
     with pytest.raises(SavedHeadError, match="weights_sha256 .* predictions would be nonsense"):
         load_head(folder)
-    with pytest.raises(OptionError, match="layers='hidden.1': the encoder 'xyz' offers only"):
+    with pytest.raises(OptionError, match="the encoder 'xyz' offers only layers='final'"):
         load_head(folder, encoder="xyz")
 
 
