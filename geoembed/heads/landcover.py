@@ -51,7 +51,8 @@ class LandCoverRegressor(LocationRegressor):
           ``"alr"`` is the class with the largest mean share.
     epsilon : float
         With ``"alr"`` and ``"ilr"``, whose logarithms know no zero, smaller shares become this,
-        and the others of the row shrink by as much; above 0 and below 1 / k.
+        and the others of the row shrink by as much; above 0 and below 1 / k. It decides: the
+        smaller, the more rows of zeros pull; the larger, the worse rare classes come out.
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors, as in `LocationRegressor`.
     coverage : float or None
@@ -109,7 +110,7 @@ class LandCoverRegressor(LocationRegressor):
         model: Any = None,
         *,
         link: str = "softmax",
-        epsilon: float = 1e-3,
+        epsilon: float = 3e-3,
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
