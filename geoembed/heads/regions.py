@@ -91,11 +91,12 @@ class RegionClassifier(LocationClassifier):
     under it, and so on; at finer levels a label of another branch can be more probable.
 
     Sets are those of least ambiguity by MAPIE (`geoembed.heads.labelsets`), with the predicted
-    label in each. MAPIE finds the threshold when the head is fitted; the head keeps this one
-    number, so that a saved head is plain. Sets hold the truth at the nominal rate for new places
-    scattered like those of the training table, on average over all classes: rare classes and
-    borders are covered less, the middle of large regions more. Where the model is right more often
-    than `coverage`, most sets are single labels; a higher coverage shows the alternatives.
+    label in each. MAPIE finds the threshold in `fit`; the head keeps this one number, so that a
+    saved head is plain. Sets hold the truth at the nominal rate for new places scattered like those
+    of the training table, on average over all classes: rare classes, borders and regions without
+    training places are covered less (countries of the world, coverage 0.9: 94 % of random places,
+    87 % in held-out blocks of 500 km). Where the model is right more often than `coverage`, most
+    sets are single labels; a higher coverage shows the alternatives.
 
     Classes of fewer than 1 / `calibration` rows have none to calibrate on.
 
