@@ -221,7 +221,7 @@ def _pairs(
         return _folds(int(validation), n, codes, random_state)
     if isinstance(validation, float | np.floating) and 0.0 < float(validation) < 1.0:
         return [_apart(_share(float(validation), n, codes, random_state))]
-    if hasattr(validation, "split"):
+    if hasattr(validation, "split") and not isinstance(validation, str):
         return list(validation.split(X, y))
     if getattr(validation, "dtype", None) == np.bool_ and np.ndim(validation) == 1:
         if len(validation) != n:

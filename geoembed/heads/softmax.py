@@ -1,7 +1,7 @@
 """Softmax regression whose penalty is chosen along a path: the default model of classes."""
 
 import warnings
-from operator import itemgetter
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -48,12 +48,14 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     alphas : "auto", float or array of float
         Penalties to choose from; one is taken as it is. ``"auto"``: two a decade, from 0.01 times
-        the sum of weights in the direction that helps, until the loss turns.
+        the sum of weights in the direction that helps, until the loss turns. A weaker penalty
+        must gain 0.1 % to be taken.
     validation : "auto", float, int, array of bool, splitter or iterable of pairs
         Rows to choose the penalty on, as for `PathRidge`. Shares and folds keep at least one row
         of every class to learn from.
-    class_weight : {None, "balanced"}
-        ``"balanced"`` multiplies weights such that every class weighs the same in total.
+    class_weight : {None, "balanced"} or dict
+        ``"balanced"`` multiplies weights such that every class weighs the same in total; a dict
+        holds factors by label, 1 where there is none.
     path_rows : int
         The path is walked on at most so many rows drawn from those to learn from, and at most a
         quarter as many of those held out. The last fit takes all.
@@ -114,7 +116,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         alphas: Any = "auto",
         *,
         validation: Any = "auto",
-        class_weight: str | None = None,
+        class_weight: Any = None,
         path_rows: int = 20_000,
         scale_floor: float = 0.1,
         tol: float = 1e-5,
@@ -165,15 +167,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "nothing is to be told apart. Two classes at least are needed."
             )
         weights = read_weights(sample_weight, len(X))
-        if self.class_weight == "balanced":
-            held = np.bincount(codes, weights)
-            share = np.divide(weights.sum(), held, out=np.zeros_like(held), where=held > 0)
-            weights = weights * share[codes] / np.count_nonzero(held)
-        elif self.class_weight is not None:
-            raise OptionError(
-                f"class_weight={self.class_weight!r} is not one of: None, 'balanced'. "
-                "Give other weights row by row, as sample_weight."
-            )
+        sums = np.bincount(codes, weights).astype(np.float64)
+        weights = weights * self._class_weights(sums)[codes]
         return self._fit(X, y, codes, weights)
 
     def fit_fractions(
@@ -233,6 +228,21 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = names
         return self._fit(X, shares, shares, read_weights(sample_weight, len(X)))
 
+    def _class_weights(self, sums: Array) -> Array:
+        """Return what the weights of the rows of every class are multiplied by."""
+        if self.class_weight is None:
+            return np.ones(len(sums))
+        if isinstance(self.class_weight, Mapping):
+            labels = self.classes_.tolist()
+            return np.array([float(self.class_weight.get(label, 1.0)) for label in labels])
+        if self.class_weight == "balanced":
+            share = sums.sum() / np.count_nonzero(sums)
+            return np.asarray(np.divide(share, sums, out=np.zeros_like(sums), where=sums > 0))
+        raise OptionError(
+            f"class_weight={self.class_weight!r} is not one of: None, 'balanced', or factors by "
+            "label such as {'sea': 2.0}."
+        )
+
     def _fit(self, X: Array, y: NDArray[Any], seen: NDArray[Any], weights: Array) -> Self:
         grid = read_penalties(self.alphas)
         random = check_random_state(self.random_state)
@@ -254,8 +264,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
                 learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
                 trials.append(Trial(learn, judge, start, directions, 10 * self.tol, self.max_iter))
-            path, start, curvature = walk(trials, grid)
-            self.alpha_ = min(path, key=itemgetter(1))[0]
+            path, self.alpha_, start, curvature = walk(trials, grid)
         everything = CrossEntropy(X, seen, weights, scale)
         best, self.n_iter_, reached = descend(
             everything,

@@ -15,9 +15,10 @@ _START: Final = 1e-2
 _STEP: Final = 10.0**-0.5
 _WEAKEST, _STRONGEST = 1e-9, 1e3
 
-# The path has turned when the loss rose by this share, or gained less than that twice in a row.
+# A loss that is lower by less than this share is no better: of equals the strongest penalty is
+# taken. The path has turned when the loss rose by the other share, or was no better twice in a row.
+_GAIN: Final = 1e-3
 _RISE: Final = 5e-3
-_GAIN: Final = 1e-4
 
 
 class Trial:
@@ -56,15 +57,15 @@ class Trial:
 
 def walk(
     trials: list[Trial], grid: NDArray[np.float64] | None
-) -> tuple[list[tuple[float, float]], Point, Array]:
+) -> tuple[list[tuple[float, float]], float, Point, Array]:
     """Walk along penalties until the loss on held-out rows turns; both ways if it rises at once.
 
-    Returns pairs of a penalty and its loss, and where the best left off the first split: its
-    point and its curvature.
+    Returns pairs of a penalty and its loss, the best penalty, and where it left off the first
+    split: its point and its curvature.
     """
     weight = np.array([trial.held.total for trial in trials])
     path: list[tuple[float, float]] = []
-    best, least = (trials[0].point, trials[0].curvature), np.inf
+    best, least = (np.nan, trials[0].point, trials[0].curvature), np.inf
 
     def follow(alphas: NDArray[np.float64]) -> None:
         nonlocal best, least
@@ -73,12 +74,15 @@ def walk(
             losses = [trial.advance(alpha) for trial in trials]
             loss = float(weight @ losses / weight.sum())
             path.append((float(alpha), loss))
-            stalled = 0 if loss < least * (1.0 - _GAIN) else stalled + 1
-            turned = stalled == 2 or loss > least * (1.0 + _RISE)
-            if loss < least:
-                least, best = loss, (trials[0].point, trials[0].curvature)
-            if turned:
+            if loss > least * (1.0 + _RISE):
                 return
+            if loss < least * (1.0 - _GAIN):
+                stalled = 0
+                least, best = loss, (float(alpha), trials[0].point, trials[0].curvature)
+            else:
+                stalled += 1
+                if stalled == 2:
+                    return
 
     if grid is not None:
         follow(grid)
