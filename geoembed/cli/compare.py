@@ -23,6 +23,7 @@ FLAGS = {
     "head": "--head NAME",
     "model": "--model NAME",
     "force": "--force",
+    "baselines": "--baselines knn,gp,mean",
 }
 
 
@@ -60,8 +61,8 @@ def compare(
         None,
         "--baselines",
         metavar="A,B",
-        help="Models on coordinates alone: knn, gp, mean, or none; by default all, gp up to 1,000 "
-        "rows to learn from.",
+        help="Models on coordinates alone: knn, gp, mean, or none; by default all, but gp only for "
+        "numbers and up to 1,000 rows to learn from.",
     ),
     head: str | None = typer.Option(
         None, "--head", metavar="NAME", help="See 'geoembed heads'; by default what suits TARGET."

@@ -1,31 +1,28 @@
 """Which location encoder serves a table, and whether it is better than plain coordinates."""
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
 from geoembed import __version__
-from geoembed.coordinates import Places, read_places
+from geoembed.coordinates import Places
 from geoembed.errors import OptionError
-from geoembed.evaluation.cached import CachedEncoder
-from geoembed.evaluation.cells import Cell, CellStore
+from geoembed.evaluation.cells import CellStore
 from geoembed.evaluation.comparison import Comparison
-from geoembed.evaluation.contenders import Contender, baseline_contenders, read_contenders
+from geoembed.evaluation.contenders import baseline_contenders, read_contenders
+from geoembed.evaluation.folds import read_rows
 from geoembed.evaluation.learners import HeadLearner, Learner, points_frame
-from geoembed.evaluation.plans import Fold, Plan, make_plans
+from geoembed.evaluation.plans import Plan, make_plans
 from geoembed.evaluation.protocols import ProtocolLearner, load_protocol, protocol_plans
-from geoembed.evaluation.tabulating import Run, tabulate
+from geoembed.evaluation.running import run_cells
+from geoembed.evaluation.tabulating import tabulate
 from geoembed.evaluation.tasks import Task, read_task
-from geoembed.progress import progress_bar
 
-__all__ = ["DEFAULT_ENCODERS", "compare_encoders"]
+__all__ = ["DEFAULT_ENCODERS", "compare_encoders", "run_protocol"]
 
 # The trained encoder, and one of every family that learned nothing.
 DEFAULT_ENCODERS: Final = (
@@ -39,18 +36,6 @@ DEFAULT_ENCODERS: Final = (
 )
 # A Gaussian process takes minutes a fold beyond.
 _GP_BY_DEFAULT: Final = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """All that a comparison needs, read and checked."""
-
-    X: gpd.GeoDataFrame
-    places: Places
-    task: Task
-    contenders: list[Contender]
-    plans: list[Plan]
-    notes: list[str]
 
 
 def compare_encoders(
@@ -98,7 +83,7 @@ def compare_encoders(
     baselines : sequence of {"knn", "gp", "mean"}, optional
         Models on the coordinates alone: k nearest neighbours and a Gaussian process (at most
         3,000 rows to learn from) on the unit sphere, and the mean, or the most frequent label.
-        All three if not given, the Gaussian process up to 1,000 rows.
+        All three if not given, but the Gaussian process for numbers only, and up to 1,000 rows.
     head : str, LocationHead or None
         What learns: the name of a head, or an unfitted one; None for that of the target.
     model : str, estimator or None
@@ -174,7 +159,7 @@ def compare_encoders(
     """
     frozen = None if protocol is None else load_protocol(protocol)
     repeats = _check_seeds(seeds, random_state)
-    places = read_places(table, crs=crs, geometry=geometry)
+    places = read_rows(table, crs, geometry)
     task = read_task(table, target, head)
     X = points_frame(table, places)
     if frozen is None:
@@ -195,14 +180,20 @@ def compare_encoders(
     contenders = read_contenders(encoders, layers)
     chosen, notes = _choose_baselines(baselines, task, plans)
     contenders += baseline_contenders(chosen, task.kind)
-    work = _Work(X, places, task, contenders, plans, [*_notes(task, places, plans), *notes])
 
     def learner(own: str | None) -> Learner:
         if own is None and frozen is not None and frozen.model_for(task.kind)["model"] != "head":
             return ProtocolLearner(frozen, places, task)
         # A baseline has the head of the task: another may not take its model.
         kind = head if own is None else None
-        return HeadLearner(X, task, head=kind, model=own or model, random_state=random_state)
+        return HeadLearner(
+            X,
+            task,
+            head=kind,
+            model=own or model,
+            extra_columns=None if own is None else getattr(head, "extra_columns", None),
+            random_state=random_state,
+        )
 
     request = {
         "version": __version__,
@@ -215,79 +206,19 @@ def compare_encoders(
         "protocol": None if frozen is None else frozen.name,
         "splits": {plan.name: plan.digest() for plan in plans},
     }
-    where = None if folder is None else Path(folder).expanduser()
-    store = CellStore(where, request, force=force)
-    learners = {own: learner(own) for own in {c.model for c in contenders}}
-    kept = Path(cache).expanduser() if cache is not None else None
-    runs = _run(work, learners, store, kept, progress)
-    return tabulate(runs, plans, task, places, notes=work.notes, request=request)
-
-
-def _run(
-    work: _Work,
-    learners: Mapping[str | None, Learner],
-    store: CellStore,
-    cache: Path | None,
-    progress: bool | None,
-) -> list[Run]:
-    """Do every cell that is not done, encoder by encoder, so that one's vectors are held."""
-    folds = [(plan, fold) for plan in work.plans for fold in plan.folds]
-    runs = []
-    total = len(folds) * len(work.contenders)
-    with progress_bar(progress, text="comparing", unit="fit", total=total) as bar:
-        for contender in work.contenders:
-            identity = contender.identity()
-            cells = {(p.name, f.key): store.read(identity, p.name, f.key) for p, f in folds}
-            bar.update(sum(cell is not None for cell in cells.values()))
-            if any(cell is None for cell in cells.values()):
-                _fill(work, learners[contender.model], contender, cells, store, cache, bar)
-            done = {key: cell for key, cell in cells.items() if cell is not None}
-            seconds = float(store.facts(identity).get("seconds_encode", np.nan))
-            runs.append(Run(contender, identity, done, seconds))
-    return runs
-
-
-def _fill(
-    work: _Work,
-    learner: Learner,
-    contender: Contender,
-    cells: dict[tuple[str, str], Cell | None],
-    store: CellStore,
-    cache: Path | None,
-    bar: Any,
-) -> None:
-    """Do the cells of an encoder that are not done."""
-    identity = contender.identity()
-    folder = store.vectors if cache is None else cache
-    cached = CachedEncoder(contender.encoder, work.places, folder=folder, progress=False)
-    if np.isfinite(cached.seconds):
-        store.note(identity, {"seconds_encode": cached.seconds})
-    for plan in work.plans:
-        for fold in plan.folds:
-            if cells[plan.name, fold.key] is None:
-                cell = _cell(work.task, learner, cached, fold)
-                store.write(identity, plan.name, fold.key, cell)
-                cells[plan.name, fold.key] = cell
-                bar.update()
-    if cache is None and cached.path is not None:
-        # Needed no more; a run that is stopped before finds it again.
-        cached.path.unlink(missing_ok=True)
-
-
-def _cell(task: Task, learner: Learner, encoder: CachedEncoder, fold: Fold) -> Cell:
-    start = time.perf_counter()
-    predictions = learner.predict(encoder, fold)
-    seconds = time.perf_counter() - start
-    found = [task.outcome(predicted, fold.test) for predicted in predictions]
-    parts = np.mean([outcome.parts for outcome in found], axis=0)
-    errors = np.mean([outcome.errors for outcome in found], axis=0)
-    return Cell(
-        [outcome.score for outcome in found],
-        [None if np.isnan(part) else float(part) for part in parts],
-        np.mean([outcome.lost for outcome in found], axis=0).tolist(),
-        [float(f"{error:.6g}") for error in errors],
-        seconds,
+    store = CellStore(None if folder is None else Path(folder).expanduser(), request, force=force)
+    runs = run_cells(
+        contenders,
+        plans,
+        places,
+        task,
+        {own: learner(own) for own in {contender.model for contender in contenders}},
+        store=store,
+        cache=None if cache is None else Path(cache).expanduser(),
+        progress=progress,
     )
+    notes = [*_notes(task, places, plans), *notes]
+    return tabulate(runs, plans, task, places, notes=notes, request=request)
 
 
 def _choose_baselines(
@@ -297,13 +228,14 @@ def _choose_baselines(
     if baselines is not None:
         return [baselines] if isinstance(baselines, str) else list(baselines), []
     largest = max(len(fold.train) for plan in plans for fold in plan.folds)
-    if largest <= _GP_BY_DEFAULT:
+    if task.kind == "classification":
+        why = "labels take it minutes a fold"
+    elif largest > _GP_BY_DEFAULT:
+        why = f"{largest:,} rows to learn from take it minutes a fold"
+    else:
         return ["knn", "gp", "mean"], []
-    note = (
-        f"The Gaussian process on coordinates is left out: {largest:,} rows to learn from take it "
-        f"minutes a fold."
-    )
-    return ["knn", "mean"], [note]
+    asked = "ask for it with baselines=['knn', 'gp', 'mean']"
+    return ["knn", "mean"], [f"The Gaussian process on coordinates is left out: {why}; {asked}."]
 
 
 def _notes(task: Task, places: Places, plans: Sequence[Plan]) -> list[str]:
@@ -313,6 +245,10 @@ def _notes(task: Task, places: Places, plans: Sequence[Plan]) -> list[str]:
         for plan in plans
     ]
     notes += [f"{plan.absent} These rows count as wrong." for plan in plans if plan.absent]
+    if task.holds_codes:
+        notes.append(
+            "The target holds a few whole numbers: if they are codes of classes, head='classify'."
+        )
     shared = task.shared_places(places)
     return [*notes, shared] if shared else notes
 

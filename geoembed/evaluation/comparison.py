@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 
 from geoembed.errors import TableError, unknown_name
@@ -24,10 +25,11 @@ class Comparison:
     table : DataFrame
         A row an encoder and split, split by split, the best first: ``label``, ``encoder``,
         ``layers``, ``model``, ``dimension``, ``split``, ``mean`` and ``sd`` of the score over the
-        folds, ``pooled`` (the score of all tested rows together), ``folds``, ``n`` (rows of the
-        table), ``n_train``, ``n_test`` (a fold), ``seconds_encode`` (all places, once),
-        ``seconds`` (to learn and predict, a fold), ``behind`` (the mean difference to the first
-        of the split) and ``within_spread`` (whether the folds cannot tell it from the first).
+        folds (over the initialisations of the model where there is one fold), ``pooled`` (the
+        score of all tested rows together), ``folds``, ``n`` (rows of the table), ``n_train``,
+        ``n_test`` (a fold), ``seconds_encode`` (all places, once), ``seconds`` (to learn and
+        predict, a fold), ``behind`` (the mean difference to the first of the split) and
+        ``within_spread`` (whether the folds cannot tell it from the first).
     folds : DataFrame
         A row an encoder, split and fold: ``label``, ``split``, ``repeat``, ``fold``, ``score``,
         ``n_train``, ``n_test``, ``seconds``.
@@ -320,10 +322,12 @@ def _cell(part: pd.DataFrame, label: str) -> str:
         return "-"
     row = part.loc[label]
     text = f"{row['mean']:.3f}"
+    if np.isfinite(row["sd"]):
+        text += f" ± {row['sd']:.3f}"
     if row["folds"] == 1:
         return text
     mark = "*" if label == part.index[0] else "=" if row["within_spread"] else ""
-    return f"{text} ± {row['sd']:.3f} {mark}".rstrip()
+    return f"{text} {mark}".rstrip()
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

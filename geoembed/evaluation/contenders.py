@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError, PluginError
+from geoembed.evaluation.cached import CachedEncoder
 from geoembed.extending.registry import location_encoder_specs
 from geoembed.extending.specs import LocationEncoderSpec
 
@@ -52,8 +54,9 @@ class Contender:
     model: str | None = None
     plain: bool = False
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """Return everything that decides its vectors, fit for JSON."""
+        """Everything that decides its vectors, fit for JSON."""
         digest = self.encoder.weights_sha256
         if not digest:
             probe = self.encoder.encode(*_PROBE.T).astype(np.float32)
@@ -170,7 +173,7 @@ def read_contenders(
     for name, given in items:
         for contender in _load(name, given, wanted):
             before = found.setdefault(contender.label, contender)
-            if before is not contender and before.identity() != contender.identity():
+            if before is not contender and before.identity != contender.identity:
                 raise OptionError(
                     f"Two encoders would be called {contender.label!r}: tell them apart with "
                     "encoders={label: encoder, ...}."
@@ -252,6 +255,8 @@ def _split_layers(given: str | Path) -> tuple[str | Path, str | None]:
 
 
 def _contender(label: str, encoder: LocationEncoder) -> Contender:
+    if isinstance(encoder, CachedEncoder):
+        encoder = encoder.encoder
     if not label:
         label = encoder.name
         if type(encoder).supports_layers:

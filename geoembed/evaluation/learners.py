@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import geopandas as gpd
@@ -12,6 +13,7 @@ from geopandas.array import GeometryDtype
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.exceptions import ConvergenceWarning
 
 from geoembed.coordinates import Places
 from geoembed.encoders.base import LocationEncoder
@@ -63,6 +65,8 @@ class HeadLearner(Learner):
     model : str, estimator or None
         The head's model; None for its default, ``"mean"`` for the mean of the training rows or
         their most frequent label.
+    extra_columns : sequence of str, optional
+        Columns of X that a head given by name learns from too.
     random_state : int
         Of the head.
 
@@ -79,11 +83,15 @@ class HeadLearner(Learner):
         *,
         head: Any = None,
         model: Any = None,
+        extra_columns: Any = None,
         random_state: int = 0,
     ) -> None:
         self._X = X
         self._task = task
-        self._head = _make_head(task, head, model, random_state)
+        options = {"random_state": random_state, "extra_columns": extra_columns}
+        # A kernel at the end of its range is no news: it may fit none.
+        self._quiet = isinstance(model, str) and model == "gp"
+        self._head = _make_head(task, head, model, options)
 
     def predict(self, encoder: LocationEncoder, fold: Fold) -> list[NDArray[Any]]:
         """Fit the head on the training rows and predict the test rows."""
@@ -92,6 +100,8 @@ class HeadLearner(Learner):
             # Rows of one place with different targets are told of once, not fold by fold; and a
             # class may well be absent from a fold.
             warnings.simplefilter("ignore", GeoembedHeadWarning)
+            if self._quiet:
+                warnings.simplefilter("ignore", ConvergenceWarning)
             head.fit(self._X.iloc[fold.train], self._labelled(fold.train))
         return [np.asarray(head.predict(self._X.iloc[fold.test]))]
 
@@ -139,7 +149,7 @@ def points_frame(table: Any, places: Places) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(kept, geometry=points)
 
 
-def _make_head(task: Task, head: Any, model: Any, random_state: int) -> Any:
+def _make_head(task: Task, head: Any, model: Any, options: Mapping[str, Any]) -> Any:
     if isinstance(head, LocationHead):
         if model is not None:
             raise OptionError(
@@ -148,7 +158,7 @@ def _make_head(task: Task, head: Any, model: Any, random_state: int) -> Any:
         return clone(head)
     made = make_head(HEADS[task.kind] if head is None else head)
     offered = made.get_params(deep=False)
-    wanted: dict[str, Any] = {"random_state": random_state, "coverage": None, "calibration": None}
+    wanted: dict[str, Any] = {**options, "coverage": None, "calibration": None}
     if model is not None:
         wanted["model"] = _model(task, model)
         if "link" in offered:

@@ -27,6 +27,8 @@ HEADS: Final = {
 _TOLERANCE: Final = 1e-3
 # From this share of rows on the others are taken for mistakes in shares, not for numbers.
 _MOSTLY: Final = 0.8
+# As many different whole numbers may well be codes.
+_FEW: Final = 20
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ class Task:
         if len(self.names) <= 3:
             return ", ".join(self.names)
         return f"{self.names[0]} and {len(self.names) - 1} more"
+
+    @property
+    def holds_codes(self) -> bool:
+        """Whether these are a few whole numbers, which may well be codes of classes."""
+        if self.kind != "regression" or self.values.ndim > 1:
+            return False
+        return bool((self.values % 1.0 == 0.0).all()) and len(np.unique(self.values)) <= _FEW
 
     @property
     def error_name(self) -> str:

@@ -1,5 +1,6 @@
 """The models of protocols, as their papers fit them."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,10 @@ class ProtocolLearner(Learner):
         else:
             kind = RidgeCV if name == "ridge-cv" else RidgeClassifierCV
             model = kind(alphas=tuple(self._model["alphas"]), cv=self._model["cv"])
-            model.fit(vectors[fold.train], values[fold.train])
+            with warnings.catch_warnings():
+                # Rare classes are as the protocol has them.
+                warnings.filterwarnings("ignore", message="The least populated class")
+                model.fit(vectors[fold.train], values[fold.train])
             found = [np.asarray(model.predict(vectors[fold.test]))]
         if self._task.kind == "classification":
             return found
