@@ -198,6 +198,10 @@ def test_a_nodata_value_that_the_file_does_not_tell(tmp_path):
     path = write(tmp_path / "u.tif", np.array([[255, 7]], dtype="uint8"), Affine(1, 0, 0, 0, -1, 1))
     got = sample_raster([[0.5, 0.5], [1.5, 0.5]], path, nodata=255).to_numpy()
     np.testing.assert_array_equal(got, [np.nan, 7])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = 7
+        got = sample_raster([[0.5, 0.5], [1.5, 0.5]], dataset, nodata=255)
+    assert got.isna().all()
 
 
 def test_mask_bands_and_alpha(tmp_path):
@@ -225,6 +229,7 @@ def test_bands_by_number_and_name(tmp_path):
     for band in (0, 4, True, "mean", "other", 1.0, None):
         with pytest.raises(OptionError, match="has the bands 1 to 3, named 'mean', "):
             sample_raster([[-9, 5]], path, band)
+    assert sample_raster([[-9, 5]], path, range(1, 3)).shape == (1, 2)
     with pytest.raises(OptionError, match="at least one band"):
         sample_raster([[-9, 5]], path, [])
 
@@ -388,6 +393,12 @@ def test_rasters_that_are_none(tmp_path, monkeypatch):
         pass
     with pytest.raises(TargetError, match="is closed"):
         sample_raster([[0, 0]], closed)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": 2, "height": 2}
+    with (
+        rasterio.open(tmp_path / "new.tif", "w", crs=4326, transform=globe(90), **profile) as new,
+        pytest.raises(TargetError, match="is being written"),
+    ):
+        sample_raster([[0, 0]], new)
     monkeypatch.setenv("GEOEMBED_OFFLINE", "1")
     for address in ("/vsicurl/https://example.org/a.tif", "https://example.org/a.tif", "s3://a/b"):
         with pytest.raises(OfflineError, match="GEOEMBED_OFFLINE is set"):
@@ -429,6 +440,7 @@ def test_altitudes_of_pvlib(tmp_path):
     assert peaks.between([5500, -450, 4000], [7000, -100, 6900]).all()
 
 
+@pytest.mark.slow
 def test_land_of_global_land_mask(tmp_path):
     masks = pytest.importorskip("global_land_mask.globe", reason="ships a mask of land and sea")
     # 120 cells a degree: the Mediterranean.

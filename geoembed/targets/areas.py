@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.columns import read_numbers
 from geoembed.coordinates import read_places
-from geoembed.errors import OptionError, TargetError
+from geoembed.errors import OptionError
 from geoembed.geodesy import destination, wrap_longitude
+from geoembed.inputs import find_input
 from geoembed.targets.grids import EQUATOR_M, FLATNESS
 from geoembed.targets.polygons import Polygons, read_polygons
 
@@ -190,18 +191,13 @@ def read_areas(
         As `geoembed.read_places` and `read_polygons` do.
     """
     if radius_m is None:
-        try:
-            return Outlines(
-                read_polygons(places, crs=crs, repair=repair, on_invalid=on_invalid, what="areas")
+        if find_input(places, None, None).geoms is None:
+            raise OptionError(
+                "These are points: give radius_m=, the radius of the disc around each."
             )
-        except TargetError:
-            raise
-        except ValueError as error:
-            if "numbers only" in str(error):
-                raise OptionError(
-                    "These are points: give radius_m=, the radius of the disc around each."
-                ) from error
-            raise
+        return Outlines(
+            read_polygons(places, crs=crs, repair=repair, on_invalid=on_invalid, what="areas")
+        )
     found = read_places(places, crs=crs, on_invalid=on_invalid)
     radius = read_numbers(radius_m, "radius_m=")
     if radius.shape not in ((), (len(found),)):

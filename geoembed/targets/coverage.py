@@ -15,7 +15,7 @@ Rows = NDArray[np.intp]
 # Coverage below this is rounding of the sums.
 _NOTHING = 1e-9
 # Cells of the largest window; polygons over more cells are worked through in several.
-_WINDOW = 2**20
+_WINDOW = 2**18
 
 
 @dataclass(frozen=True, eq=False)

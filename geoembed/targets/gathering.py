@@ -21,7 +21,7 @@ Rows = NDArray[np.intp]
 # Corners of the areas that are laid at once, and cells of the windows that are measured at
 # once; together they bound the memory to some hundred megabytes.
 _CORNERS = 2**20
-_CELLS = 2**21
+_CELLS = 2**20
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,7 +102,7 @@ def lay(grid: Grid, parts: Geometries) -> tuple[list[tuple[Edges, Rows]], Sample
     if grid.straight:
         return _lay_straight(grid, rings, len(parts)), None
     laid = []
-    for turn in grid.turns:
+    for turn in _turns(grid):
         pixels, whole = _project(grid, rings, len(parts), turn)
         if whole.any():
             laid.append(rings.edges(pixels, whole))
@@ -120,6 +120,11 @@ def lay(grid: Grid, parts: Geometries) -> tuple[list[tuple[Edges, Rows]], Sample
     return laid, None
 
 
+def _turns(grid: Grid) -> list[int]:
+    """Turns of longitude in which parts may meet the raster: they reach beyond 180 degrees."""
+    return [*range(grid.turns[0] - 1, grid.turns[-1] + 2)] if grid.degrees else [0]
+
+
 def _lay_straight(grid: Grid, rings: _Rings, count: int) -> list[tuple[Edges, Rows]]:
     """Lay rings on a grid of parallels and meridians, in each turn that meets it."""
     transform = grid.raster.transform
@@ -131,8 +136,7 @@ def _lay_straight(grid: Grid, rings: _Rings, count: int) -> list[tuple[Edges, Ro
         low[parts] = np.minimum.reduceat(column, first)
         high[parts] = np.maximum.reduceat(column, first)
     laid = []
-    # Parts reach beyond 180 degrees, so one turn more on both sides.
-    for turn in range(grid.turns[0] - 1, grid.turns[-1] + 2):
+    for turn in _turns(grid):
         shift = 360.0 * turn / transform.a
         chosen = (high + shift > 0.0) & (low + shift < grid.columns)
         if chosen.any():

@@ -41,8 +41,8 @@ def class_names(raster: Any, band: int | str = 1) -> dict[float, str]:
     --------
     >>> import numpy as np, rasterio
     >>> with rasterio.MemoryFile() as memory:
-    ...     profile = dict(driver="GTiff", dtype="uint8", count=1, width=2, height=1)
-    ...     with memory.open(transform=rasterio.Affine(1, 0, 0, 0, -1, 0), **profile) as new:
+    ...     profile = dict(driver="GTiff", dtype="uint8", count=1, width=2, height=1, crs=4326)
+    ...     with memory.open(transform=rasterio.Affine(1, 0, 5, 0, -1, 50), **profile) as new:
     ...         new.write(np.array([[[3, 4]]], dtype="uint8"))
     ...     with memory.open() as raster:
     ...         class_names(raster)

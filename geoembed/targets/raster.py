@@ -15,7 +15,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
@@ -23,7 +23,7 @@ from geoembed.crs import settle_crs
 from geoembed.errors import CoordinateError, OfflineError, OptionError, TargetError
 from geoembed.weights.pulling import is_offline
 
-__all__ = ["Band", "Raster", "band_numbers", "opened", "read_rasters", "values_of"]
+__all__ = ["Band", "Raster", "are_several", "band_numbers", "opened", "read_rasters", "values_of"]
 
 # Cells of a tile, the unit of reading: whole blocks, as many as make a read worth its call.
 _TILE = 2**18
@@ -45,8 +45,8 @@ class Band:
         Counted from 1.
     label : str
         Its description in the file, ``band_1`` without one.
-    nodata : float or None
-        Stored value that means no data, where a comparison finds all of them.
+    nodata : tuple of float
+        Stored values that mean no data.
     masked : bool
         Whether a mask band or an alpha band tells what is valid.
     scale, offset : float
@@ -57,7 +57,7 @@ class Band:
 
     number: int
     label: str
-    nodata: float | None
+    nodata: tuple[float, ...]
     masked: bool
     scale: float
     offset: float
@@ -119,7 +119,7 @@ def read_rasters(
     raster_crs : anything pyproj takes, optional
         CRS of rasters that do not carry one.
     nodata : float, optional
-        Stored value that means no data, where the file does not say so.
+        Stored value that means no data, besides what the file says.
 
     Returns
     -------
@@ -136,11 +136,15 @@ def read_rasters(
     OfflineError
         If a raster lies in the network and ``GEOEMBED_OFFLINE`` is set.
     """
-    several = isinstance(raster, Sequence) and not isinstance(raster, str | bytes)
-    sources = list(raster) if several else [raster]
+    sources = list(raster) if are_several(raster) else [raster]
     if not sources:
         raise OptionError("raster= is an empty list: give at least one raster.")
     return tuple(_describe(source, band, raster_crs, nodata) for source in sources)
+
+
+def are_several(given: Any) -> bool:
+    """Whether an argument lists rasters or bands, instead of being one."""
+    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
 
 
 def _describe(source: Any, band: Any, raster_crs: Any, nodata: float | None) -> Raster:
@@ -169,13 +173,15 @@ def opened(source: Any) -> Iterator[Any]:
         with dataset:
             yield dataset
         return
-    if not isinstance(source, DatasetReader | WarpedVRT):
+    if not isinstance(source, DatasetReader | DatasetWriter | WarpedVRT):
         raise OptionError(
             f"raster= must be a path, an open rasterio dataset, or a list of them, got an object "
             f"of type {type(source).__name__}."
         )
     if source.closed:
         raise TargetError(f"The dataset {source.name!r} is closed. Open it, or give its path.")
+    if source.mode not in ("r", "r+"):
+        raise TargetError(f"The dataset {source.name!r} is being written. Close it, give its path.")
     yield source
 
 
@@ -207,8 +213,7 @@ def _of_dataset(
 
 def band_numbers(dataset: Any, band: Any, name: str) -> list[int]:
     """Numbers of bands that are given by number or description; OptionError for others."""
-    several = isinstance(band, Sequence) and not isinstance(band, str)
-    wanted = list(band) if several else [band]
+    wanted = list(band) if are_several(band) else [band]
     if not wanted:
         raise OptionError("band= is an empty list: give at least one band.")
     numbers = []
@@ -241,7 +246,7 @@ def _band(dataset: Any, number: int, name: str, nodata: float | None) -> Band:
     return Band(
         number=number,
         label=dataset.descriptions[at] or f"band_{number}",
-        nodata=dataset.nodatavals[at] if nodata is None else float(nodata),
+        nodata=tuple(float(v) for v in (dataset.nodatavals[at], nodata) if v is not None),
         masked=not flags & {MaskFlags.all_valid, MaskFlags.nodata},
         scale=dataset.scales[at],
         offset=dataset.offsets[at],
@@ -282,10 +287,10 @@ def _tile(dataset: Any, number: int) -> tuple[int, int]:
 def values_of(stored: NDArray[Any], band: Band) -> NDArray[np.float64]:
     """Turn stored values into float64, scaled; NaN where they mean no data or are not finite."""
     values = stored.astype(np.float64)
-    if band.nodata is not None:
+    for nodata in band.nodata:
         # In the type of the band: a float32 nodata is rarely the float64 it is written as.
         with np.errstate(over="ignore"):
-            missing = np.float32(band.nodata) if stored.dtype == np.float32 else band.nodata
+            missing = np.float32(nodata) if stored.dtype == np.float32 else nodata
         values[stored == missing] = np.nan
     values[~np.isfinite(values)] = np.nan
     if (band.scale, band.offset) != (1.0, 0.0):

@@ -13,7 +13,7 @@ from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TargetError
 from geoembed.targets.cells import read_cells
 from geoembed.targets.grids import Grid
-from geoembed.targets.raster import Raster, read_rasters
+from geoembed.targets.raster import Raster, are_several, read_rasters
 
 __all__ = ["OutsideRasterWarning", "report_outside", "sample_raster"]
 
@@ -58,7 +58,7 @@ def sample_raster(
     raster_crs : any
         CRS of rasters that do not carry one.
     nodata : float, optional
-        Stored value that means no data, where the file does not say so.
+        Stored value that means no data, besides what the file says.
     on_outside : {"nan", "raise"}
         What becomes of points off the raster: NaN and an `OutsideRasterWarning`
         with their number, or an error.
@@ -130,7 +130,7 @@ def sample_raster(
     frame.columns = pd.Index(labels)
     if classes is not None:
         frame = frame.apply(lambda column: _name(column, classes))
-    several = isinstance(band, list | tuple)
+    several = are_several(band)
     return frame if several else frame.iloc[:, 0]
 
 

@@ -11,7 +11,7 @@ from geoembed.errors import OptionError, TargetError
 from geoembed.targets.areas import Areas, read_areas
 from geoembed.targets.gathering import Totals, gather
 from geoembed.targets.names import class_names
-from geoembed.targets.raster import Raster, read_rasters
+from geoembed.targets.raster import Raster, are_several, read_rasters
 from geoembed.targets.sampling import band_labels, check_on_outside, report_outside
 
 __all__ = ["class_fractions", "zonal_mean"]
@@ -70,7 +70,7 @@ def class_fractions(
     raster_crs : any
         CRS of rasters that do not carry one.
     nodata : float, optional
-        Stored value that means no data, where the file does not say so.
+        Stored value that means no data, besides what the file says.
     repair : bool
         Make polygons that cross themselves valid, instead of refusing them.
     on_outside : {"nan", "raise"}
@@ -125,7 +125,7 @@ def class_fractions(
     1   0.5   0.5
     2   0.0   1.0
     """
-    if isinstance(band, list | tuple):
+    if are_several(band):
         raise OptionError("band= must be a single band: classes of several bands do not mix.")
     _check_options(min_valid, on_outside, rest, classes)
     rasters = read_rasters(raster, band, raster_crs=raster_crs, nodata=nodata)
@@ -191,7 +191,7 @@ def zonal_mean(
     raster_crs : any
         CRS of rasters that do not carry one.
     nodata : float, optional
-        Stored value that means no data, where the file does not say so.
+        Stored value that means no data, besides what the file says.
     repair : bool
         Make polygons that cross themselves valid, instead of refusing them.
     on_outside : {"nan", "raise"}
@@ -257,7 +257,7 @@ def zonal_mean(
     means = np.where(enough, sums / np.where(enough, weights, 1.0), np.nan)
     frame = pd.DataFrame(means.T, index=areas.index, columns=band_labels(rasters[0], band))
     frame = _with_valid(frame, valid_column, weights[0], totals)
-    return frame if isinstance(band, list | tuple) or valid_column is not None else frame.iloc[:, 0]
+    return frame if are_several(band) or valid_column is not None else frame.iloc[:, 0]
 
 
 def _check_options(min_valid: float, on_outside: str, rest: Any, classes: Any) -> None:
