@@ -34,14 +34,34 @@ _HOME = {
     "make_head": "geoembed.heads",
     "load_head": "geoembed.heads.saving",
     "predict_raster": "geoembed.heads.wall_to_wall",
-    "SpatialBlockKFold": "geoembed.evaluation",
-    "BufferedLeaveOneBlockOut": "geoembed.evaluation",
-    "LeaveRegionOut": "geoembed.evaluation",
+    "SpatialBlockKFold": "geoembed.splits",
+    "BufferedLeaveOneBlockOut": "geoembed.splits",
+    "LeaveRegionOut": "geoembed.splits",
     "compare_encoders": "geoembed.evaluation.compare",
     "GeoembedError": "geoembed.errors",
     "CoordinateError": "geoembed.errors",
 }
-_ROOMS = ("data", "errors", "evaluation", "geodesy", "heads", "plot", "targets", "testing")
+_ROOMS = (
+    "data",
+    "errors",
+    "evaluation",
+    "geodesy",
+    "heads",
+    "plot",
+    "splits",
+    "targets",
+    "testing",
+)
+    "data",
+    "errors",
+    "evaluation",
+    "geodesy",
+    "heads",
+    "plot",
+    "splits",
+    "targets",
+    "testing",
+)
 
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -53,9 +73,6 @@ if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder as LocationEncoder
     from geoembed.errors import CoordinateError as CoordinateError
     from geoembed.errors import GeoembedError as GeoembedError
-    from geoembed.evaluation import BufferedLeaveOneBlockOut as BufferedLeaveOneBlockOut
-    from geoembed.evaluation import LeaveRegionOut as LeaveRegionOut
-    from geoembed.evaluation import SpatialBlockKFold as SpatialBlockKFold
     from geoembed.evaluation.compare import compare_encoders as compare_encoders
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import encode as encode
@@ -67,6 +84,9 @@ if TYPE_CHECKING:
     from geoembed.heads.saving import load_head as load_head
     from geoembed.heads.wall_to_wall import predict_raster as predict_raster
     from geoembed.similar import similar_places as similar_places
+    from geoembed.splits import BufferedLeaveOneBlockOut as BufferedLeaveOneBlockOut
+    from geoembed.splits import LeaveRegionOut as LeaveRegionOut
+    from geoembed.splits import SpatialBlockKFold as SpatialBlockKFold
     from geoembed.streaming import embed_file as embed_file
     from geoembed.tables import embed as embed
     from geoembed.targets import class_fractions as class_fractions

@@ -31,11 +31,11 @@ from geoembed.evaluation.cached import CachedEncoder
 from geoembed.evaluation.compare import compare_encoders
 from geoembed.evaluation.contenders import adapt_encoder, read_contenders
 from geoembed.evaluation.learners import HeadLearner
-from geoembed.evaluation.splits import SpatialBlockKFold
 from geoembed.evaluation.spread import paired_difference
 from geoembed.evaluation.tasks import read_task
 from geoembed.extending.registry import location_encoder_spec
 from geoembed.featurizer import LocationFeaturizer
+from geoembed.splits.block_splits import SpatialBlockKFold
 
 ENCODERS = ["xyz", "wrap", "harmonics.l10"]
 

@@ -22,7 +22,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import geoembed as ge
 from geoembed.encoders.network import LocationNetwork
 from geoembed.errors import OptionError, SavedHeadError
-from geoembed.evaluation.splits import SpatialBlockKFold
 from geoembed.extending.specs import LocationEncoderSpec
 from geoembed.heads import (
     GeoembedHeadWarning,
@@ -34,6 +33,7 @@ from geoembed.heads import (
 from geoembed.heads.description import bounding_box, plain, read_description
 from geoembed.heads.saving import load_head
 from geoembed.heads.trust import check_contents, is_trusted
+from geoembed.splits.block_splits import SpatialBlockKFold
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +441,7 @@ def test_functions_made_on_the_fly_are_not_saved(cities, tmp_path):
     ("name", "trusted"),
     [
         ("geoembed.heads.location.LocationRegressor", True),
-        ("geoembed.evaluation.splits.SpatialBlockKFold", True),
+        ("geoembed.splits.block_splits.SpatialBlockKFold", True),
         ("sklearn.model_selection._split.ShuffleSplit", True),
         ("sklearn.gaussian_process.kernels.RBF", True),
         ("geoembed.cli.main.main", False),

@@ -15,13 +15,13 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score, recal
 from sklearn.model_selection import KFold
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.evaluation.splits import SpatialBlockKFold
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.labelsets import split_labels
 from geoembed.heads.models import make_model
 from geoembed.progress import progress_bar
+from geoembed.splits.block_splits import SpatialBlockKFold
 
-__all__ = ["SPLITS", "ComputedFeaturizer", "Validation", "validate"]
+__all__ = ["SPLITS", "ComputedFeaturizer", "Validation", "make_splits", "validate"]
 
 SPLITS: Final = ("random", "spatial")
 COORDINATES: Final = "xyz + kNN"
@@ -99,9 +99,8 @@ def validate(
     table: gpd.GeoDataFrame,
     targets: Sequence[str],
     task: str,
+    splits: Mapping[str, Folds],
     *,
-    folds: int,
-    block_km: float | None,
     geometry: str,
     seed: int,
     progress: bool | None,
@@ -120,14 +119,12 @@ def validate(
         Columns to learn.
     task : {"regression", "classification", "fractions"}
         What is learned.
-    folds : int
-        Of both splits.
-    block_km : float or None
-        Side of the blocks, km.
+    splits : mapping
+        From `make_splits`.
     geometry : str
-        What stands for a geometry that is not a point, in blocks and in the baseline.
+        What stands for a geometry that is not a point, in the baseline.
     seed : int
-        Of both splits.
+        Of the baseline.
     progress : bool or None
         Show a progress bar; None shows one on a terminal when the work is long.
 
@@ -137,29 +134,26 @@ def validate(
 
     Raises
     ------
-    OptionError
-        If the places lie in fewer blocks than there are folds.
     TargetError
         If a fold leaves too little to learn from.
     """
-    splits = _make_splits(table, folds, block_km, geometry, seed)
     truth = table[list(targets)]
     plain = _plain_models(task, seed)
     xyz = LocationFeaturizer("xyz", geometry=geometry, progress=False).transform(table)
     found = Validation(_metrics(task, targets))
     if task == "classification":
         found.notes += _absent_classes(truth[targets[-1]].to_numpy(), splits)
-    total = len(SPLITS) * folds * (1 + len(plain))
+    total = sum(map(len, splits.values())) * (1 + len(plain))
     with progress_bar(progress, text="validating", unit="fit", total=total) as bar:
         for split, parts in splits.items():
             frames: dict[str, list[pd.DataFrame]] = {}
             for at, (train, test) in enumerate(parts, 1):
-                where = f"fold {at} of {folds} of the {split} split"
-                fitted = _fit(clone(head), table.iloc[train], targets, where, found)
+                where = f"fold {at} of {len(parts)} of the {split} split"
+                fitted = _fit(clone(head), table.iloc[train], targets, where)
                 frames.setdefault(name, []).append(_predict(fitted, table.iloc[test], targets))
                 bar.update()
                 for label, make in plain.items():
-                    model = make().fit(xyz[train], _flat(truth.iloc[train]))
+                    model = make(len(train)).fit(xyz[train], _flat(truth.iloc[train]))
                     predicted = np.asarray(model.predict(xyz[test])).reshape(len(test), -1)
                     frame = pd.DataFrame(predicted, index=truth.index[test], columns=list(targets))
                     frames.setdefault(label, []).append(frame)
@@ -169,9 +163,35 @@ def validate(
     return found
 
 
-def _make_splits(
-    table: gpd.GeoDataFrame, folds: int, block_km: float | None, geometry: str, seed: int
+def make_splits(
+    table: gpd.GeoDataFrame, *, folds: int, block_km: float, geometry: str, seed: int
 ) -> dict[str, Folds]:
+    """Split a table twice: in random folds, and in folds of whole blocks of the Earth.
+
+    Parameters
+    ----------
+    table : GeoDataFrame
+        With places.
+    folds : int
+        Of both splits.
+    block_km : float
+        Side of the blocks, km.
+    geometry : str
+        What stands for a geometry that is not a point.
+    seed : int
+        Of both splits.
+
+    Returns
+    -------
+    dict
+        Split -> rows to learn from and rows to predict, fold by fold.
+
+    Raises
+    ------
+    OptionError
+        If the places lie in fewer blocks than there are folds; the message names a size that
+        would do.
+    """
     random = KFold(folds, shuffle=True, random_state=seed)
     spatial = SpatialBlockKFold(folds, block_km=block_km, geometry=geometry, random_state=seed)
     blocks = len(np.unique(spatial.block_ids(table)))
@@ -181,10 +201,10 @@ def _make_splits(
 
 
 def _too_few_blocks(
-    table: gpd.GeoDataFrame, blocks: int, folds: int, block_km: float | None, geometry: str
+    table: gpd.GeoDataFrame, blocks: int, folds: int, block_km: float, geometry: str
 ) -> str:
     """Say that the blocks are too large, and which size would do."""
-    size = block_km or 500.0
+    size = block_km
     where = f"lie in {blocks} blocks" if blocks > 1 else "all lie in one block"
     text = f"The {len(table):,} places {where} of {size:g} km, and {folds} folds need {folds}."
     while size > 0.2:
@@ -196,15 +216,25 @@ def _too_few_blocks(
     return f"{text} They are too close together to be validated in space."
 
 
-def _plain_models(task: str, seed: int) -> dict[str, Callable[[], Any]]:
-    """Models on the unit sphere that anything learned has to beat."""
+def _plain_models(task: str, seed: int) -> dict[str, Callable[[int], Any]]:
+    """Models on the unit sphere that anything learned has to beat, by the rows they learn from."""
     if task == "classification":
         return {
-            COORDINATES: lambda: _EachColumn(make_model("knn", task, seed)),
-            "most frequent": lambda: _EachColumn(DummyClassifier()),
+            COORDINATES: lambda rows: _EachColumn(_neighbours(task, seed, rows)),
+            "most frequent": lambda rows: _EachColumn(DummyClassifier()),
         }
     # The mean of shares is a share, and so is the mean over neighbours.
-    return {COORDINATES: lambda: make_model("knn", "regression", seed), "mean": DummyRegressor}
+    return {
+        COORDINATES: lambda rows: _neighbours("regression", seed, rows),
+        "mean": lambda rows: DummyRegressor(),
+    }
+
+
+def _neighbours(task: str, seed: int, rows: int) -> Any:
+    model = make_model("knn", task, seed)
+    # Two of its three folds have to hold the neighbours.
+    numbers = [k for k in model.param_grid["n_neighbors"] if k <= rows * 2 // 3]
+    return model.set_params(param_grid={"n_neighbors": numbers or [1]}, cv=min(3, max(2, rows)))
 
 
 class _EachColumn:
@@ -232,24 +262,17 @@ def _flat(frame: pd.DataFrame) -> NDArray[Any]:
     return values[:, 0] if values.shape[1] == 1 else values
 
 
-def _fit(
-    head: Any, table: gpd.GeoDataFrame, targets: Sequence[str], where: str, found: Validation
-) -> Any:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+def _fit(head: Any, table: gpd.GeoDataFrame, targets: Sequence[str], where: str) -> Any:
+    with warnings.catch_warnings():
+        # Every fold would say it; what the fit on all rows says is told.
+        warnings.simplefilter("ignore")
         try:
-            head.fit(table, targets[0] if len(targets) == 1 else list(targets))
+            return head.fit(table, targets[0] if len(targets) == 1 else list(targets))
         except TargetError as error:
             raise TargetError(
                 f"{where.capitalize()} leaves too little to learn from: {error} Or choose blocks "
                 "of another size with block_km=."
             ) from error
-    # Every fold would say it again; places that are shared are reported for the whole table.
-    for warning in told:
-        text = str(warning.message)
-        if "share their place" not in text and where.startswith("fold 1 "):
-            found.notes.append(f"In {where}: {text}")
-    return head
 
 
 def _predict(head: Any, table: gpd.GeoDataFrame, targets: Sequence[str]) -> pd.DataFrame:

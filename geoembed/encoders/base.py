@@ -102,7 +102,8 @@ class LocationEncoder(ABC):
             layers = spec.best_layers
         if not self.supports_layers and layers != "final":
             raise OptionError(
-                f"layers={layers!r}: the encoder {spec.name!r} offers only layers='final' (or 'best', which is the same)."
+                f"layers={layers!r}: the encoder {spec.name!r} offers only layers='final', "
+                "and 'best', which is the same."
             )
         if not self.supports_precision and precision not in {"float32", "float64"}:
             raise OptionError(

@@ -14,13 +14,13 @@ from geoembed.errors import OptionError
 from geoembed.evaluation.cells import CellStore
 from geoembed.evaluation.comparison import Comparison
 from geoembed.evaluation.contenders import baseline_contenders, read_contenders
-from geoembed.evaluation.folds import read_rows
 from geoembed.evaluation.learners import HeadLearner, Learner, points_frame
 from geoembed.evaluation.plans import Plan, make_plans
 from geoembed.evaluation.protocols import ProtocolLearner, load_protocol, protocol_plans
 from geoembed.evaluation.running import run_cells
 from geoembed.evaluation.tabulating import tabulate
 from geoembed.evaluation.tasks import Task, read_task
+from geoembed.splits.folds import read_rows
 
 __all__ = ["DEFAULT_ENCODERS", "compare_encoders", "run_protocol"]
 

@@ -12,10 +12,10 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from geoembed.coordinates import Places
 from geoembed.errors import OptionError, TargetError
-from geoembed.evaluation.folds import check_n_splits
-from geoembed.evaluation.separation import nearest_train_km
-from geoembed.evaluation.splits import SpatialBlockKFold
 from geoembed.evaluation.tasks import Task
+from geoembed.splits.block_splits import SpatialBlockKFold
+from geoembed.splits.folds import check_n_splits
+from geoembed.splits.separation import nearest_train_km
 
 __all__ = [
     "ON_ABSENT",

@@ -130,6 +130,7 @@ def test_shell_session_of_five_minutes_prints_what_it_shows(fenced_blocks, tmp_p
         "geoembed.heads",
         "geoembed.plot",
         "geoembed.similar",
+        "geoembed.splits",
         "geoembed.streaming",
         "geoembed.targets",
         "geoembed.testing",

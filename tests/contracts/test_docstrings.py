@@ -24,6 +24,7 @@ MODULES = (
     "geoembed.heads",
     "geoembed.plot",
     "geoembed.similar",
+    "geoembed.splits",
     "geoembed.streaming",
     "geoembed.targets",
     "geoembed.testing",

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError
-from geoembed.evaluation.separation import nearest_km, nearest_train_km, outside_buffer
 from geoembed.geodesy import distance_km
+from geoembed.splits.separation import nearest_km, nearest_train_km, outside_buffer
 
 often = settings(deadline=None, max_examples=60)
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.columns import name_rows
 from geoembed.coordinates import Places
 from geoembed.errors import OptionError, TableError, TargetError
-from geoembed.evaluation.folds import (
+from geoembed.splits.folds import (
     SpatialSplitter,
     check_n_splits,
     deal,

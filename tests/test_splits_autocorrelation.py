@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from geoembed.errors import OptionError, TableError, TargetError
-from geoembed.evaluation import autocorrelation_range_km, suggest_block_km
-from geoembed.evaluation.blocks import equal_area_blocks
 from geoembed.geodesy import great_circle_km
+from geoembed.splits import autocorrelation_range_km, suggest_block_km
+from geoembed.splits.blocks import equal_area_blocks
 
 
 def field(range_km, seed, *, n=600, nugget=0.1):

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from geoembed.coordinates import Places, read_places
 from geoembed.errors import OptionError
-from geoembed.evaluation.separation import outside_buffer
+from geoembed.splits.separation import outside_buffer
 
 __all__ = [
     "SpatialSplitter",

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from geoembed.coordinates import Places
 from geoembed.errors import OptionError
-from geoembed.evaluation.blocks import Blocks, choose_blocks
-from geoembed.evaluation.folds import (
+from geoembed.splits.blocks import Blocks, choose_blocks
+from geoembed.splits.folds import (
     SpatialSplitter,
     check_buffer,
     check_n_splits,
@@ -91,12 +91,12 @@ class SpatialBlockKFold(_BlockSplitter):
 
     See Also
     --------
-    geoembed.evaluation.suggest_block_km : A size that fits the target.
+    geoembed.splits.suggest_block_km : A size that fits the target.
 
     Notes
     -----
     Places on the two sides of a border between blocks may be next door to each other:
-    `buffer_km` keeps them apart, and `geoembed.evaluation.nearest_train_km` says how far apart
+    `buffer_km` keeps them apart, and `geoembed.splits.nearest_train_km` says how far apart
     they are. Why blocks: Roberts et al. (2017), "Cross-validation strategies for data with
     temporal, spatial, hierarchical, or phylogenetic structure", Ecography 40.
 
@@ -181,7 +181,7 @@ class BufferedLeaveOneBlockOut(_BlockSplitter):
 
     Examples
     --------
-    >>> from geoembed.evaluation import nearest_train_km
+    >>> from geoembed.splits import nearest_train_km
     >>> places = [[0.0, 0.0], [0.5, 0.0], [9.0, 0.0], [30.0, 0.0]]
     >>> splitter = BufferedLeaveOneBlockOut(buffer_km=1000, block_km=500)
     >>> splitter.get_n_splits(places)

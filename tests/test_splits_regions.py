@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_valida
 
 from geoembed.data import load_cities, load_countries
 from geoembed.errors import OptionError, TableError, TargetError
-from geoembed.evaluation import LeaveRegionOut, nearest_train_km
+from geoembed.splits import LeaveRegionOut, nearest_train_km
 
 
 @pytest.fixture(scope="module")

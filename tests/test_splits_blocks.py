@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from geoembed.coordinates import read_places
 from geoembed.errors import MissingExtraError, OptionError
-from geoembed.evaluation.blocks import (
+from geoembed.geodesy import EARTH_RADIUS_KM, destination, great_circle_km
+from geoembed.splits.blocks import (
     choose_blocks,
     degree_blocks,
     equal_area_blocks,
     h3_blocks,
 )
-from geoembed.geodesy import EARTH_RADIUS_KM, destination, great_circle_km
 
 often = settings(deadline=None, max_examples=60)
 SPHERE = 4 * np.pi * EARTH_RADIUS_KM**2

@@ -20,13 +20,13 @@ from sklearn.preprocessing import FunctionTransformer
 from geoembed.coordinates import read_places
 from geoembed.data import load_cities
 from geoembed.errors import CoordinateError, OptionError
-from geoembed.evaluation import (
+from geoembed.geodesy import distance_km, great_circle_km, to_unit_vectors
+from geoembed.splits import (
     BufferedLeaveOneBlockOut,
     SpatialBlockKFold,
     nearest_train_km,
     spatial_holdout,
 )
-from geoembed.geodesy import distance_km, great_circle_km, to_unit_vectors
 
 often = settings(deadline=None, max_examples=50)
 

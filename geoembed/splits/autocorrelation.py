@@ -14,9 +14,9 @@ from scipy.stats import rankdata
 from geoembed.columns import name_rows
 from geoembed.coordinates import Places
 from geoembed.errors import TableError, TargetError
-from geoembed.evaluation.blocks import equal_area_blocks
-from geoembed.evaluation.folds import check_n_splits, check_seed, read_rows
 from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
+from geoembed.splits.blocks import equal_area_blocks
+from geoembed.splits.folds import check_n_splits, check_seed, read_rows
 
 __all__ = ["autocorrelation_range_km", "suggest_block_km"]
 
