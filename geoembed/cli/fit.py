@@ -21,7 +21,6 @@ FLAGS = {
     "block_km": "--block-km KM",
     "n_splits": "--folds N",
     "coverage": "--coverage SHARE",
-    "link": "--model NAME",
 }
 
 
@@ -133,7 +132,7 @@ def _run(
     tell: bool,
 ) -> dict[str, Any]:
     from geoembed.cli import training
-    from geoembed.cli.validating import ComputedFeaturizer, validate
+    from geoembed.cli.validating import ComputedFeaturizer, make_splits, validate
     from geoembed.extending.registry import head_spec
     from geoembed.featurizer import LocationFeaturizer
     from geoembed.heads.folders import check_folder
@@ -150,9 +149,10 @@ def _run(
     name, why = (asked, "") if asked is not None else training.guess_head(rows, targets)
     task = head_spec(name).task
     training.check_targets(rows, targets, task, folds["folds"])
-    recipe = LocationFeaturizer(**vectors, progress=progress)
-    unfitted = _make(name, {**options, "random_state": folds["seed"]})
-    made_of = recipe._load()
+    unfitted = _make(name, task, {**options, "random_state": folds["seed"]})
+    made_of = LocationFeaturizer(**vectors)._load()
+    site = training.site_geometry(geometry)
+    splits = make_splits(rows, **folds, geometry=site)
     if tell:
         left = f" ({dropped:,} left out)" if dropped else ""
         because = f", as {why}" if why else ""
@@ -170,13 +170,13 @@ def _run(
         rows,
         targets,
         task,
-        **folds,
-        geometry=training.site_geometry(geometry),
+        splits,
+        geometry=site,
+        seed=folds["seed"],
         progress=progress,
     )
-    fitted, shared = _fit_all(unfitted, rows, targets)
-    if shared:
-        found.notes.insert(0, shared)
+    fitted, told = _fit_all(unfitted, rows, targets)
+    found.notes += told
     recipe = LocationFeaturizer(**vectors)
     fitted.featurizer, fitted.featurizer_ = recipe, LocationFeaturizer(**vectors).fit(rows)
     scores = _scores(found, name, rows, folds, options["coverage"])
@@ -198,9 +198,15 @@ def _run(
     return {"head": name, "rows": len(rows), "left_out": dropped, "saved": saved, **scores}
 
 
-def _make(name: str, options: dict[str, Any]) -> Any:
-    """Make a head; say which option it does not take, as heads of plugins may."""
+def _make(name: str, task: str, options: dict[str, Any]) -> Any:
+    """Make a head; say at once what does not fit, such as an option that it does not take."""
     from geoembed.heads import make_head
+    from geoembed.heads.conformal import check_coverage
+    from geoembed.heads.models import make_model
+
+    check_coverage(options["coverage"])
+    if options["model"] is not None and (task, options["model"]) != ("fractions", "logistic"):
+        make_model(options["model"], "regression" if task == "fractions" else task, None)
 
     made = make_head(name)
     known = made.get_params(deep=False)
@@ -212,6 +218,9 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     given = {option: value for option, value in options.items() if value is not None}
     if options["coverage"] is None and "coverage" in known:
         given["coverage"] = None
+    if "link" in known and given.get("model", "logistic") != "logistic":
+        # Shares are learned by softmax regression, or by any model of numbers and made shares.
+        given["link"] = "identity"
     foreign = sorted(set(given) - set(known) - {"random_state", "coverage"})
     if foreign:
         raise OptionError(
@@ -221,18 +230,16 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     return made.set_params(**{k: v for k, v in given.items() if k in known})
 
 
-def _fit_all(head: Any, rows: Any, targets: list[str]) -> tuple[Any, str]:
-    """Fit on all rows; return the head, and what there is to say about shared places."""
+def _fit_all(head: Any, rows: Any, targets: list[str]) -> tuple[Any, list[str]]:
+    """Fit on all rows; return the head, and what it warns of, such as shared places."""
     import warnings
 
     from sklearn.base import clone
 
-    with warnings.catch_warnings():
-        # It is told with the scores.
-        warnings.filterwarnings("ignore", message=".*share their place")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         fitted = clone(head).fit(rows, targets[0] if len(targets) == 1 else targets)
-    shared = getattr(fitted, "shared_places_", None)
-    return fitted, str(shared) if shared is not None and shared.rows else ""
+    return fitted, list(dict.fromkeys(" ".join(str(w.message).split()) for w in told))
 
 
 def _scores(

@@ -180,16 +180,16 @@ def check_targets(table: pd.DataFrame, targets: Sequence[str], task: str, folds:
                     "is nothing to learn."
                 )
             continue
-        # Of several levels the coarse ones may well be one region.
-        labels = read_labels(target, minimum=2 if name == targets[-1] else 1)
-        classes = len(np.unique(labels))
-        if classes > max(2, len(labels) / 2):
-            shown = ", ".join(map(repr, labels[:3].tolist()))
+        classes = table[name].nunique()
+        if classes > max(2, len(table) / 2):
+            shown = ", ".join(map(repr, table[name].head(3).tolist()))
             raise TargetError(
-                f"Target {name!r} holds {classes:,} different labels in {len(labels):,} rows, such "
+                f"Target {name!r} holds {classes:,} different labels in {len(table):,} rows, such "
                 f"as {shown}: too few rows a label to learn from. Check the column; numbers among "
                 "text must be cleaned first."
             )
+        # Of several levels the coarse ones may well be one region.
+        read_labels(target, minimum=2 if name == targets[-1] else 1)
 
 
 def _take(frame: gpd.GeoDataFrame, wanted: Sequence[str], source: Path) -> gpd.GeoDataFrame:
