@@ -189,6 +189,9 @@ def test_splits_of_ones_own_and_repeated_ones(cities: gpd.GeoDataFrame) -> None:
     own = quick(cities, "sine", splits={"mine": folds, "blocks": SpatialBlockKFold(2)})
     assert list(own.splits) == ["mine", "blocks"]
     assert own.deciding == "blocks"
+    assert own.splits["mine"] == "2 folds as given"
+    assert own.splits["blocks"].startswith("SpatialBlockKFold(")
+    assert "\n" not in own.splits["blocks"]
     assert own.errors["xyz (mine)"].isna().sum() == 300
     twice = quick(cities, "sine", encoders=["xyz"], seeds=2)
     assert (twice.table["folds"] == 6).all()

@@ -159,7 +159,7 @@ def make_plans(
             )
         if len(seeds) > 1:
             raise OptionError("seeds= repeats the usual splits; with splits= give every fold.")
-        raw = {name: (_given_folds(name, way, X, task), str(way)) for name, way in splits.items()}
+        raw = {name: _given_folds(name, way, X, task) for name, way in splits.items()}
     return [
         check_plan(name, folds, how, places, task, on_absent) for name, (folds, how) in raw.items()
     ]
@@ -321,11 +321,11 @@ def _side(X: Any, count: int) -> float:
     return _SIDES[-1]
 
 
-def _given_folds(name: str, way: Any, X: Any, task: Task) -> list[Fold]:
-    """Folds of a splitter, or as they are given."""
-    parts = way.split(X, task.values) if hasattr(way, "split") else way
+def _given_folds(name: str, way: Any, X: Any, task: Task) -> tuple[list[Fold], str]:
+    """Folds of a splitter, or as they are given; and how that is said."""
+    by_splitter = hasattr(way, "split")
     try:
-        return _folds(parts, 0)
+        folds = _folds(way.split(X, task.values) if by_splitter else way, 0)
     except (TypeError, ValueError, IndexError) as error:
         if isinstance(error, OptionError | TargetError):
             raise
@@ -333,6 +333,8 @@ def _given_folds(name: str, way: Any, X: Any, task: Task) -> list[Fold]:
             f"splits: {name!r} gives no folds ({error}). Give a scikit-learn splitter, or a list "
             "of (train, test) positions."
         ) from error
+    # Long ones are shown over several lines.
+    return folds, " ".join(str(way).split()) if by_splitter else f"{len(folds)} folds as given"
 
 
 def _folds(parts: Any, repeat: int) -> list[Fold]:
