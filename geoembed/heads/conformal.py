@@ -98,4 +98,5 @@ def conformal_radius(errors: NDArray[Any], coverage: float) -> NDArray[np.float6
     rank = math.ceil(round((count + 1) * coverage, 9))
     if rank > count:
         return np.full(errors.shape[1], np.inf)
-    return np.partition(np.asarray(errors, dtype=np.float64), rank - 1, axis=0)[rank - 1]
+    ordered = np.partition(np.asarray(errors, dtype=np.float64), rank - 1, axis=0)
+    return np.asarray(ordered[rank - 1])
