@@ -197,7 +197,7 @@ def test_a_failure_leaves_what_was_there(cities, saved, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("geoembed.heads.saving.skops.io.dump", fail)
+        patch.setattr("skops.io.dump", fail)
         with pytest.raises(SavedHeadError, match="cannot be written: No space left on device"):
             head.save(saved, overwrite=True)
     # The old folder has made way, and the new one does not come.

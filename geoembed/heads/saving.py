@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import sklearn
-import skops.io
 from pyproj import CRS
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
@@ -197,6 +196,9 @@ def _make_plain(featurizer: LocationFeaturizer) -> None:
 
 
 def _write_state(head: Any, path: Path) -> dict[str, Any]:
+    # Imported late: it imports all of scikit-learn to know what to trust.
+    import skops.io
+
     try:
         skops.io.dump(head, path)
         types = [name for name in skops.io.get_untrusted_types(file=path) if not is_trusted(name)]
@@ -240,6 +242,8 @@ def _class_of(folder: Path, description: Mapping[str, Any], named: list[str]) ->
 
 
 def _read_state(path: Path, description: Mapping[str, Any], named: list[str]) -> Any:
+    import skops.io
+
     try:
         types = skops.io.get_untrusted_types(file=path)
         unknown = [name for name in types if name not in named and not is_trusted(name)]
