@@ -16,7 +16,7 @@ def predict(
     folder: Path = typer.Argument(metavar="MODEL", help="Folder that 'geoembed fit' has written."),
     source: Path | None = typer.Argument(
         None,
-        metavar="[TABLE]",
+        metavar="TABLE",
         help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
         "coordinate columns.",
     ),
