@@ -87,7 +87,7 @@ def fit(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
 ) -> None:
-    """Learn to predict a column at places, and say how well, also far from the known ones.
+    """Learn to predict a column at places.
 
     Scores are cross-validated twice: in random folds, where test places lie among the training
     places, and in space, where whole blocks of the Earth are held out. Beside the head stand what
