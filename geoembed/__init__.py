@@ -33,6 +33,7 @@ _HOME = {
     "RegionClassifier": "geoembed.heads.regions",
     "make_head": "geoembed.heads",
     "load_head": "geoembed.heads.saving",
+    "split_labels": "geoembed.heads.labelsets",
     "predict_raster": "geoembed.heads.wall_to_wall",
     "SpatialBlockKFold": "geoembed.splits",
     "BufferedLeaveOneBlockOut": "geoembed.splits",
@@ -42,16 +43,6 @@ _HOME = {
     "CoordinateError": "geoembed.errors",
 }
 _ROOMS = (
-    "data",
-    "errors",
-    "evaluation",
-    "geodesy",
-    "heads",
-    "plot",
-    "splits",
-    "targets",
-    "testing",
-)
     "data",
     "errors",
     "evaluation",
@@ -77,6 +68,7 @@ if TYPE_CHECKING:
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import encode as encode
     from geoembed.heads import make_head as make_head
+    from geoembed.heads.labelsets import split_labels as split_labels
     from geoembed.heads.landcover import LandCoverRegressor as LandCoverRegressor
     from geoembed.heads.location import LocationClassifier as LocationClassifier
     from geoembed.heads.location import LocationRegressor as LocationRegressor

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 import geoembed as ge
 from geoembed.errors import CoordinateError, OptionError, TableError, TargetError
 from geoembed.geodesy import to_unit_vectors
-from geoembed.heads import GeoembedHeadWarning, LocationClassifier, LocationRegressor, base
+from geoembed.heads import GeoembedHeadWarning, LocationClassifier, LocationRegressor, predicting
 from geoembed.heads.models import make_model, model_names
 
 
@@ -162,7 +162,7 @@ def test_columns_that_exist_are_refused_unless_told(towns):
 def test_blocks_change_nothing(towns, monkeypatch):
     head = linear().fit(towns, ["height", "rain"])
     whole, columns = head.predict(towns), head.predict_columns(towns)
-    monkeypatch.setattr(base, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(predicting, "_BLOCK_ROWS", 7)
     np.testing.assert_allclose(head.predict(towns), whole, atol=1e-6)
     pd.testing.assert_frame_equal(head.predict_columns(towns), columns, atol=1e-6)
     labels = logistic().fit(towns, "band")

@@ -426,7 +426,7 @@ def test_bad_input_is_refused(world):
 def test_blocks_of_rows_change_nothing(head, fresh, monkeypatch):
     whole = head.predict_columns(fresh)
     report = head.report(fresh, LEVELS)
-    monkeypatch.setattr("geoembed.heads.base._BLOCK_ROWS", 400)
+    monkeypatch.setattr("geoembed.heads.predicting._BLOCK_ROWS", 400)
     labels = whole.select_dtypes(exclude="float")
     pd.testing.assert_frame_equal(head.predict_columns(fresh)[labels.columns], labels)
     pd.testing.assert_frame_equal(head.report(fresh, LEVELS), report, atol=1e-6)

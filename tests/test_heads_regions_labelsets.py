@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from geoembed.heads.conformal import conformal_radius, rows_needed
+from geoembed.heads.label_columns import label_columns
 from geoembed.heads.label_scores import calibration_error, score_labels
 from geoembed.heads.labelsets import (
     conformal_threshold,
     join_labels,
-    label_columns,
     label_sets,
     split_labels,
 )

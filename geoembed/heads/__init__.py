@@ -5,6 +5,7 @@ from typing import Any
 from geoembed.extending.registry import head_spec, resolve_factory
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
+from geoembed.heads.labelsets import split_labels
 from geoembed.heads.landcover import LandCoverRegressor
 from geoembed.heads.location import LocationClassifier, LocationRegressor
 from geoembed.heads.regions import RegionClassifier
@@ -24,6 +25,7 @@ __all__ = [
     "load_head",
     "make_head",
     "predict_raster",
+    "split_labels",
 ]
 
 

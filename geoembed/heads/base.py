@@ -2,18 +2,17 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_sample_weight, _num_samples, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 
 from geoembed.columns import name_rows
+from geoembed.coordinates import Places
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import CoordinateError, OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
@@ -24,23 +23,23 @@ from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
 from geoembed.heads.keeping import Savable
 from geoembed.heads.models import check_rows, make_model, weights_for
+from geoembed.heads.penalties import check_validation, validation_pairs
+from geoembed.heads.predicting import Predicting
 from geoembed.heads.reading import Target, read_target
 
 __all__ = ["GeoembedHeadWarning", "LocationHead"]
-
-# Rows featurized at a time when predicting: 3,072 values a row are then 200 MB.
-_BLOCK_ROWS: Final = 16_384
 
 
 class GeoembedHeadWarning(UserWarning):
     """Something about a head that its user should know, such as intervals without an end."""
 
 
-class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
+class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
     """Base class of heads: X is a table of places, y is what is to be learned.
 
     A subclass says what it learns (`_encode_target`), what it predicts from features
-    (`_predict_features`, `_columns_from`), and how it calibrates (`_calibrate`).
+    (`_predict_features`, `_columns_from`, see `geoembed.heads.predicting`), and how it calibrates
+    (`_calibrate`).
 
     Parameters
     ----------
@@ -59,8 +58,12 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         Share of the rows, or a scikit-learn splitter whose first test part is taken (such as
         `geoembed.SpatialBlockKFold`), that the model does not learn from and that calibrates its
         uncertainty; None gives all rows to the model and leaves the uncertainty out.
+    validation : {"spatial", "random"} or splitter
+        Rows on which a model made by name chooses its penalty or number of neighbours: whole
+        blocks of the Earth, as suits predictions for regions without training places, or rows at
+        random, as suits filling gaps between them.
     random_state : int, RandomState or None
-        Decides which rows calibrate, and seeds models made by name.
+        Decides which rows calibrate and validate, and seeds models made by name.
 
     Attributes
     ----------
@@ -92,6 +95,7 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
     ) -> None:
         self.featurizer = featurizer
@@ -99,6 +103,7 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         self.extra_columns = extra_columns
         self.coverage = coverage
         self.calibration = calibration
+        self.validation = validation
         self.random_state = random_state
 
     # -- what a subclass writes ------------------------------------------------------------------
@@ -106,14 +111,6 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
     @abstractmethod
     def _encode_target(self, target: Target) -> NDArray[Any]:
         """Check the targets, remember their names or classes, return what the model learns."""
-
-    @abstractmethod
-    def _predict_features(self, features: NDArray[np.float32]) -> NDArray[Any]:
-        """Predict from features (m, d): what `predict` returns for these rows."""
-
-    @abstractmethod
-    def _columns_from(self, features: NDArray[np.float32]) -> dict[str, Any]:
-        """Return name -> values (m,) of the columns that `predict_frame` adds."""
 
     @abstractmethod
     def _calibrate(self, features: NDArray[np.float32], encoded: NDArray[Any]) -> None:
@@ -164,16 +161,28 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         encoded = self._encode_target(target)
         self.featurizer_ = self._make_featurizer()
         features = self._fit_features(X, len(target))
-        self._report_shared_places(X, encoded)
+        places = self._read_places(X)
+        self._report_shared_places(X, places, encoded)
         check_rows(self.model, len(features))
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, features, dtype=np.float64)
         learned, held = self._hold_out(X, encoded)
+        lonlat = None if places is None else _one_each(places)
+        if held is not None:
+            lonlat = None if lonlat is None else lonlat[learned]
+            weights = None if weights is None else weights[learned]
+        taught = encoded if held is None else encoded[learned]
         self._fit_model(
             features if held is None else features[learned],
-            encoded if held is None else encoded[learned],
-            weights if held is None or weights is None else weights[learned],
+            taught,
+            weights,
+            validation_pairs(
+                lonlat,
+                taught if self._task == "classification" else None,
+                self.validation,
+                self.random_state,
+            ),
         )
         if held is None:
             self._forget_calibration()
@@ -186,11 +195,12 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         check_coverage(self.coverage)
         check_extra_columns(self.extra_columns)
         holdout.check_calibration(self.calibration)
+        check_validation(self.validation)
         # Before places are featurized, which takes time.
         self._make_model()
 
-    def _make_model(self) -> Any:
-        return make_model(self.model, self._task, self.random_state)
+    def _make_model(self, pairs: Any = None) -> Any:
+        return make_model(self.model, self._task, self.random_state, pairs)
 
     def _make_featurizer(self) -> Any:
         given = self.featurizer
@@ -207,16 +217,20 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
             )
         return clone(given)
 
-    def _report_shared_places(self, X: Any, encoded: NDArray[Any]) -> None:
+    def _read_places(self, X: Any) -> Places | None:
+        """Read X as the featurizer does; None if that reads it in a way of its own."""
+        try:
+            return frames.read_as(self.featurizer_, X, "raise")
+        except CoordinateError:
+            return None
+
+    def _report_shared_places(self, X: Any, places: Places | None, encoded: NDArray[Any]) -> None:
         """Warn of rows of one place with different targets, which no model can all fit."""
-        names = check_extra_columns(self.extra_columns)
         self.shared_places_: SharedPlaces | None = None
         self.bounds_: tuple[float, float, float, float] | None = None
-        try:
-            places = frames.read_as(self.featurizer_, X, "raise")
-        except CoordinateError:
-            # A transformer of one's own may read X in its own way: the places are not known.
+        if places is None:
             return
+        names = check_extra_columns(self.extra_columns)
         self.bounds_ = bounding_box(places.lonlat)
         self.shared_places_ = best_possible_score(
             places, encoded, task=self._task, beside=X[names] if names else None
@@ -225,9 +239,9 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
             warnings.warn(str(self.shared_places_), GeoembedHeadWarning, stacklevel=3)
 
     def _fit_model(
-        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any, pairs: Any
     ) -> None:
-        model = self._make_model()
+        model = self._make_model(pairs)
         self.model_ = model.fit(features, encoded, **weights_for(model, weights))
 
     def _fit_features(self, X: Any, rows: int) -> NDArray[np.float32]:
@@ -256,6 +270,9 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
         names = check_extra_columns(self.extra_columns)
         return np.hstack([features, encode_extras(self.extras_, X, names)])
 
+    def _features(self, X: Any) -> NDArray[np.float32]:
+        return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)
+
     def _hold_out(self, X: Any, encoded: NDArray[Any]) -> tuple[Any, Any]:
         """Return rows to learn from and rows to calibrate on; (None, None) if none are held out."""
         coverage = check_coverage(self.coverage)
@@ -276,111 +293,6 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
             return None, None
         return learned, held
 
-    # -- predicting ------------------------------------------------------------------------------
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict at places.
-
-        Parameters
-        ----------
-        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
-            Places; with the extra columns, if there are any.
-
-        Returns
-        -------
-        array of shape (n,) or (n, t)
-            One row a place, in order.
-
-        Raises
-        ------
-        CoordinateError
-            If X cannot be read as places, or some are invalid.
-        NotFittedError
-            If the head has not been fitted.
-        """
-        return self._in_blocks(X, self._predict_features)
-
-    def predict_columns(self, X: Any) -> pd.DataFrame:
-        """Predict at places, with the uncertainty, as a table.
-
-        Parameters
-        ----------
-        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
-            Places; with the extra columns, if there are any.
-
-        Returns
-        -------
-        DataFrame
-            The columns that `predict_frame` adds, with the index of X; labels are categories.
-        """
-        check_is_fitted(self)
-        index = X.index if isinstance(getattr(X, "index", None), pd.Index) else None
-        blocks = self._blocks(X, self._table_from)
-        columns: pd.DataFrame = blocks[0]
-        if len(blocks) > 1:
-            columns = pd.concat(blocks, ignore_index=True)
-        columns.index = pd.RangeIndex(len(columns)) if index is None else index
-        return columns
-
-    def predict_frame(
-        self, X: Any, *, on_invalid: str = "raise", overwrite: bool = False
-    ) -> pd.DataFrame:
-        """Predict at places: the table, with predictions and their uncertainty as new columns.
-
-        Parameters
-        ----------
-        X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
-            Places; with the extra columns, if there are any. It is not changed.
-        on_invalid : {"raise", "nan"}
-            What becomes of rows without a usable place: an error that names them, or rows whose
-            predictions are missing.
-        overwrite : bool
-            Replace columns of the new names; else they are an error.
-
-        Returns
-        -------
-        GeoDataFrame or DataFrame
-            Of the kind of X, with its index, order, CRS and columns; a GeoDataFrame of points
-            for geometries and arrays.
-
-        Raises
-        ------
-        CoordinateError
-            If X cannot be read as places, or some are invalid and ``on_invalid="raise"``.
-        TableError
-            If a column of a new name exists and `overwrite` is false.
-        """
-        check_is_fitted(self)
-        return frames.predict_frame(self, X, on_invalid=on_invalid, overwrite=overwrite)
-
-    def _table_from(self, features: NDArray[np.float32]) -> pd.DataFrame:
-        if len(features):
-            return pd.DataFrame(self._columns_from(features))
-        # Models refuse no rows at all; names and types of the columns are those of any row.
-        any_row = np.zeros((1, features.shape[1]), dtype=np.float32)
-        return pd.DataFrame(self._columns_from(any_row)).iloc[:0]
-
-    def _features(self, X: Any) -> NDArray[np.float32]:
-        return self._with_extras(np.asarray(self.featurizer_.transform(X)), X)
-
-    def _blocks(self, X: Any, work: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
-        """Featurize X block by block, so that memory does not grow with its vectors."""
-        check_is_fitted(self)
-        rows = _num_samples(X) if hasattr(X, "__len__") or hasattr(X, "shape") else 0
-        if rows <= _BLOCK_ROWS:
-            return [work(self._features(X))]
-        starts = range(0, rows, _BLOCK_ROWS)
-        parts = (_safe_indexing(X, slice(start, start + _BLOCK_ROWS)) for start in starts)
-        return [work(self._features(part)) for part in parts]
-
-    def _in_blocks(self, X: Any, work: Callable[[NDArray[np.float32]], Any]) -> NDArray[Any]:
-        blocks = self._blocks(X, work)
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-    def _column(self, name: str) -> str:
-        """Return the name of the column that holds a target's predictions."""
-        return f"predicted_{name}" if name else "predicted"
-
     # -- scikit-learn ----------------------------------------------------------------------------
 
     @property
@@ -399,3 +311,10 @@ class LocationHead(Savable, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
+
+
+def _one_each(places: Places) -> NDArray[np.float64]:
+    """Return one place a row: the first of those that a shape is sampled at."""
+    if places.owner is None:
+        return places.lonlat
+    return places.lonlat[np.searchsorted(places.owner, np.arange(len(places)))]

@@ -236,7 +236,7 @@ def _bounds_of(within: Any, system: CRS) -> tuple[float, float, float, float]:
         raise OptionError(
             f"The bounds of within= reach beyond what {name_crs(system)} covers: give bounds=."
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _check_resolution(resolution: Any) -> tuple[float, float]:

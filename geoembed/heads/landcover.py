@@ -59,8 +59,12 @@ class LandCoverRegressor(LocationRegressor):
         Nominal coverage of the interval of every class, each for itself; None for none.
     calibration : float, splitter or None
         Rows that calibrate the intervals, as in `LocationRegressor`.
+    validation : {"spatial", "random"} or splitter
+        Rows on which a model made by name chooses its penalty or number of neighbours: whole
+        blocks of the Earth, as suits regions without training places, or rows at random, as suits
+        gaps between them.
     random_state : int, RandomState or None
-        Decides which rows calibrate, and seeds models made by name.
+        Decides which rows calibrate and validate, and seeds models made by name.
 
     Attributes
     ----------
@@ -114,6 +118,7 @@ class LandCoverRegressor(LocationRegressor):
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
     ) -> None:
         super().__init__(
@@ -122,6 +127,7 @@ class LandCoverRegressor(LocationRegressor):
             extra_columns=extra_columns,
             coverage=coverage,
             calibration=calibration,
+            validation=validation,
             random_state=random_state,
         )
         self.link = link
@@ -238,12 +244,12 @@ class LandCoverRegressor(LocationRegressor):
             )
         super()._check_parameters()
 
-    def _make_model(self) -> Any:
+    def _make_model(self, pairs: Any = None) -> Any:
         if self.link != "softmax":
             given = "ridge" if self.model is None else self.model
-            return make_model(given, "regression", self.random_state)
+            return make_model(given, "regression", self.random_state, pairs)
         if self.model is None or (isinstance(self.model, str) and self.model == "logistic"):
-            return make_model("logistic", "classification", self.random_state)
+            return make_model("logistic", "classification", self.random_state, pairs)
         if isinstance(self.model, type) or not hasattr(self.model, "fit_fractions"):
             raise OptionError(
                 f"link='softmax' learns with softmax regression only, and model={self.model!r} is "
@@ -265,12 +271,13 @@ class LandCoverRegressor(LocationRegressor):
         return shares
 
     def _fit_model(
-        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any, pairs: Any
     ) -> None:
         if self.link != "softmax":
-            super()._fit_model(features, self._linked(encoded), weights)
+            super()._fit_model(features, self._linked(encoded), weights, pairs)
             return
-        self.model_ = self._make_model().fit_fractions(features, encoded, sample_weight=weights)
+        model = self._make_model(pairs)
+        self.model_ = model.fit_fractions(features, encoded, sample_weight=weights)
 
     def _linked(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.link == "identity":

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
@@ -13,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from geoembed.errors import OptionError
 from geoembed.heads.base import LocationHead
 from geoembed.heads.conformal import conformal_radius
+from geoembed.heads.label_columns import label_columns
 from geoembed.heads.reading import Target, check_names, read_labels, read_numbers, read_target
 from geoembed.heads.temperature import fit_temperature, soften
 
@@ -41,8 +41,12 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
         Share of the rows, or a scikit-learn splitter whose first test part is taken (such as
         `geoembed.SpatialBlockKFold`), that calibrates the intervals and that the model does not
         learn from. None gives all rows to the model and leaves the intervals out.
+    validation : {"spatial", "random"} or splitter
+        Rows on which a model made by name chooses its penalty or number of neighbours: whole
+        blocks of the Earth, as suits regions without training places, or rows at random, as suits
+        gaps between them.
     random_state : int, RandomState or None
-        Decides which rows calibrate, and seeds models made by name.
+        Decides which rows calibrate and validate, and seeds models made by name.
 
     Attributes
     ----------
@@ -85,6 +89,7 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
     ) -> None:
         super().__init__(
@@ -93,6 +98,7 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
             extra_columns=extra_columns,
             coverage=coverage,
             calibration=calibration,
+            validation=validation,
             random_state=random_state,
         )
 
@@ -145,13 +151,13 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
         return float(r2_score(truth, self.predict(X), sample_weight=sample_weight))
 
     def _fit_model(
-        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any, pairs: Any
     ) -> None:
         one_each = self.model == "gbm" or isinstance(self.model, MultiOutputRegressor)
         if encoded.size == len(encoded):
             # Of one target, some models want a vector and a model a target wants a table.
             encoded = encoded.reshape((-1, 1) if one_each else -1)
-        super()._fit_model(features, encoded, weights)
+        super()._fit_model(features, encoded, weights, pairs)
 
     def _encode_target(self, target: Target) -> NDArray[np.float64]:
         numbers = read_numbers(target)
@@ -215,8 +221,12 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
         Share of the rows of every class, or a scikit-learn splitter whose first test part is
         taken, that calibrates the probabilities and that the model does not learn from. None
         gives all rows to the model; there are scores then, and no probabilities.
+    validation : {"spatial", "random"} or splitter
+        Rows on which a model made by name chooses its penalty or number of neighbours: whole
+        blocks of the Earth, as suits regions without training places, or rows at random, as suits
+        gaps between them.
     random_state : int, RandomState or None
-        Decides which rows calibrate, and seeds models made by name.
+        Decides which rows calibrate and validate, and seeds models made by name.
     top_k : int
         How many labels `predict_frame` gives a place, the most probable first.
 
@@ -262,6 +272,7 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
         top_k: int = 1,
     ) -> None:
@@ -271,6 +282,7 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
             extra_columns=extra_columns,
             coverage=coverage,
             calibration=calibration,
+            validation=validation,
             random_state=random_state,
         )
         self.top_k = top_k
@@ -342,44 +354,16 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
         # Only what is calibrated is called a probability.
         kind = "score" if self.temperature_ is None else "probability"
         name = self._column(self.target_names_[0] if self.target_names_ else "")
-        return label_columns(self._probabilities(features), self.classes_, name, kind, self.top_k)
-
-
-def label_columns(
-    probabilities: NDArray[np.float64], classes: NDArray[Any], name: str, kind: str, top_k: int
-) -> dict[str, Any]:
-    """Return the columns of the most probable labels, the first without a number.
-
-    Parameters
-    ----------
-    probabilities : array of shape (m, k)
-        Of every class.
-    classes : array of shape (k,)
-        The labels.
-    name : str
-        Name of the column of the most probable label.
-    kind : {"probability", "score"}
-        What the numbers are called.
-    top_k : int
-        How many labels a place.
-
-    Returns
-    -------
-    dict
-        Name -> categories or numbers of shape (m,).
-
-    Examples
-    --------
-    >>> list(label_columns(np.array([[0.2, 0.8]]), np.array(["a", "b"]), "land", "score", 1))
-    ['land', 'land_score']
-    """
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    columns: dict[str, Any] = {}
-    for rank, codes in enumerate(order.T, 1):
-        stem = name if rank == 1 else f"{name}_{rank}"
-        columns[stem] = pd.Categorical.from_codes(codes, categories=pd.Index(classes))
-        columns[f"{stem}_{kind}"] = np.take_along_axis(probabilities, codes[:, None], 1)[:, 0]
-    return columns
+        probabilities = self._probabilities(features)
+        return label_columns(
+            name,
+            probabilities.argmax(axis=1),
+            probabilities,
+            self.classes_,
+            kind=kind,
+            top_k=self.top_k,
+            sets=None,
+        )
 
 
 def _spread(raw: ArrayLike, known: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:

@@ -25,9 +25,9 @@ __all__ = ["check_rows", "make_model", "model_names", "weights_for"]
 _MOST_ROWS: Final = {"gp": 3_000}
 
 
-def _knn(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
+def _knn(kind: type[BaseEstimator], seed: Any, pairs: Any) -> BaseEstimator:
     # Tables are often sorted, so folds are shuffled. Equal places have distance 0: those count.
-    folds = KFold(3, shuffle=True, random_state=seed)
+    folds = KFold(3, shuffle=True, random_state=seed) if pairs is None else pairs
     return GridSearchCV(kind(weights="distance"), {"n_neighbors": [1, 3, 5, 10, 20]}, cv=folds)
 
 
@@ -40,24 +40,28 @@ def _kernel() -> Any:
     return ConstantKernel() * Matern(nu=1.5) + WhiteKernel(0.1)
 
 
-_REGRESSORS: Final[dict[str, Callable[[Any], BaseEstimator]]] = {
-    "ridge": lambda seed: PathRidge(random_state=seed),
-    "knn": lambda seed: _knn(KNeighborsRegressor, seed),
-    "mlp": lambda seed: _mlp(MLPRegressor, seed),
-    "gbm": lambda seed: MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed)),
-    "gp": lambda seed: make_pipeline(
+_REGRESSORS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
+    "ridge": lambda seed, pairs: PathRidge(validation=_or_auto(pairs), random_state=seed),
+    "knn": lambda seed, pairs: _knn(KNeighborsRegressor, seed, pairs),
+    "mlp": lambda seed, _: _mlp(MLPRegressor, seed),
+    "gbm": lambda seed, _: MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed)),
+    "gp": lambda seed, _: make_pipeline(
         StandardScaler(), GaussianProcessRegressor(_kernel(), normalize_y=True, random_state=seed)
     ),
 }
-_CLASSIFIERS: Final[dict[str, Callable[[Any], BaseEstimator]]] = {
-    "logistic": lambda seed: PathSoftmax(random_state=seed),
-    "knn": lambda seed: _knn(KNeighborsClassifier, seed),
-    "mlp": lambda seed: _mlp(MLPClassifier, seed),
-    "gbm": lambda seed: HistGradientBoostingClassifier(random_state=seed),
-    "gp": lambda seed: make_pipeline(
+_CLASSIFIERS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
+    "logistic": lambda seed, pairs: PathSoftmax(validation=_or_auto(pairs), random_state=seed),
+    "knn": lambda seed, pairs: _knn(KNeighborsClassifier, seed, pairs),
+    "mlp": lambda seed, _: _mlp(MLPClassifier, seed),
+    "gbm": lambda seed, _: HistGradientBoostingClassifier(random_state=seed),
+    "gp": lambda seed, _: make_pipeline(
         StandardScaler(), GaussianProcessClassifier(ConstantKernel() * Matern(nu=1.5))
     ),
 }
+
+
+def _or_auto(pairs: Any) -> Any:
+    return "auto" if pairs is None else pairs
 
 
 def model_names(task: str) -> list[str]:
@@ -81,7 +85,7 @@ def model_names(task: str) -> list[str]:
     return list(_REGRESSORS if task == "regression" else _CLASSIFIERS)
 
 
-def make_model(model: Any, task: str, random_state: Any) -> Any:
+def make_model(model: Any, task: str, random_state: Any, pairs: Any = None) -> Any:
     """Make the unfitted model of a head.
 
     Parameters
@@ -92,6 +96,9 @@ def make_model(model: Any, task: str, random_state: Any) -> Any:
         What the head learns.
     random_state : int, RandomState or None
         Given to models made by name.
+    pairs : list of (array of int, array of int), optional
+        Rows to learn from and rows to score, on which a model made by name chooses its penalty or
+        its number of neighbours; at random without.
 
     Returns
     -------
@@ -107,7 +114,7 @@ def make_model(model: Any, task: str, random_state: Any) -> Any:
     Examples
     --------
     >>> make_model("ridge", "regression", 0)
-    PathRidge(random_state=0)
+    PathRidge()
     """
     makers = _REGRESSORS if task == "regression" else _CLASSIFIERS
     if isinstance(model, str):
@@ -116,7 +123,7 @@ def make_model(model: Any, task: str, random_state: Any) -> Any:
                 f"model={model!r} is not offered for {task}: choose "
                 f"{', '.join(map(repr, makers))}, or give a scikit-learn estimator."
             )
-        return makers[model](random_state)
+        return makers[model](random_state, pairs)
     kind = is_regressor if task == "regression" else is_classifier
     if isinstance(model, type) or not hasattr(model, "fit") or not kind(model):
         raise OptionError(

@@ -10,9 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from geoembed.errors import OptionError, TargetError
 from geoembed.heads.hierarchy import join_paths, name_levels, read_levels, read_regions
+from geoembed.heads.label_columns import label_columns
 from geoembed.heads.label_scores import score_levels
 from geoembed.heads.label_tree import LabelTree, find_codes, find_level
-from geoembed.heads.labelsets import conformal_threshold, join_labels, label_columns, label_sets
+from geoembed.heads.labelsets import conformal_threshold, join_labels, label_sets
 from geoembed.heads.location import LocationClassifier
 from geoembed.heads.rare import check_rare, settle_rare
 from geoembed.heads.reading import Target
@@ -34,11 +35,12 @@ class RegionClassifier(LocationClassifier):
     coverage : float or None
         Nominal share of the label sets that hold the true label; None for no sets.
     calibration : float, splitter or None
-        Share of the rows of every class, or a scikit-learn splitter whose first test part is
-        taken, that calibrates and that the model does not learn from. None gives all rows to the
-        model; there are scores then, and neither probabilities nor sets.
+        Rows that calibrate, as in `LocationClassifier`; with None there are scores, and neither
+        probabilities nor sets.
+    validation : {"spatial", "random"} or splitter
+        Rows on which a model made by name chooses its penalty, as in `LocationRegressor`.
     random_state : int, RandomState or None
-        Decides which rows calibrate, and seeds models made by name.
+        Decides which rows calibrate and validate, and seeds models made by name.
     top_k : int
         How many labels `predict_frame` gives a place at each level.
     label : str or list of str, optional
@@ -47,17 +49,15 @@ class RegionClassifier(LocationClassifier):
     nearest_km : float, optional
         A place in no polygon gets the label of the nearest within so many km; else it is an error.
     sets : {"nested", "separate"}
-        With labels of several levels: the set of a coarse level holds the labels above the set of
-        the finest (all levels are right together at the nominal rate), or each level has a set of
-        its own, smaller, whose labels need not fit those of other levels.
+        With several levels: the set of a coarse level holds the labels above that of the finest
+        (all are right together at the nominal rate), or each level has a smaller one of its own.
     rare : {"keep", "merge", "drop"}
-        What becomes of classes of fewer than `min_rows` rows: they stay, become `other_label`, or
-        are not learned. A warning counts what is merged or dropped.
+        Classes of fewer than `min_rows` rows stay, become `other_label`, or are not learned, with
+        a warning that counts them.
     min_rows : int
         Classes of fewer rows are rare; unused with ``rare="keep"``.
     other_label : label
-        What rare classes are merged into. With several levels, each under the finest label above
-        it that is not rare.
+        What rare classes are merged into, each under the finest label above it that is not rare.
 
     Attributes
     ----------
@@ -98,8 +98,6 @@ class RegionClassifier(LocationClassifier):
     87 % in held-out blocks of 500 km). Where the model is right more often than `coverage`, most
     sets are single labels; a higher coverage shows the alternatives.
 
-    Classes of fewer than 1 / `calibration` rows have none to calibrate on.
-
     Examples
     --------
     >>> import geoembed as ge
@@ -121,6 +119,7 @@ class RegionClassifier(LocationClassifier):
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
         top_k: int = 1,
         label: Any = None,
@@ -136,6 +135,7 @@ class RegionClassifier(LocationClassifier):
             extra_columns=extra_columns,
             coverage=coverage,
             calibration=calibration,
+            validation=validation,
             random_state=random_state,
             top_k=top_k,
         )

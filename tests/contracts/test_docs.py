@@ -23,7 +23,13 @@ PAGES = sorted(p.relative_to(ROOT).as_posix() for p in DOCS.glob("*.md"))
 TEXTS = [*PAGES, "README.md", "CHANGELOG.md"]
 # Plain pages; those with code cells are executed by `make docs`, plugins.md by the test of the
 # template that it quotes.
-PAGES_WITH_CODE = ["docs/index.md", "docs/conventions.md", "docs/weights.md", "docs/files.md"]
+PAGES_WITH_CODE = [
+    "docs/index.md",
+    "docs/conventions.md",
+    "docs/weights.md",
+    "docs/files.md",
+    "docs/rasters_to_targets.md",
+]
 
 
 @pytest.fixture(scope="module")

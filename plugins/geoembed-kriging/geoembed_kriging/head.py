@@ -33,7 +33,7 @@ class KrigingRegressor(LocationRegressor):
 
     Parameters
     ----------
-    featurizer, model, extra_columns, coverage, calibration, random_state
+    featurizer, model, extra_columns, coverage, calibration, validation, random_state
         As in `geoembed.LocationRegressor`; `model` is that of the trend.
     neighbours : int
         Training places that every prediction looks at.
@@ -56,6 +56,7 @@ class KrigingRegressor(LocationRegressor):
         extra_columns: Any = None,
         coverage: float | None = 0.9,
         calibration: Any = 0.2,
+        validation: Any = "spatial",
         random_state: Any = 0,
         neighbours: int = 24,
     ) -> None:
@@ -65,6 +66,7 @@ class KrigingRegressor(LocationRegressor):
             extra_columns=extra_columns,
             coverage=coverage,
             calibration=calibration,
+            validation=validation,
             random_state=random_state,
         )
         self.neighbours = neighbours
@@ -88,9 +90,9 @@ class KrigingRegressor(LocationRegressor):
         return np.hstack([joined, points])
 
     def _fit_model(
-        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any
+        self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any, pairs: Any
     ) -> None:
-        super()._fit_model(features[:, :-3], encoded, weights)
+        super()._fit_model(features[:, :-3], encoded, weights, pairs)
         self.model_ = ResidualKriging(self.model_, self.neighbours, self.random_state).fit(
             features, encoded
         )
