@@ -292,7 +292,7 @@ def _predict_strip(
 ) -> NDArray[np.float32]:
     """Predict the rows from `first` to `stop`: (b, rows, width), NaN outside."""
     lonlat = grid.centres(first, stop)
-    wanted: NDArray[np.bool_] = ~np.isnan(lonlat).any(axis=1)
+    wanted = np.asarray(~np.isnan(lonlat).any(axis=1))
     if mask is not None:
         wanted &= mask.contains(lonlat)
     table = pd.DataFrame({"lon": lonlat[wanted, 0], "lat": lonlat[wanted, 1]})
