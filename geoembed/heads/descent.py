@@ -64,8 +64,9 @@ class CrossEntropy:
         for rows, shares, weights, part in self._blocks(point):
             loss += part
             off = self._less_seen(shares, rows)
-            off *= weights.astype(off.dtype)[:, None]
-            sums += off.sum(axis=0, dtype=np.float64)
+            factors = weights.astype(off.dtype)
+            sums += factors @ off
+            off *= factors[:, None]
             through += self.X[rows].T @ off
             across += self.apart[rows].T @ off
         gradient = self.factor * (through - np.outer(self.shift, sums))

@@ -62,8 +62,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     scale_floor : float
         As for `PathRidge`.
     tol : float
-        A fit stops when a step improves its loss by less than this share. The path takes ten
-        times as much.
+        A fit stops when a step improves its mean loss by less than this share, or than this many
+        nats where the loss is below 1. The path takes three times as much.
     max_iter : int
         Most steps of a fit.
     random_state : int, RandomState or None
@@ -102,6 +102,9 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     the loss is for each class: tens of steps do for thousands of columns that all but depend on
     one another.
 
+    The penalty of a sample serves all rows because it is not one a row: on 31 climate classes the
+    best alpha was 44, 50, 64 and 60 for 2,000, 5,000, 20,000 and 60,000 rows.
+
     Examples
     --------
     >>> import numpy as np
@@ -117,9 +120,9 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         validation: Any = "auto",
         class_weight: Any = None,
-        path_rows: int = 20_000,
+        path_rows: int = 10_000,
         scale_floor: float = 0.1,
-        tol: float = 1e-5,
+        tol: float = 3e-5,
         max_iter: int = 500,
         random_state: Any = 0,
     ) -> None:
@@ -248,7 +251,6 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         scale = Scale.of(X, weights, self.scale_floor)
         k, rows = len(self.classes_), int(self.path_rows)
-        some = max(int(self.path_rows), 2 * X.shape[1])
         codes = seen if seen.ndim == 1 else None
         some = drawn(np.flatnonzero(weights > 0), max(rows, 2 * X.shape[1]), codes, random)
         directions = Directions.of(X, weights, scale, some)
@@ -263,7 +265,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for learned, held in splits(self.validation, X, y, codes, weights, random):
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
                 learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
-                trials.append(Trial(learn, judge, start, directions, 10 * self.tol, self.max_iter))
+                trials.append(Trial(learn, judge, start, directions, 3 * self.tol, self.max_iter))
             path, self.alpha_, start, curvature = walk(trials, grid)
         everything = CrossEntropy(X, seen, weights, scale)
         best, self.n_iter_, reached = descend(
