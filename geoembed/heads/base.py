@@ -22,7 +22,7 @@ from geoembed.heads.description import bounding_box
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
 from geoembed.heads.keeping import Savable
-from geoembed.heads.models import check_rows, make_model, weights_for
+from geoembed.heads.models import check_rows, forget_pairs, make_model, weights_for
 from geoembed.heads.penalties import check_validation, validation_pairs
 from geoembed.heads.predicting import Predicting
 from geoembed.heads.reading import Target, read_target
@@ -243,6 +243,7 @@ class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         model = self._make_model(pairs)
         self.model_ = model.fit(features, encoded, **weights_for(model, weights))
+        forget_pairs(self.model_)
 
     def _fit_features(self, X: Any, rows: int) -> NDArray[np.float32]:
         features = np.asarray(self.featurizer_.fit(X).transform(X))

@@ -19,7 +19,7 @@ from geoembed.heads.links import (
     replace_zeros,
 )
 from geoembed.heads.location import LocationRegressor
-from geoembed.heads.models import make_model
+from geoembed.heads.models import forget_pairs, make_model
 from geoembed.heads.reading import Target, check_names, read_target
 from geoembed.heads.shares import read_shares, warn_of_absent
 
@@ -278,6 +278,7 @@ class LandCoverRegressor(LocationRegressor):
             return
         model = self._make_model(pairs)
         self.model_ = model.fit_fractions(features, encoded, sample_weight=weights)
+        forget_pairs(self.model_)
 
     def _linked(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.link == "identity":

@@ -19,7 +19,7 @@ from geoembed.errors import OptionError
 from geoembed.heads.ridge import PathRidge
 from geoembed.heads.softmax import PathSoftmax
 
-__all__ = ["check_rows", "make_model", "model_names", "weights_for"]
+__all__ = ["check_rows", "forget_pairs", "make_model", "model_names", "weights_for"]
 
 # A Gaussian process factorises matrices of n x n, again and again while it fits its kernel.
 _MOST_ROWS: Final = {"gp": 3_000}
@@ -137,6 +137,28 @@ def make_model(model: Any, task: str, random_state: Any, pairs: Any = None) -> A
             "CalibratedClassifierCV."
         )
     return clone(model)
+
+
+def forget_pairs(model: Any) -> None:
+    """Take the row numbers that a fitted model has validated on out of its parameters.
+
+    They speak of a table that a saved model, or a clone fitted to other rows, does not have.
+
+    Parameters
+    ----------
+    model : estimator
+        From `make_model`, fitted.
+
+    Examples
+    --------
+    >>> model = make_model("ridge", "regression", 0, [([0], [1])])
+    >>> forget_pairs(model)
+    >>> model
+    PathRidge()
+    """
+    for name, usual in (("validation", "auto"), ("cv", None)):
+        if isinstance(getattr(model, name, None), list):
+            model.set_params(**{name: usual})
 
 
 def check_rows(model: Any, rows: int) -> None:
