@@ -83,6 +83,12 @@ class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
         Number of columns that the places were read from.
     feature_names_in_ : array of str
         Names of those columns; only when X has column names.
+
+    Examples
+    --------
+    >>> from geoembed.heads import LocationHead, make_head
+    >>> isinstance(make_head("landcover"), LocationHead)
+    True
     """
 
     _task: ClassVar[str]
