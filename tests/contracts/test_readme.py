@@ -10,14 +10,23 @@ ROOT = Path(__file__).parents[2]
 
 def test_python_runs(fenced_blocks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (body,) = [body for language, body in fenced_blocks("README.md") if language == "python"]
+    first, second = [body for language, body in fenced_blocks("README.md") if language == "python"]
     names = {"__name__": "readme"}
-    exec(compile(body, "README.md", "exec"), names)
+    exec(compile(first, "README.md", "exec"), names)
     plt.close("all")
     assert names["table"].shape == (1000, len(names["cities"].columns) + 512)
     assert names["vectors"].shape == (1, 512)
     assert names["features"].shape == (1000, 1536)
     assert names["profile"]["mean"].iloc[0] > 0.999
+
+    exec(compile(second, "README.md", "exec"), names)
+    assert list(names["table"].columns[-3:]) == [
+        "predicted_big",
+        "predicted_big_probability",
+        "predicted_big_set",
+    ]
+    assert names["scores"].shape == (5,)
+    assert (tmp_path / "map.tif").is_file()
 
 
 def test_commands_exist(shell_commands, check_command):
