@@ -151,7 +151,7 @@ def test_what_is_saved_says_how_good_it_is(capsys):
     facts = read_description("model")
     assert facts["parameters"] | {"featurizer": ""} == {
         "calibration": 0.2, "coverage": 0.8, "extra_columns": ["code"], "featurizer": "",
-        "model": "knn", "random_state": 3,
+        "model": "knn", "random_state": 3, "validation": "spatial",
     }  # fmt: skip
     assert facts["scores"]["validation"] == {
         "folds": 3, "block_km": 500.0, "seed": 3, "rows": 180, "metrics": ["R2", "RMSE", "MAE"],
