@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -20,6 +21,11 @@ from geoembed.cli.main import main
 from geoembed.errors import OptionError, TableError
 from geoembed.heads import LocationClassifier, LocationRegressor, make_head
 from geoembed.heads.files import predict_file
+
+
+def glob_of(pattern):
+    return sorted(Path().glob(pattern))
+
 
 NUMBERS = ["predicted_height", "predicted_height_lower", "predicted_height_upper"]
 
@@ -353,3 +359,59 @@ def test_as_a_user_types_it(cities):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("150 rows, ")
     assert len(read("o.gpkg")) == 150
+
+
+# -- wall to wall ----------------------------------------------------------------------------------
+
+
+def test_a_raster_is_written_wall_to_wall(capsys):
+    import rasterio
+
+    words = ["--bounds", "-1,45.8,1.5,47.8", "--resolution", "0.25"]
+    assert main(["predict", "numbers", "--raster", *words, "-o", "map.tif"]) == 0
+    out = capsys.readouterr().out
+    assert re.match(r"10 x 9 cells, 90 predicted, \d+ s, in map.tif. Bands:\n", out)
+    assert out.splitlines()[1] == ", ".join(NUMBERS)
+    with rasterio.open("map.tif") as raster:
+        assert raster.descriptions == tuple(NUMBERS)
+        assert np.isfinite(raster.read()).all()
+    assert main(["predict", "numbers", "--raster", *words, "-o", "map.tif"]) == 1
+    assert "exists. Replace it with force=True (--force)" in capsys.readouterr().err
+
+
+def test_a_raster_within_polygons_with_extra_columns_from_rasters(cities, capsys):
+    import rasterio
+    import shapely
+
+    gpd.GeoSeries([shapely.box(0, 40, 10, 50)], crs=4326).to_file("area.gpkg")
+    profile = {"driver": "GTiff", "width": 36, "height": 18, "count": 1, "dtype": "float32"}
+    where = {"crs": "EPSG:4326", "transform": rasterio.Affine(10, 0, -180, 0, -10, 90)}
+    with rasterio.open("people.tif", "w", **profile, **where) as raster:
+        raster.write(np.full((1, 18, 36), 1e6, dtype=np.float32))
+    head = LocationRegressor("xyz", extra_columns="population").fit(cities, "height")
+    head.save("peopled")
+    words = ["predict", "peopled", "--raster", "--within", "area.gpkg", "--resolution", "2.5"]
+    assert main([*words, "-o", "a.tif"]) == 1
+    assert "--extra-raster NAME=FILE" in capsys.readouterr().err
+    assert main([*words, "--extra-raster", "population=people.tif", "-o", "a.tif", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    with rasterio.open("a.tif") as raster:
+        assert raster.shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bounds", "0,0,1,1"], "Say how large a cell is"),
+        (["--bounds", "here", "--resolution", "1"], "are not four numbers"),
+        (["--bounds", "0,0,1", "--resolution", "1"], "are not four numbers"),
+        (["--resolution", "1"], "needs bounds="),
+        (["--within", "no.gpkg", "--resolution", "1"], "There is no file no.gpkg"),
+        (["--bounds", "0,0,1,1", "--resolution", "1", "--extra-raster", "x"], "is not NAME=FILE"),
+        (["t.gpkg", "--bounds", "0,0,1,1", "--resolution", "1"], "takes no table"),
+    ],
+)
+def test_rasters_that_do_not_fit(words, message, capsys):
+    assert main(["predict", "numbers", "--raster", *words, "-o", "map.tif"]) in {1, 2}
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not glob_of("map.tif*")

@@ -247,6 +247,7 @@ def test_a_killed_run_loses_no_finished_strip(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    process.stdout.close()
     assert not path.exists()
     before = {p.name: p.stat().st_mtime_ns for p in parts.glob("0*.npy")}
     subprocess.run([*command, "resume"], check=True, capture_output=True)
