@@ -125,7 +125,9 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
 ) -> None:
-    """Compare location encoders on a table, in random folds and in space.
+    """Compare location encoders on your own table.
+
+    The same folds, model and tuning for every encoder, at random and in space.
 
     Every encoder meets the same folds and the same model. Beside them stand models that know no
     more than the coordinates. FOLDER gets comparison.csv, .md, .json and .png, and errors.png, a

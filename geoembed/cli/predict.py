@@ -75,7 +75,7 @@ def predict(
     batch_rows: int = typer.Option(16_384, "--batch-rows", min=1, help="Rows at a time."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
 ) -> None:
-    """Predict at every place of a table file, or on every cell of a raster.
+    """Predict at the places of a table, or a map.
 
     The new columns stand last: predicted_NAME, the ends of its interval, or its probability and
     the set of labels that may be true. Works in batches, so memory does not grow with the file.
