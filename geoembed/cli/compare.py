@@ -127,9 +127,7 @@ def compare(
 ) -> None:
     """Compare location encoders on your own table.
 
-    The same folds, model and tuning for every encoder, at random and in space.
-
-    Every encoder meets the same folds and the same model. Beside them stand models that know no
+    Every encoder meets the same folds, at random and in space, and the same model. Beside them stand models that know no
     more than the coordinates. FOLDER gets comparison.csv, .md, .json and .png, and errors.png, a
     map. Finished folds are kept there: a run that was stopped goes on, and further encoders are
     added to those that are done.

@@ -62,7 +62,7 @@ GEOCLIP_V1 = LocationEncoderSpec(
     paper=_PAPER,
     training_data=_TRAINING_DATA,
     weights=GEOCLIP_V1_WEIGHTS,
-    # Chosen by cross-validation inside training parts: docs/choose.md, tools/choose_layers.py.
+    # Chosen by cross-validation inside training parts: docs/choose.md.
     best_layers="hidden0.1+hidden.2",
     # Measured against the published capsules run in float64 on PROJ's Equal Earth.
     tolerance=2e-6,
