@@ -127,10 +127,10 @@ def compare(
 ) -> None:
     """Compare location encoders on your own table.
 
-    Every encoder meets the same folds, at random and in space, and the same model. Beside them stand models that know no
-    more than the coordinates. FOLDER gets comparison.csv, .md, .json and .png, and errors.png, a
-    map. Finished folds are kept there: a run that was stopped goes on, and further encoders are
-    added to those that are done.
+    Every encoder meets the same folds, at random and in space, and the same model. Beside them
+    stand models that know no more than the coordinates. FOLDER gets comparison.csv, .md, .json
+    and .png, and errors.png, a map. Finished folds are kept there: a run that was stopped goes
+    on, and further encoders are added to those that are done.
 
     Example:
         geoembed compare soils.gpkg --target ph -o ph-encoders
