@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,6 +113,9 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.predict([[3.0, 0.0], [-3.0, 0.0]]).tolist()
     ['east', 'west']
     """
+
+    # The first penalty of the path; None leaves it to the walk.
+    _start: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -246,10 +249,13 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "label such as {'sea': 2.0}."
         )
 
+    def _scale(self, X: Array, weights: Array) -> Scale:
+        return Scale.of(X, weights, self.scale_floor)
+
     def _fit(self, X: Array, y: NDArray[Any], seen: NDArray[Any], weights: Array) -> Self:
         grid = read_penalties(self.alphas)
         random = check_random_state(self.random_state)
-        scale = Scale.of(X, weights, self.scale_floor)
+        scale = self._scale(X, weights)
         k, rows = len(self.classes_), int(self.path_rows)
         codes = seen if seen.ndim == 1 else None
         some = drawn(np.flatnonzero(weights > 0), max(rows, 2 * X.shape[1]), codes, random)
@@ -266,7 +272,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
                 learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
                 trials.append(Trial(learn, judge, start, directions, 3 * self.tol, self.max_iter))
-            path, self.alpha_, start, curvature = walk(trials, grid)
+            path, self.alpha_, start, curvature = walk(trials, grid, self._start)
         everything = CrossEntropy(X, seen, weights, scale)
         best, self.n_iter_, reached = descend(
             everything,

@@ -56,10 +56,11 @@ class Trial:
 
 
 def walk(
-    trials: list[Trial], grid: NDArray[np.float64] | None
+    trials: list[Trial], grid: NDArray[np.float64] | None, start: float | None = None
 ) -> tuple[list[tuple[float, float]], float, Point, Array]:
     """Walk along penalties until the loss on held-out rows turns; both ways if it rises at once.
 
+    Without a grid it starts at `start`, or else at 0.01 times the sum of weights learned from.
     Returns pairs of a penalty and its loss, the best penalty, and where it left off the first
     split: its point and its curvature.
     """
@@ -87,7 +88,7 @@ def walk(
     if grid is not None:
         follow(grid)
         return path, *best
-    first = _START * float(np.mean([trial.learned.total for trial in trials]))
+    first = start or _START * float(np.mean([trial.learned.total for trial in trials]))
     follow(np.array([first]))
     marks = [(trial.point, trial.curvature) for trial in trials]
     follow(first * _STEP ** np.arange(1.0, 1 + _steps(_WEAKEST)))

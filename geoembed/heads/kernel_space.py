@@ -1,0 +1,108 @@
+"""The space that kernel models measure distances in: vectors about their mean, made narrower."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from geoembed.errors import OptionError
+from geoembed.heads.paths import Array, Rows, blocks
+
+__all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel"]
+
+# Rows whose distances give the unit of length, and that the principal directions are taken from.
+_SAMPLE_ROWS: Final = 1_000
+_DIRECTION_ROWS: Final = 20_000
+
+
+@dataclass(frozen=True)
+class KernelSpace:
+    """Where distances are measured, and the length of the kernel there.
+
+    Attributes
+    ----------
+    mean : array of shape (d,)
+        Mean of the rows learned from.
+    directions : array of shape (d, r) or None
+        Principal directions that vectors are projected onto; None if they are not.
+    length : float
+        Length of the kernel, in units of the vectors.
+    """
+
+    mean: NDArray[Any]
+    directions: NDArray[Any] | None
+    length: float
+
+    @classmethod
+    def of(
+        cls,
+        X: Array,
+        counted: Rows,
+        components: int | None,
+        length: float,
+        random: np.random.RandomState,
+    ) -> Self:
+        """Learn the space of some rows of X; `length` in multiples of their median distance."""
+        mean = X[counted].mean(axis=0, dtype=np.float64).astype(X.dtype)
+        directions = None
+        if components is not None and components < min(X.shape[1], len(counted)):
+            some = counted
+            if len(counted) > _DIRECTION_ROWS:
+                some = random.choice(counted, _DIRECTION_ROWS, replace=False)
+            found = PCA(int(components), svd_solver="randomized", random_state=random).fit(X[some])
+            directions = np.ascontiguousarray(found.components_.T, dtype=X.dtype)
+        plain = cls(mean, directions, 1.0)
+        some = random.choice(counted, min(len(counted), _SAMPLE_ROWS), replace=False)
+        return cls(mean, directions, _median_distance(plain.project(X[some])) * length)
+
+    def project(self, X: Array) -> Array:
+        """Return rows of X in this space, shape (n, r)."""
+        if self.directions is None:
+            return np.asarray(X - self.mean.astype(X.dtype, copy=False))
+        out = np.empty((len(X), self.directions.shape[1]), dtype=X.dtype)
+        for rows in blocks(len(X), X.shape[1]):
+            out[rows] = (X[rows] - self.mean) @ self.directions
+        return out
+
+    def kernel(self, rows: Array, support: Array) -> Array:
+        """Return the kernel of projected rows with each other, shape (n, m)."""
+        return exponential_kernel(rows, support, self.length)
+
+
+def exponential_kernel(rows: Array, support: Array, length: float) -> Array:
+    """Return ``exp(-|x - x'| / length)`` of every row with every row of the support."""
+    squares = np.einsum("ij,ij->i", rows, rows)[:, None] - 2.0 * (rows @ support.T)
+    squares += np.einsum("ij,ij->i", support, support)
+    np.sqrt(np.maximum(squares, 0.0, out=squares), out=squares)
+    squares /= -length
+    return np.asarray(np.exp(squares, out=squares), dtype=rows.dtype)
+
+
+def check_kernel_parameters(length: Any, **counts: Any) -> None:
+    """Check the parameters that kernel models share.
+
+    Raises
+    ------
+    OptionError
+        If `length` is no positive number, or a count no whole number of at least 1; ``components``
+        may be None.
+    """
+    for name, value in counts.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (whole and value > 0) and not (name == "components" and value is None):
+            raise OptionError(f"{name}={value!r} is no whole number of at least 1.")
+    number = isinstance(length, float | int | np.number) and not isinstance(length, bool)
+    if not number or not 0 < length < np.inf:
+        raise OptionError(f"length={length!r} is no positive number.")
+
+
+def _median_distance(V: Array) -> float:
+    """Return the median distance between different rows; 1 if all are one."""
+    sample = V.astype(np.float64)
+    squares = (sample**2).sum(axis=1)
+    apart = squares[:, None] + squares - 2.0 * sample @ sample.T
+    apart = apart[np.triu_indices(len(sample), 1)]
+    apart = apart[apart > 1e-9 * squares.max(initial=0.0)]
+    return float(np.sqrt(np.median(apart))) if len(apart) else 1.0
