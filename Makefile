@@ -24,8 +24,9 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed-demo ## embed 33,000 real cities, probe them, draw two maps into demo/
 	$(BIN)/python tools/demo.py --output demo
 
+# Two processes finish sooner than one with two threads; each needs up to 2 GB. Plain pytest runs one.
 test: $(VENV)/.installed-test ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 check: $(VENV)/.installed-check ## lint, types, layers, documentation
 	$(BIN)/ruff check .

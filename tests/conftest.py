@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-# Two test processes on two cores must not fight for threads; set before torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+# Set before torch is imported. Test processes side by side must not fight for cores; what they
+# have inherited was meant for one process.
+_CORES = os.cpu_count() or 1
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _SHARE = _CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _SHARE))
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", str(_CORES))
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Subprocesses of the tests are forbidden the network as well.
 os.environ["GEOEMBED_OFFLINE"] = "1"

@@ -1,6 +1,7 @@
-"""`make demo` as a person runs it: what it prints, what it writes, how long it takes."""
+"""`make demo` as a person runs it: what it prints, what it writes, how much work it is."""
 
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,19 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# A little over a minute on two cores, whatever else runs beside it.
+CPU_SECONDS = 150
 
 
 @pytest.mark.slow
 def test_the_demo_embeds_probes_and_draws(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "demo.py"), "--output", str(tmp_path)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < CPU_SECONDS, f"{used:.0f} CPU seconds"
     said = done.stdout
 
     rows = int(re.search(r"rows +([\d,]+)", said)[1].replace(",", ""))
@@ -24,8 +31,7 @@ def test_the_demo_embeds_probes_and_draws(tmp_path):
     assert re.search(r"dimension +512", said)
     assert re.search(r"speed +[\d,]+ points per second", said)
     assert re.search(r"peak memory +[\d,]+ MB", said)
-    # On two free cores it takes half a minute; the limit of 90 s leaves room for busy ones.
-    assert int(re.search(r"Everything took (\d+) s", said)[1]) < 90
+    assert re.search(r"Everything took \d+ s", said)
 
     table = gpd.read_parquet(tmp_path / "cities.parquet")
     assert len(table) == rows

@@ -23,9 +23,11 @@ def both(**options):
 @pytest.mark.parametrize("options", [{}, {"layers": "scales"}, {"precision": "bfloat16"}])
 def test_one_answer_at_the_antimeridian_for_every_latitude(options):
     blended, trained = both(**options)
-    east, west = np.full_like(LAT, 180.0), np.full_like(LAT, -180.0)
-    assert cosine(blended.encode(east, LAT), blended.encode(west, LAT)).min() >= 0.999
-    torn = cosine(trained.encode(east, LAT), trained.encode(west, LAT))
+    # CPUs without units for half precision are slow at it.
+    lat = LAT[::6] if "precision" in options else LAT
+    east, west = np.full_like(lat, 180.0), np.full_like(lat, -180.0)
+    assert cosine(blended.encode(east, lat), blended.encode(west, lat)).min() >= 0.999
+    torn = cosine(trained.encode(east, lat), trained.encode(west, lat))
     assert torn.min() < 0.9, "as trained, the two sides differ: else there is nothing to blend"
 
 
