@@ -76,7 +76,8 @@ def linear_field(request):
 @pytest.mark.parametrize("link", ["softmax", "alr", "ilr"])
 def test_shares_of_a_linear_field_of_the_embedding_are_recovered(linear_field, link):
     encoder, lonlat, shares = linear_field
-    fitted = LandCoverRegressor(encoder, link=link, epsilon=1e-6, calibration=0.05)
+    model = "logistic" if link == "softmax" else "ridge"
+    fitted = LandCoverRegressor(encoder, model, link=link, epsilon=1e-6, calibration=0.05)
     fitted.fit(lonlat[:1_000], shares[:1_000])
     report = fitted.report(lonlat[1_000:], shares[1_000:])
     assert (report["R2"] > 0.99).all()
@@ -208,8 +209,8 @@ def test_extra_columns_join_the_vectors(cover):
     ("options", "message"),
     [
         ({"link": "clr"}, "link='clr' is not offered: choose 'softmax', 'identity', 'alr', 'ilr'"),
-        ({"model": "knn"}, "link='softmax' learns with softmax regression only, and model='knn'"),
-        ({"model": Ridge()}, r"softmax regression only, and model=Ridge\(\) is another"),
+        ({"model": "knn"}, "learns with model='kernel' or 'logistic', and model='knn' is another"),
+        ({"model": Ridge()}, r"or 'logistic', and model=Ridge\(\) is another"),
         ({"link": "ilr", "model": "logistic"}, "model='logistic' is not offered for regression"),
         ({"link": "ilr", "epsilon": 0.25}, "epsilon=0.25 must be above 0 and below 1 / 4"),
         ({"link": "alr", "epsilon": 0.0}, "epsilon=0.0 must be above 0 and below 1 / 4"),
@@ -222,7 +223,7 @@ def test_options_are_checked(patchy, options, message):
         LandCoverRegressor("xyz", **options).fit(patchy, CLASSES)
 
 
-@pytest.mark.parametrize("name", ["ridge", "knn", "mlp", "gbm"])
+@pytest.mark.parametrize("name", ["ridge", "kernel", "knn", "mlp", "gbm"])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_named_models_learn_shares_of_two_and_of_more_classes(cover, name, classes):
     shares = cover[CLASSES[:classes]].to_numpy()

@@ -63,6 +63,7 @@ HEADS = {
     "several": (lambda: LocationRegressor("xyz", coverage=None), ["north", "wood"]),
     "extras": (lambda: LocationRegressor("xyz", extra_columns=["population", "side"]), "north"),
     "knn": (lambda: LocationRegressor("xyz", "knn"), "north"),
+    "kernel": (lambda: LocationRegressor("xyz", "kernel"), "north"),
     "gbm": (lambda: LocationRegressor("xyz", "gbm"), "north"),
     "gp": (lambda: LocationRegressor("xyz", "gp"), "north"),
     "pipeline": (

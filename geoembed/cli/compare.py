@@ -68,7 +68,9 @@ def compare(
         None, "--head", metavar="NAME", help="See 'geoembed heads'; by default what suits TARGET."
     ),
     model: str | None = typer.Option(
-        None, "--model", help="ridge, logistic, knn, mlp, gbm or gp; by default the head's own."
+        None,
+        "--model",
+        help="ridge, logistic, kernel, knn, mlp, gbm or gp; by default the head's own.",
     ),
     folds: int | None = typer.Option(
         None, "--folds", min=2, help="Folds of both splits; by default 5."

@@ -20,6 +20,7 @@ FLAGS = {
     "overwrite": "--force",
     "block_km": "--block-km KM",
     "n_splits": "--folds N",
+    "validation": "--validation spatial",
     "coverage": "--coverage SHARE",
 }
 
@@ -62,6 +63,13 @@ def fit(
     folds: int = typer.Option(5, "--folds", min=2, help="Folds of both validations."),
     block_km: float = typer.Option(
         500.0, "--block-km", metavar="KM", help="Side of the blocks that are held out whole."
+    ),
+    validation: str = typer.Option(
+        "spatial",
+        "--validation",
+        help="What a model chooses its penalty or number of neighbours on, among the rows that it "
+        "learns from: spatial (blocks held out, for regions without places) or random (for gaps "
+        "between them).",
     ),
     geometry: str = typer.Option(
         "point",
@@ -106,7 +114,12 @@ def fit(
             folder,
             head,
             {"encoder": encoder, "layers": layers, "geometry": geometry, "device": device},
-            {"model": model, "extra_columns": extras or None, "coverage": coverage or None},
+            {
+                "model": model,
+                "extra_columns": extras or None,
+                "coverage": coverage or None,
+                "validation": validation,
+            },
             {"folds": folds, "block_km": block_km, "seed": seed},
             {"lon": lon, "lat": lat, "crs": crs, "layer": layer, "on_invalid": on_invalid},
             force=force,
@@ -172,6 +185,7 @@ def _run(
         task,
         splits,
         geometry=site,
+        validation=options["validation"],
         seed=folds["seed"],
         progress=progress,
     )
@@ -202,9 +216,12 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     """Make a head; say at once what does not fit, such as an option that it does not take."""
     from geoembed.heads import make_head
     from geoembed.heads.conformal import check_coverage
+    from geoembed.heads.landcover import SOFTMAX_MODELS
     from geoembed.heads.models import make_model
+    from geoembed.heads.penalties import check_validation
 
     check_coverage(options["coverage"])
+    check_validation(options["validation"])
     if options["model"] is not None and (task, options["model"]) != ("fractions", "logistic"):
         make_model(options["model"], "regression" if task == "fractions" else task, None)
 
@@ -221,7 +238,10 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     if "link" in known and given.get("model", "logistic") != "logistic":
         # Shares are learned by softmax regression, or by any model of numbers and made shares.
         given["link"] = "identity"
-    foreign = sorted(set(given) - set(known) - {"random_state", "coverage"})
+    defaults = {"random_state", "coverage"}
+    if options["validation"] == "spatial":
+        defaults.add("validation")
+    foreign = sorted(set(given) - set(known) - defaults)
     if foreign:
         raise OptionError(
             f"The head {name!r} takes no {' and no '.join(foreign)}; its parameters are "

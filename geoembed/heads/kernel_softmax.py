@@ -99,7 +99,7 @@ class KernelSoftmax(PathSoftmax):
         class_weight: Any = None,
         length: float = 1.0,
         components: int | None = 512,
-        landmarks: int = 4_000,
+        landmarks: int = 2_000,
         path_rows: int = 10_000,
         tol: float = 1e-4,
         max_iter: int = 500,
@@ -160,9 +160,10 @@ class KernelSoftmax(PathSoftmax):
         between[np.diag_indices(len(wide))] = 1.0 + 1e-6
         root = cholesky(between, lower=True, overwrite_a=True, check_finite=False)
         features = np.empty((len(X), len(support)), dtype=X.dtype)
+        narrow = root.astype(X.dtype)
         for rows in blocks(len(X), 2 * len(support)):
             block = space.kernel(V[rows], support).T
-            features[rows] = solve_triangular(root, block, lower=True).T
+            features[rows] = solve_triangular(narrow, block, lower=True).T
         super()._fit(features, y, seen, weights)
         self.dual_coef_ = solve_triangular(root, self.coef_.T, lower=True, trans="T")
         self.space_, self.support_ = space, support

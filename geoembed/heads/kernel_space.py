@@ -14,7 +14,7 @@ __all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel"]
 
 # Rows whose distances give the unit of length, and that the principal directions are taken from.
 _SAMPLE_ROWS: Final = 1_000
-_DIRECTION_ROWS: Final = 20_000
+_DIRECTION_ROWS: Final = 4_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class KernelSpace:
             some = counted
             if len(counted) > _DIRECTION_ROWS:
                 some = random.choice(counted, _DIRECTION_ROWS, replace=False)
-            found = PCA(int(components), svd_solver="randomized", random_state=random).fit(X[some])
+            # One power iteration: directions next to the principal ones hold distances as well.
+            found = PCA(
+                int(components), svd_solver="randomized", iterated_power=1, random_state=random
+            ).fit(X[some])
             directions = np.ascontiguousarray(found.components_.T, dtype=X.dtype)
         plain = cls(mean, directions, 1.0)
         some = random.choice(counted, min(len(counted), _SAMPLE_ROWS), replace=False)

@@ -1,6 +1,6 @@
 """Shares of classes at places, such as land-cover fractions, that stay shares."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,10 @@ from geoembed.heads.models import forget_pairs, make_model
 from geoembed.heads.reading import Target, check_names, read_target
 from geoembed.heads.shares import read_shares, warn_of_absent
 
-__all__ = ["LandCoverRegressor"]
+__all__ = ["SOFTMAX_MODELS", "LandCoverRegressor"]
+
+# Models by name that learn shares with link="softmax"; the default first.
+SOFTMAX_MODELS: Final = ("kernel", "logistic")
 
 # Columns of `predict_frame` that are no class's, without "predicted_".
 _OWN_COLUMNS = ("class",)
@@ -37,9 +40,9 @@ class LandCoverRegressor(LocationRegressor):
     featurizer : None, str, LocationEncoder or transformer
         What turns places into vectors, as in `LocationRegressor`.
     model : None, str or estimator
-        What learns from the vectors. None stands for softmax regression with
-        ``link="softmax"``, which learns with nothing else, and for ridge regression with the
-        other links. Those take every model of `LocationRegressor`.
+        What learns from the vectors. None stands for ``"kernel"``, which measured best on land
+        cover. With ``link="softmax"`` there is ``"logistic"`` beside it, which is linear; the
+        other links take every model of `LocationRegressor`.
     link : {"softmax", "identity", "alr", "ilr"}
         How predictions come to be shares:
 
@@ -246,14 +249,16 @@ class LandCoverRegressor(LocationRegressor):
 
     def _make_model(self, pairs: Any = None) -> Any:
         if self.link != "softmax":
-            given = "ridge" if self.model is None else self.model
+            given = "kernel" if self.model is None else self.model
             return make_model(given, "regression", self.random_state, pairs)
-        if self.model is None or (isinstance(self.model, str) and self.model == "logistic"):
-            return make_model("logistic", "classification", self.random_state, pairs)
+        given = "kernel" if self.model is None else self.model
+        if isinstance(given, str) and given in SOFTMAX_MODELS:
+            return make_model(given, "classification", self.random_state, pairs)
         if isinstance(self.model, type) or not hasattr(self.model, "fit_fractions"):
             raise OptionError(
-                f"link='softmax' learns with softmax regression only, and model={self.model!r} is "
-                "another: leave model= out, or choose link='identity', 'alr' or 'ilr'."
+                f"link='softmax' learns with model='kernel' or 'logistic', and model="
+                f"{self.model!r} is another: leave model= out, or choose link='identity', 'alr' or "
+                "'ilr'."
             )
         return make_model(self.model, "classification", self.random_state)
 

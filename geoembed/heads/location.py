@@ -28,9 +28,10 @@ class LocationRegressor(RegressorMixin, LocationHead):  # type: ignore[misc]
         What turns places into vectors: None stands for ``LocationFeaturizer(layers="best")``, a
         name or path for that encoder with its best layers, a loaded encoder for itself. A
         transformer is cloned.
-    model : {"ridge", "knn", "mlp", "gbm", "gp"} or estimator
+    model : {"ridge", "kernel", "knn", "mlp", "gbm", "gp"} or estimator
         What learns from the vectors: ridge regression whose penalty is chosen on rows held out,
-        nearest neighbours, a neural network, gradient-boosted trees, a Gaussian process (up to
+        kernel regression (`PathKernel`: often better, slower beyond ten thousand rows), nearest
+        neighbours, a neural network, gradient-boosted trees, a Gaussian process (up to
         3,000 rows), or any scikit-learn regressor.
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors: numbers are standardised, text and categories become
@@ -209,7 +210,7 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
     ----------
     featurizer : None, str, LocationEncoder or transformer
         What turns places into vectors, as in `LocationRegressor`.
-    model : {"logistic", "knn", "mlp", "gbm", "gp"} or estimator
+    model : {"logistic", "kernel", "knn", "mlp", "gbm", "gp"} or estimator
         What learns from the vectors: multinomial logistic regression whose penalty is chosen on
         rows held out, or another as in `LocationRegressor`; a scikit-learn classifier with
         ``predict_proba``.

@@ -5,30 +5,26 @@ from typing import Any, Final
 
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multioutput import MultiOutputRegressor
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from geoembed.errors import OptionError
+from geoembed.heads.neighbours import (
+    NeighboursClassifier,
+    NeighboursRegressor,
+    choose_neighbours,
+)
+from geoembed.heads.processes import ProcessClassifier, ProcessRegressor
 from geoembed.heads.ridge import PathRidge
 from geoembed.heads.softmax import PathSoftmax
 
 __all__ = ["check_rows", "forget_pairs", "make_model", "model_names", "weights_for"]
 
-# A Gaussian process factorises matrices of n x n, again and again while it fits its kernel.
+# A Gaussian process factorises matrices of n x n.
 _MOST_ROWS: Final = {"gp": 3_000}
-
-
-def _knn(kind: type[BaseEstimator], seed: Any, pairs: Any) -> BaseEstimator:
-    # Tables are often sorted, so folds are shuffled. Equal places have distance 0: those count.
-    folds = KFold(3, shuffle=True, random_state=seed) if pairs is None else pairs
-    return GridSearchCV(kind(weights="distance"), {"n_neighbors": [1, 3, 5, 10, 20]}, cv=folds)
 
 
 def _mlp(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
@@ -36,27 +32,19 @@ def _mlp(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
     return make_pipeline(StandardScaler(), network)
 
 
-def _kernel() -> Any:
-    return ConstantKernel() * Matern(nu=1.5) + WhiteKernel(0.1)
-
-
 _REGRESSORS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
     "ridge": lambda seed, pairs: PathRidge(validation=_or_auto(pairs), random_state=seed),
-    "knn": lambda seed, pairs: _knn(KNeighborsRegressor, seed, pairs),
+    "knn": lambda seed, pairs: choose_neighbours(NeighboursRegressor, seed, pairs),
     "mlp": lambda seed, _: _mlp(MLPRegressor, seed),
     "gbm": lambda seed, _: MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed)),
-    "gp": lambda seed, _: make_pipeline(
-        StandardScaler(), GaussianProcessRegressor(_kernel(), normalize_y=True, random_state=seed)
-    ),
+    "gp": lambda seed, _: make_pipeline(StandardScaler(), ProcessRegressor(random_state=seed)),
 }
 _CLASSIFIERS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
     "logistic": lambda seed, pairs: PathSoftmax(validation=_or_auto(pairs), random_state=seed),
-    "knn": lambda seed, pairs: _knn(KNeighborsClassifier, seed, pairs),
+    "knn": lambda seed, pairs: choose_neighbours(NeighboursClassifier, seed, pairs),
     "mlp": lambda seed, _: _mlp(MLPClassifier, seed),
     "gbm": lambda seed, _: HistGradientBoostingClassifier(random_state=seed),
-    "gp": lambda seed, _: make_pipeline(
-        StandardScaler(), GaussianProcessClassifier(ConstantKernel() * Matern(nu=1.5))
-    ),
+    "gp": lambda seed, _: make_pipeline(StandardScaler(), ProcessClassifier(random_state=seed)),
 }
 
 

@@ -28,7 +28,7 @@ class RegionClassifier(LocationClassifier):
     ----------
     featurizer : None, str, LocationEncoder or transformer
         What turns places into vectors, as in `LocationRegressor`.
-    model : {"logistic", "knn", "mlp", "gbm", "gp"} or estimator
+    model : {"logistic", "kernel", "knn", "mlp", "gbm", "gp"} or estimator
         What learns from the vectors, as in `LocationClassifier`.
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors, as in `LocationRegressor`.

@@ -5,21 +5,11 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.paths import (
-    Array,
-    Moments,
-    Rows,
-    Scale,
-    affine,
-    blocks,
-    read_penalties,
-    read_weights,
-    splits,
-)
+from geoembed.heads.equations import Dual, Primal, equations_of
+from geoembed.heads.paths import Array, Scale, affine, read_penalties, read_weights, splits
 
 __all__ = ["PathRidge"]
 
@@ -156,18 +146,18 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         spread[spread == 0] = 1.0
         Y = (Y - mean) / spread
         scale = Scale.of(X, weights, self.scale_floor)
-        form = (_Dual if len(X) <= X.shape[1] else _Primal)(X, Y, weights, scale)
+        equations = equations_of(X, Y, weights, scale)
 
         alphas: Array = np.empty(0)
         errors: Array = np.empty((0, Y.shape[1]))
         if grid is not None and len(grid) == 1:
             chosen = np.repeat(grid, Y.shape[1])
         else:
-            pairs = splits(self.validation, X, y, None, weights, self.random_state)
-            alphas, errors = _walk(form, pairs, grid, float(weights.sum()), X.dtype.name)
+            equations.hold_out(splits(self.validation, X, y, None, weights, self.random_state))
+            alphas, errors = _walk(equations, grid, float(weights.sum()), X.dtype.name)
             judged = errors if self.per_target else errors.mean(axis=1, keepdims=True)
             chosen = np.broadcast_to(alphas[judged.argmin(axis=0)], Y.shape[1])
-        solution, constant = form.solve(chosen)
+        solution, constant = equations.solve(chosen)
         coef, intercept = scale.fold(solution * spread, constant * spread + mean)
 
         single = np.ndim(y) == 1
@@ -202,167 +192,28 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _walk(
-    form: "_Primal | _Dual",
-    pairs: list[tuple[Rows, Rows]],
+    equations: Primal | Dual,
     grid: NDArray[np.float64] | None,
     total: float,
     dtype: str,
 ) -> tuple[Array, Array]:
     """Return penalties in falling order and the mean squared error of each on the rows held out."""
-    scored = form.splits(pairs)
     if grid is not None:
-        return grid, _errors(form, scored, grid)
+        return grid, equations.errors(grid)
     steps = round(np.log(_LAST / _FIRST) / np.log(_STEP))
     alphas = total * _FIRST * _STEP ** np.arange(steps + 1)
-    errors = _errors(form, scored, alphas)
+    errors = equations.errors(alphas)
     low, high = (total * limit for limit in _LIMITS[dtype])
     for _ in count():
         best = errors.argmin(axis=0)
         if (best == len(alphas) - 1).any() and alphas[-1] > low:
             further = alphas[-1] * _STEP ** np.arange(1, 5)
             alphas = np.concatenate([alphas, further])
-            errors = np.vstack([errors, _errors(form, scored, further)])
+            errors = np.vstack([errors, equations.errors(further)])
         elif (best == 0).any() and alphas[0] < high:
             further = alphas[0] * _STEP ** -np.arange(4.0, 0.0, -1.0)
             alphas = np.concatenate([further, alphas])
-            errors = np.vstack([_errors(form, scored, further), errors])
+            errors = np.vstack([equations.errors(further), errors])
         else:
             break
     return alphas, errors
-
-
-def _errors(form: "_Primal | _Dual", scored: list["_Split"], alphas: Array) -> Array:
-    """Return mean squared errors of penalties, shape (p, t), over all rows held out."""
-    sums = np.zeros((len(alphas), form.Y.shape[1]))
-    total = 0.0
-    for split in scored:
-        # (d or n, p, t): the solution of every penalty and target in the basis of eigenvectors.
-        shrunk = split.loads[:, None] / (split.spectrum[:, None] + alphas)[:, :, None]
-        solutions = split.basis @ shrunk.reshape(len(shrunk), -1)
-        for part in blocks(len(split.held), form.width + solutions.shape[1]):
-            at = split.held[part]
-            predicted = form.rows(split, at) @ solutions.astype(form.X.dtype, copy=False)
-            off = predicted.reshape(len(at), len(alphas), -1) - (form.Y[at] - split.y)[:, None]
-            sums += np.einsum("n,npt,npt->pt", form.weights[at], off, off)
-        total += form.weights[split.held].sum()
-    return sums / total
-
-
-class _Split:
-    """One split, decomposed: eigenvalues, eigenvectors, loads of the targets on them, means."""
-
-    def __init__(self, matrix: Array, loads: Array, centre: Array, y: Array, held: Rows) -> None:
-        spectrum, self.basis = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-        self.spectrum = np.maximum(spectrum, 0.0)
-        self.loads = self.basis.T @ loads
-        self.centre, self.y, self.held = centre, y, held
-
-
-class _Primal:
-    """More rows than columns: everything from Z'Z and Z'Y."""
-
-    def __init__(self, X: Array, Y: Array, weights: Array, scale: Scale) -> None:
-        self.X, self.Y, self.weights, self.scale = X, Y, weights, scale
-        self.width = X.shape[1]
-        self.all: Moments | None = None
-
-    def splits(self, pairs: list[tuple[Rows, Rows]]) -> list[_Split]:
-        done = []
-        everything = self._everything()
-        for learned, held in pairs:
-            rest = np.ones(len(self.X), dtype=np.bool_)
-            rest[held] = False
-            if np.array_equal(np.flatnonzero(rest & (self.weights > 0)), np.sort(learned)):
-                moments = everything - self._moments(held)
-            else:  # rows between the two are left out, as splitters with a buffer do
-                moments = self._moments(learned)
-            zz, zy, z, y = moments.centred()
-            done.append(_Split(zz, zy, z, y, held))
-        return done
-
-    def rows(self, split: _Split, at: Rows) -> Array:
-        """Return standardised rows about the mean of the rows learned from."""
-        block = self.scale.apply(self.X[at])
-        block -= split.centre.astype(block.dtype)
-        return block
-
-    def solve(self, alphas: Array) -> tuple[Array, Array]:
-        zz, zy, z, y = self._everything().centred()
-        solution = np.empty_like(zy)
-        for alpha in np.unique(alphas):
-            ours = alphas == alpha
-            penalised = zz.copy()
-            penalised.flat[:: len(zz) + 1] += alpha
-            solution[:, ours] = _solve(penalised, zy[:, ours])
-        return solution, y - z @ solution
-
-    def _everything(self) -> Moments:
-        if self.all is None:
-            self.all = self._moments(np.arange(len(self.X)))
-        return self.all
-
-    def _moments(self, at: Rows) -> Moments:
-        return Moments.of(self.X, self.Y, self.weights, self.scale, at)
-
-
-class _Dual:
-    """No more rows than columns: everything from ZZ'."""
-
-    def __init__(self, X: Array, Y: Array, weights: Array, scale: Scale) -> None:
-        self.X, self.Y, self.weights, self.scale = X, Y, weights, scale
-        self.width = len(X)
-        self.kernel = np.zeros((len(X), len(X)))
-        for columns in blocks(X.shape[1], 2 * len(X)):
-            block = (X[:, columns] - scale.shift[columns]) * scale.factor[columns]
-            self.kernel += block @ block.T
-
-    def splits(self, pairs: list[tuple[Rows, Rows]]) -> list[_Split]:
-        return [self._split(learned, held) for learned, held in pairs]
-
-    def rows(self, split: _Split, at: Rows) -> Array:
-        """Return rows of ZZ' about the mean of the rows learned from."""
-        block = self._centred(at, split.centre)
-        return block.astype(self.X.dtype)
-
-    def solve(self, alphas: Array) -> tuple[Array, Array]:
-        everything = np.arange(len(self.X))
-        split = self._split(everything, everything[:0])
-        dual = split.basis @ (split.loads / (split.spectrum[:, None] + alphas))
-        solution = np.zeros((self.X.shape[1], dual.shape[1]))
-        mean = np.zeros(self.X.shape[1])
-        for part in blocks(len(self.X), 2 * self.X.shape[1]):
-            block = self.scale.apply(self.X[part]).astype(np.float64)
-            solution += block.T @ dual[part]
-            mean += split.centre[part] @ block
-        solution -= mean[:, None] * dual.sum(axis=0)
-        return solution, split.y - mean @ solution
-
-    def _split(self, learned: Rows, held: Rows) -> _Split:
-        share = np.zeros(len(self.X))
-        share[learned] = self.weights[learned] / self.weights[learned].sum()
-        y = share @ self.Y
-        root = np.sqrt(self.weights[learned])
-        matrix = self._centred(learned, share)[:, learned] * root * root[:, None]
-        split = _Split(matrix, (self.Y[learned] - y) * root[:, None], share, y, held)
-        basis = np.zeros((len(self.X), len(learned)))
-        basis[learned] = split.basis * root[:, None]
-        split.basis = basis
-        return split
-
-    def _centred(self, at: Rows, share: Array) -> Array:
-        to_mean = self.kernel @ share
-        centred: Array = self.kernel[at] - to_mean[at, None] - to_mean + share @ to_mean
-        return centred
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system that may be positive definite only but for rounding."""
-    try:
-        factor = cho_factor(matrix, check_finite=False)
-    except LinAlgError:
-        spectrum, vectors = eigh(matrix, check_finite=False)
-        kept = spectrum > spectrum[-1] * len(matrix) * np.finfo(np.float64).eps
-        vectors = vectors[:, kept]
-        solved: Array = vectors @ ((vectors.T @ right) / spectrum[kept, None])
-        return solved
-    return np.asarray(cho_solve(factor, right, check_finite=False))
