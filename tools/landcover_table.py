@@ -49,6 +49,7 @@ class CellMean:
         self.encoder = encoder
 
     def encode(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+        """Return the mean vector of every cell."""
         steps = (np.arange(4) - 1.5) / 4
         total = np.zeros((len(lon), self.encoder.dimension))
         for east in steps * CELL[0]:
@@ -71,6 +72,7 @@ def contenders() -> dict[str, tuple[str, str | None]]:
 
 
 def encoder_of(label: str, name: str, layers: str | None, lonlat: np.ndarray) -> CachedEncoder:
+    """Load an encoder, with its vectors at all cells."""
     encoder = ge.load_encoder(name, **({} if layers is None else {"layers": layers}))
     if label.endswith("cell"):
         return CachedEncoder(adapt_encoder(CellMean(encoder), "cell"), lonlat)
@@ -78,6 +80,7 @@ def encoder_of(label: str, name: str, layers: str | None, lonlat: np.ndarray) ->
 
 
 def measure(data: Path, kept: Path, only: list[str] | None) -> dict[str, dict[str, object]]:
+    """Fit and score what is not in the file yet."""
     table = pd.read_csv(data / "landcover_cci" / "landcover_fractions.csv")
     shares = table[CLASSES].div(table[CLASSES].sum(axis=1), axis=0)
     lonlat = np.column_stack([(table["lon"] + 180.0) % 360.0 - 180.0, table["lat"]])
@@ -126,6 +129,7 @@ def measure(data: Path, kept: Path, only: list[str] | None) -> dict[str, dict[st
 
 
 def markdown(done: dict[str, dict[str, object]]) -> str:
+    """Write a table a model, the best encoder first."""
     heads = ["encoder", "values", "**mean of 8**", *(name.replace("_", " ") for name in CLASSES)]
     lines = []
     for model, told in (
@@ -143,6 +147,7 @@ def markdown(done: dict[str, dict[str, object]]) -> str:
 
 
 def main() -> None:
+    """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder of shared data")
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))

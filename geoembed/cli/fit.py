@@ -235,7 +235,7 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     given = {option: value for option, value in options.items() if value is not None}
     if options["coverage"] is None and "coverage" in known:
         given["coverage"] = None
-    if "link" in known and given.get("model", "logistic") != "logistic":
+    if "link" in known and given.get("model", SOFTMAX_MODELS[0]) not in SOFTMAX_MODELS:
         # Shares are learned by softmax regression, or by any model of numbers and made shares.
         given["link"] = "identity"
     defaults = {"random_state", "coverage"}
