@@ -5,14 +5,16 @@ import tracemalloc
 import numpy as np
 import pytest
 import skops.io
+from scipy.linalg import eigh
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads import paths
+from geoembed.heads import equations, paths
+from geoembed.heads.equations import Dual, Primal
 from geoembed.heads.paths import Scale
-from geoembed.heads.ridge import PathRidge, _Dual, _errors, _Primal
+from geoembed.heads.ridge import PathRidge
 
 WIDE_AND_LONG = pytest.mark.parametrize(("n", "d"), [(300, 20), (60, 150)])
 
@@ -59,16 +61,36 @@ def test_weights_count_rows(n, d):
     np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-8)
 
 
-def test_the_two_forms_agree():
+@pytest.mark.parametrize("kind", ["folds", "rows between", "most rows", "rows without weight"])
+def test_the_two_forms_agree(kind):
     X, Y, weights = problem(50, 40)
+    pairs = list(KFold(4, shuffle=True, random_state=0).split(X))
+    if kind == "rows between":
+        pairs = [(train[3:], test[:-2]) for train, test in pairs]
+    elif kind == "most rows":
+        pairs = [(np.arange(12), np.arange(12, 50)[::-1])]
+    elif kind == "rows without weight":
+        weights[::7] = 0.0
+        pairs = [(train[weights[train] > 0], test[weights[test] > 0]) for train, test in pairs]
     scale = Scale.of(X, weights, 0.1)
     alphas = np.array([1e-2, 1.0, 50.0])
-    pairs = list(KFold(4, shuffle=True, random_state=0).split(X))
-    forms = [form(X, Y, weights, scale) for form in (_Primal, _Dual)]
+    forms = [form(X, Y, weights, scale) for form in (Primal, Dual)]
     for one, other in zip(*(form.solve(alphas) for form in forms), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8)
-    one, other = (_errors(form, form.splits(pairs), alphas) for form in forms)
+    for form in forms:
+        form.hold_out(pairs)
+    one, other = (form.errors(alphas) for form in forms)
     np.testing.assert_allclose(one, other, rtol=1e-8)
+
+
+def test_of_many_columns_the_rows_are_decomposed_once(monkeypatch):
+    decomposed = []
+    monkeypatch.setattr(
+        equations, "eigh", lambda matrix, **how: decomposed.append(1) or eigh(matrix, **how)
+    )
+    X, Y, _ = problem(60, 150)
+    PathRidge(validation=5).fit(X, Y)
+    assert len(decomposed) == 1
 
 
 def test_a_single_target_is_a_vector():

@@ -14,10 +14,12 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score, recall_score
 from sklearn.model_selection import KFold
 
+from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.labelsets import split_labels
 from geoembed.heads.models import make_model
+from geoembed.heads.penalties import validation_pairs
 from geoembed.progress import progress_bar
 from geoembed.splits.block_splits import SpatialBlockKFold
 
@@ -102,6 +104,7 @@ def validate(
     splits: Mapping[str, Folds],
     *,
     geometry: str,
+    validation: str = "spatial",
     seed: int,
     progress: bool | None,
 ) -> Validation:
@@ -123,6 +126,9 @@ def validate(
         From `make_splits`.
     geometry : str
         What stands for a geometry that is not a point, in the baseline.
+    validation : {"spatial", "random"}
+        What the baseline chooses its number of neighbours on, as the head its penalty: blocks of
+        the rows that it learns from, or some at random.
     seed : int
         Of the baseline.
     progress : bool or None
@@ -138,8 +144,9 @@ def validate(
         If a fold leaves too little to learn from.
     """
     truth = table[list(targets)]
-    plain = _plain_models(task, seed)
-    xyz = LocationFeaturizer("xyz", geometry=geometry, progress=False).transform(table)
+    lonlat = read_places(table, geometry=geometry).lonlat
+    plain = _plain_models(task, lonlat, validation, seed)
+    xyz = LocationFeaturizer("xyz", progress=False).transform(lonlat)
     found = Validation(_metrics(task, targets))
     if task == "classification":
         found.notes += _absent_classes(truth[targets[-1]].to_numpy(), splits)
@@ -153,7 +160,7 @@ def validate(
                 frames.setdefault(name, []).append(_predict(fitted, table.iloc[test], targets))
                 bar.update()
                 for label, make in plain.items():
-                    model = make(len(train)).fit(xyz[train], _flat(truth.iloc[train]))
+                    model = make(train).fit(xyz[train], _flat(truth.iloc[train]))
                     predicted = np.asarray(model.predict(xyz[test])).reshape(len(test), -1)
                     frame = pd.DataFrame(predicted, index=truth.index[test], columns=list(targets))
                     frames.setdefault(label, []).append(frame)
@@ -216,25 +223,22 @@ def _too_few_blocks(
     return f"{text} They are too close together to be validated in space."
 
 
-def _plain_models(task: str, seed: int) -> dict[str, Callable[[int], Any]]:
+def _plain_models(
+    task: str, lonlat: NDArray[np.float64], validation: str, seed: int
+) -> dict[str, Callable[[NDArray[np.intp]], Any]]:
     """Models on the unit sphere that anything learned has to beat, by the rows they learn from."""
+
+    def neighbours(rows: NDArray[np.intp], task: str = "regression") -> Any:
+        pairs = validation_pairs(lonlat[rows], None, validation, seed)
+        return make_model("knn", task, seed, pairs)
+
     if task == "classification":
         return {
-            COORDINATES: lambda rows: _EachColumn(_neighbours(task, seed, rows)),
+            COORDINATES: lambda rows: _EachColumn(neighbours(rows, task)),
             "most frequent": lambda rows: _EachColumn(DummyClassifier()),
         }
     # The mean of shares is a share, and so is the mean over neighbours.
-    return {
-        COORDINATES: lambda rows: _neighbours("regression", seed, rows),
-        "mean": lambda rows: DummyRegressor(),
-    }
-
-
-def _neighbours(task: str, seed: int, rows: int) -> Any:
-    model = make_model("knn", task, seed)
-    # Two of its three folds have to hold the neighbours.
-    numbers = [k for k in model.param_grid["n_neighbors"] if k <= rows * 2 // 3]
-    return model.set_params(param_grid={"n_neighbors": numbers or [1]}, cv=min(3, max(2, rows)))
+    return {COORDINATES: neighbours, "mean": lambda rows: DummyRegressor()}
 
 
 class _EachColumn:
@@ -245,10 +249,7 @@ class _EachColumn:
 
     def fit(self, X: Any, y: NDArray[Any]) -> Self:
         columns = y.reshape(len(y), -1).T
-        with warnings.catch_warnings():
-            # That a class has fewer rows than folds is told once, by the notes.
-            warnings.simplefilter("ignore", UserWarning)
-            self._fitted = [clone(self._model).fit(X, column) for column in columns]
+        self._fitted = [clone(self._model).fit(X, column) for column in columns]
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

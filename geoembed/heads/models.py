@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from geoembed.errors import OptionError
+from geoembed.heads.kernel import PathKernel
+from geoembed.heads.kernel_softmax import KernelSoftmax
 from geoembed.heads.neighbours import (
     NeighboursClassifier,
     NeighboursRegressor,
@@ -34,6 +36,7 @@ def _mlp(kind: type[BaseEstimator], seed: Any) -> BaseEstimator:
 
 _REGRESSORS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
     "ridge": lambda seed, pairs: PathRidge(validation=_or_auto(pairs), random_state=seed),
+    "kernel": lambda seed, pairs: PathKernel(validation=_or_auto(pairs), random_state=seed),
     "knn": lambda seed, pairs: choose_neighbours(NeighboursRegressor, seed, pairs),
     "mlp": lambda seed, _: _mlp(MLPRegressor, seed),
     "gbm": lambda seed, _: MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed)),
@@ -41,6 +44,7 @@ _REGRESSORS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
 }
 _CLASSIFIERS: Final[dict[str, Callable[[Any, Any], BaseEstimator]]] = {
     "logistic": lambda seed, pairs: PathSoftmax(validation=_or_auto(pairs), random_state=seed),
+    "kernel": lambda seed, pairs: KernelSoftmax(validation=_or_auto(pairs), random_state=seed),
     "knn": lambda seed, pairs: choose_neighbours(NeighboursClassifier, seed, pairs),
     "mlp": lambda seed, _: _mlp(MLPClassifier, seed),
     "gbm": lambda seed, _: HistGradientBoostingClassifier(random_state=seed),
@@ -68,7 +72,7 @@ def model_names(task: str) -> list[str]:
     Examples
     --------
     >>> model_names("regression")
-    ['ridge', 'knn', 'mlp', 'gbm', 'gp']
+    ['ridge', 'kernel', 'knn', 'mlp', 'gbm', 'gp']
     """
     return list(_REGRESSORS if task == "regression" else _CLASSIFIERS)
 

@@ -66,13 +66,13 @@ class ProcessRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2)
         random = check_random_state(self.random_state)
-        kernel, optimizer = ConstantKernel() * Matern(nu=1.5) + WhiteKernel(0.1), "fmin_l_bfgs_b"
+        kernel = ConstantKernel() * Matern(nu=1.5) + WhiteKernel(0.1)
+        process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=random)
         if len(X) > self.kernel_rows:
             some = drawn(np.arange(len(X)), self.kernel_rows, None, random)
-            sample = GaussianProcessRegressor(kernel, normalize_y=True, random_state=random)
-            kernel, optimizer = sample.fit(X[some], y[some]).kernel_, None
-        self.process_ = GaussianProcessRegressor(kernel, optimizer=optimizer, normalize_y=True)
-        self.process_.fit(X, y)
+            fitted = process.fit(X[some], y[some]).kernel_
+            process = GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True)
+        self.process_ = process.fit(X, y)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -155,11 +155,10 @@ class ProcessClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         told_apart = range(1, 2) if len(self.classes_) <= 2 else range(len(self.classes_))
         self.processes_ = []
         for code in told_apart:
-            kernel, optimizer = ConstantKernel() * Matern(nu=1.5), "fmin_l_bfgs_b"
+            process = GaussianProcessClassifier(ConstantKernel() * Matern(nu=1.5))
             if len(some) < len(X):
-                sample = GaussianProcessClassifier(kernel).fit(X[some], codes[some] == code)
-                kernel, optimizer = sample.kernel_, None
-            process = GaussianProcessClassifier(kernel, optimizer=optimizer)
+                fitted = process.fit(X[some], codes[some] == code).kernel_
+                process = GaussianProcessClassifier(fitted, optimizer=None)
             self.processes_.append(process.fit(X, codes == code))
         return self
 
