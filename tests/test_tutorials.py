@@ -14,12 +14,24 @@ TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
 WRITES = {
     "01_embed_your_points": {"cities.parquet", "world.png", "like_marrakesh.png", "resolution.png"},
     "02_write_a_plugin": {"site", "like_la_paz.png", "profiles.png"},
+    "03_land_cover": {
+        "land_cover.tif",
+        *(
+            f"{head}_{data}.tif{suffix}"
+            for head in ("embedding", "neighbours")
+            for data in ("all_places", "none_of_Africa")
+            for suffix in ("", ".aux.xml")
+        ),
+        "classes.png",
+        "africa.png",
+        "intervals.png",
+    },
 }
 # A minute on two cores, whatever else runs beside it.
 CPU_SECONDS = 120
 
 
-def test_both_tutorials_are_here():
+def test_the_tutorials_are_here():
     assert {path.stem for path in TUTORIALS} == set(WRITES)
 
 
