@@ -284,7 +284,8 @@ for ax, (data, side) in zip(axes[1:], held.items(), strict=True):
     share = (values[some] == 0).mean()
     title = f"From {data}: {share:.0%} inside"
     show(ax, values, title, cmap=ListedColormap(list(sides.values())), vmin=-1, vmax=1)
-    ax.set_xlabel("of the cells with more than 10 % forest, true or predicted", fontsize=8, loc="left")
+    caption = "of the cells with more than 10 % forest, true or predicted"
+    ax.set_xlabel(caption, fontsize=8, loc="left")
 handles = [Patch(fc=colour, ec="#8b979e", label=name) for name, colour in sides.items()]
 axes[1].legend(handles=handles, loc="lower left", fontsize=7, frameon=False)
 fig.suptitle("90 % intervals of the share of forest", x=0.01, ha="left", weight="bold")
