@@ -287,6 +287,15 @@ def test_the_frame_of_labels(towns):
     )
 
 
+def test_probabilities_are_calibrated_without_a_coverage_too(towns):
+    plain, without = (logistic(coverage=c).fit(towns, "band") for c in (0.9, None))
+    assert without.temperature_ == plain.temperature_
+    assert "predicted_band_probability" in without.predict_columns(towns)
+    with pytest.warns(GeoembedHeadWarning, match="Calibration needs 9 rows to calibrate on"):
+        few = logistic(coverage=None).fit(towns.iloc[::12], "band")
+    assert few.temperature_ is None
+
+
 def test_a_rare_class_is_learned_of(towns):
     towns["rare"] = np.where(np.arange(300) == 17, "single", towns["band"])
     head = logistic().fit(towns, "rare")
@@ -406,7 +415,7 @@ def test_shapes_are_read_as_the_featurizer_says(towns):
     [
         ({"featurizer": Latitude}, "is no name of an encoder and no transformer"),
         ({"featurizer": 3}, "is no name of an encoder and no transformer"),
-        ({"model": "rigde"}, "model='rigde' is not offered for regression: choose 'ridge', 'knn'"),
+        ({"model": "rigde"}, "model='rigde' is not offered for regression: choose 'ridge', 'kernel', 'knn'"),
         ({"model": "logistic"}, "model='logistic' is not offered for regression"),
         ({"model": LogisticRegression()}, r"LogisticRegression\(\) is no estimator for regression"),
         ({"model": Ridge}, "is no estimator for regression: give a name"),

@@ -3,7 +3,7 @@
 import warnings
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from geoembed.heads.predicting import Predicting
 from geoembed.heads.reading import Target, read_target
 
 __all__ = ["GeoembedHeadWarning", "LocationHead"]
+
+# Probabilities without sets of labels: as many as sets of coverage 0.9 need.
+_FEWEST_CALIBRATED: Final = 9
 
 
 class GeoembedHeadWarning(UserWarning):
@@ -283,17 +286,19 @@ class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
     def _hold_out(self, X: Any, encoded: NDArray[Any]) -> tuple[Any, Any]:
         """Return rows to learn from and rows to calibrate on; (None, None) if none are held out."""
         coverage = check_coverage(self.coverage)
-        if coverage is None or self.calibration is None:
-            return None, None
         labels = encoded if self._task == "classification" else None
+        # Probabilities are calibrated whether or not there are sets of labels.
+        if self.calibration is None or (coverage is None and labels is None):
+            return None, None
         learned, held = holdout.split(X, labels, len(encoded), self.calibration, self.random_state)
-        needed = rows_needed(coverage)
+        needed = _FEWEST_CALIBRATED if coverage is None else rows_needed(coverage)
         if len(held) < needed:
+            purpose = "Calibration" if coverage is None else f"coverage={coverage:g}"
             warnings.warn(
-                f"coverage={coverage:g} needs {needed:,} rows to calibrate on and "
+                f"{purpose} needs {needed:,} rows to calibrate on and "
                 f"calibration={self.calibration!r} leaves {len(held):,} of {len(encoded):,}: the "
                 "model learns from all rows and the uncertainty is left open. Give more rows, a "
-                "lower coverage, or coverage=None.",
+                "lower coverage, or calibration=None.",
                 GeoembedHeadWarning,
                 stacklevel=3,
             )

@@ -217,7 +217,8 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors, as in `LocationRegressor`.
     coverage : float or None
-        Nominal coverage of label sets, which `RegionClassifier` gives; None for none.
+        Nominal coverage of label sets, which `RegionClassifier` gives; None for none. Probabilities
+        are calibrated either way.
     calibration : float, splitter or None
         Share of the rows of every class, or a scikit-learn splitter whose first test part is
         taken, that calibrates the probabilities and that the model does not learn from. None
