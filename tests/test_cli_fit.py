@@ -13,8 +13,11 @@ import pytest
 import geoembed as ge
 from geoembed.cli.main import main
 from geoembed.cli.training import guess_head, read_training_table
+from geoembed.cli.validating import COORDINATES, _plain_models
 from geoembed.errors import TableError, TargetError
 from geoembed.heads.description import read_description
+from geoembed.heads.neighbours import FewFolds
+from geoembed.heads.penalties import validation_pairs
 from geoembed.heads.saving import load_head
 
 QUICK = ["--encoder", "xyz", "--folds", "3"]
@@ -176,6 +179,35 @@ def test_what_is_saved_says_how_good_it_is(capsys):
     assert json.loads(capsys.readouterr().out) == facts
 
 
+def test_rows_to_choose_on_lie_in_blocks_or_at_random(capsys):
+    command = ["fit", "t.gpkg", "-t", "height", *QUICK, "--json"]
+    found = {}
+    for validation in ("spatial", "random"):
+        options = ["--validation", validation, "-o", validation]
+        assert main([*command, *options]) == 0
+        found[validation] = json.loads(capsys.readouterr().out)["scores"]
+        assert read_description(validation)["parameters"]["validation"] == validation
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == found["spatial"]
+    for name in ("regress", "xyz + kNN"):
+        spatial, random = (found[v]["spatial"][name]["R2"] for v in ("spatial", "random"))
+        assert spatial != random
+
+
+def test_the_baseline_chooses_its_neighbours_as_the_head_its_penalty():
+    lonlat = places().get_coordinates().to_numpy()
+    rows = np.arange(0, 180, 2)
+    for task in ("regression", "classification"):
+        for validation in ("spatial", "random"):
+            make = _plain_models(task, lonlat, validation, 3)[COORDINATES]
+            model = getattr(make(rows), "_model", make(rows))
+            expected = validation_pairs(lonlat[rows], None, validation, 3)
+            if expected is None:
+                assert isinstance(model.cv, FewFolds)
+            else:
+                np.testing.assert_equal(model.cv, expected)
+
+
 def test_polygons(tmp_path, capsys):
     table = places(120)
     table["geometry"] = table.to_crs(6933).buffer(20_000, cap_style="square").to_crs(4326)
@@ -214,6 +246,7 @@ def write(table, name="bad.gpkg"):
         (None, ["-t", "height", "--layers", "hidden"], "offers only layers='final'"),
         (None, ["-t", "height", "--coverage", "2"], "coverage=2.0 is no share"),
         (None, ["-t", "height", "--on-invalid", "nan"], "on_invalid='nan' is not one of: raise"),
+        (None, ["-t", "height", "--validation", "blocks"], "validation='blocks' is not offered"),
         (None, ["-t", "height", "--block-km", "0"], "block_km=0.0 must be a number"),
         (None, ["-t", "height", "--layer", "x"], "no layer in bad.gpkg named 'x'"),
         (

@@ -52,7 +52,9 @@ def fit(
         "best", "--layers", help="Which layers make up a vector: best, final, scales, hidden ..."
     ),
     model: str | None = typer.Option(
-        None, "--model", help="ridge, logistic, kernel, knn, mlp, gbm or gp; by default the head's own."
+        None,
+        "--model",
+        help="ridge, logistic, kernel, knn, mlp, gbm or gp; by default the head's own.",
     ),
     extras: list[str] = typer.Option(
         [], "--extra", "-x", metavar="COLUMN", help="Learn from this column too; may be repeated."

@@ -51,7 +51,7 @@ class NeighboursClassifier(_AsManyAsThereAre, KNeighborsClassifier):  # type: ig
 
 
 class FewFolds(BaseCrossValidator):  # type: ignore[misc]
-    """Random folds, fewer where there are fewer rows than folds.
+    """Random folds of two rows at least; where that leaves one fold, all rows on both sides.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class FewFolds(BaseCrossValidator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> [len(test) for _, test in FewFolds(3).split([[0.0], [1.0]])]
-    [1, 1]
+    >>> [len(test) for _, test in FewFolds(3).split(np.zeros((5, 1)))]
+    [3, 2]
     """
 
     def __init__(self, folds: int = 3, *, random_state: Any = 0) -> None:
@@ -74,13 +74,16 @@ class FewFolds(BaseCrossValidator):  # type: ignore[misc]
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Yield rows to learn from and rows to score."""
+        folds = self.get_n_splits(X)
+        if folds < 2:
+            yield np.arange(len(X)), np.arange(len(X))
+            return
         # Tables are often sorted.
-        folds = KFold(min(self.folds, len(X)), shuffle=True, random_state=self.random_state)
-        yield from folds.split(X)
+        yield from KFold(folds, shuffle=True, random_state=self.random_state).split(X)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds."""
-        return self.folds if X is None else min(self.folds, len(X))
+        return self.folds if X is None else max(1, min(self.folds, len(X) // 2))
 
 
 def choose_neighbours(

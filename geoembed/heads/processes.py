@@ -1,10 +1,12 @@
 """Gaussian processes whose kernels are fitted to a sample of the rows."""
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.utils import check_random_state
@@ -70,9 +72,9 @@ class ProcessRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=random)
         if len(X) > self.kernel_rows:
             some = drawn(np.arange(len(X)), self.kernel_rows, None, random)
-            fitted = process.fit(X[some], y[some]).kernel_
+            fitted = _fit(process, X[some], y[some]).kernel_
             process = GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True)
-        self.process_ = process.fit(X, y)
+        self.process_ = _fit(process, X, y)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -157,9 +159,9 @@ class ProcessClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for code in told_apart:
             process = GaussianProcessClassifier(ConstantKernel() * Matern(nu=1.5))
             if len(some) < len(X):
-                fitted = process.fit(X[some], codes[some] == code).kernel_
+                fitted = _fit(process, X[some], codes[some] == code).kernel_
                 process = GaussianProcessClassifier(fitted, optimizer=None)
-            self.processes_.append(process.fit(X, codes == code))
+            self.processes_.append(_fit(process, X, codes == code))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -195,4 +197,12 @@ class ProcessClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n,)
             Members of `classes_`.
         """
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
+
+
+def _fit(process: Any, X: NDArray[Any], y: NDArray[Any]) -> Any:
+    with warnings.catch_warnings():
+        # A kernel at a bound, such as next to no noise, is what such rows ask for.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return process.fit(X, y)
