@@ -26,6 +26,13 @@ WRITES = {
         "africa.png",
         "intervals.png",
     },
+    "04_why_spatial_validation": {
+        "altitude.tif",
+        "folds.png",
+        "errors.png",
+        "altitude.png",
+        "distance.png",
+    },
 }
 # A minute on two cores, whatever else runs beside it.
 CPU_SECONDS = 120
