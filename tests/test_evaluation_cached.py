@@ -131,6 +131,16 @@ def test_a_pickle_is_the_recipe_of_the_wrapped_encoder(table: Any) -> None:
     assert (again.name, again.options()) == (encoder.name, encoder.options())
 
 
+def test_a_head_that_learned_from_it_is_saved_with_the_wrapped_encoder(
+    table: Any, tmp_path: Any
+) -> None:
+    cached = CachedEncoder(ge.load_encoder("xyz"), table)
+    head = ge.LocationRegressor(cached).fit(table, ge.read_places(table).lonlat[:, 1])
+    again = ge.load_head(head.save(tmp_path / "head"))
+    assert again.featurizer_.encoder == "xyz"
+    np.testing.assert_array_equal(again.predict(table), head.predict(table))
+
+
 def test_says_what_it_wraps(table: Any) -> None:
     encoder = ge.load_encoder("geoclip.v1", layers="hidden.2", seam="blend")
     cached = CachedEncoder(encoder, table.head(3))

@@ -210,6 +210,9 @@ class CachedEncoder(LocationEncoder):
     def _recipe(self) -> str:
         return self.encoder._recipe()
 
+    def _bare(self) -> LocationEncoder:
+        return self.encoder._bare()
+
 
 def _keys(lonlat: NDArray[np.float64]) -> NDArray[np.complex128]:
     """One number a place, which NumPy sorts by longitude, then latitude."""

@@ -171,6 +171,7 @@ def _featurizers(transformer: Any) -> list[LocationFeaturizer]:
 
 def _recipe(encoder: LocationEncoder) -> dict[str, Any]:
     """Return the parameters of a featurizer that loads this encoder anywhere."""
+    encoder = encoder._bare()
     name, options = encoder._recipe(), encoder.options()
     try:
         again = load_encoder(name, **options)
