@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 
 from geoembed.heads.paths import Array, Moments, Rows, Scale, blocks
+from geoembed.heads.threads import one_thread
 
 __all__ = ["CrossEntropy", "Directions", "Point", "curvature_of", "descend", "shares_of"]
 
@@ -136,13 +137,15 @@ class Directions:
             everywhere = np.zeros(len(X))
             everywhere[rows] = weights
             zz, *_ = Moments.of(X, nothing, everywhere, scale, rows).centred()
-            variance, vectors = eigh(zz, driver="evd", overwrite_a=True, check_finite=False)
+            with one_thread():
+                variance, vectors = eigh(zz, driver="evd", overwrite_a=True, check_finite=False)
             return cls(vectors.astype(X.dtype), np.maximum(variance, 0.0))
         block = scale.apply(X[rows]).astype(np.float64)
         block -= weights @ block
         # Every row has its part in the span, whatever its weight.
         kernel = block @ block.T
-        spectrum, vectors = eigh(kernel, driver="evd", overwrite_a=True, check_finite=False)
+        with one_thread():
+            spectrum, vectors = eigh(kernel, driver="evd", overwrite_a=True, check_finite=False)
         kept = spectrum > spectrum[-1] * len(rows) * np.finfo(np.float64).eps
         spanned = block.T @ (vectors[:, kept] / np.sqrt(spectrum[kept]))
         return cls(spanned.astype(X.dtype), spectrum[kept] / len(rows))

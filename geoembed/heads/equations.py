@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from geoembed.heads.paths import Array, Moments, Rows, Scale, blocks
+from geoembed.heads.threads import in_parallel, one_thread
 
 __all__ = ["Dual", "Primal", "equations_of"]
 
@@ -76,7 +77,8 @@ class Primal:
             ours = alphas == alpha
             penalised = zz.copy()
             penalised.flat[:: len(zz) + 1] += alpha
-            solution[:, ours] = _solve(penalised, zy[:, ours])
+            with one_thread():
+                solution[:, ours] = _solve(penalised, zy[:, ours])
         return solution, y - z @ solution
 
     def _moments(self, at: Rows) -> Moments:
@@ -88,7 +90,8 @@ class _Split:
 
     def __init__(self, moments: Moments, held: Rows) -> None:
         zz, zy, self.z, self.y = moments.centred()
-        spectrum, self.basis = eigh(zz, driver="evd", overwrite_a=True, check_finite=False)
+        with one_thread():
+            spectrum, self.basis = eigh(zz, driver="evd", overwrite_a=True, check_finite=False)
         self.spectrum = np.maximum(spectrum, 0.0)
         self.loads = self.basis.T @ zy
         self.held = held
@@ -131,7 +134,8 @@ class Dual:
         # nothing is penalised. Made the largest by far, it is the last.
         free = np.sqrt(self.share)
         kernel += (1.0 + np.trace(kernel)) * free * free[:, None]
-        spectrum, basis = eigh(kernel, driver="evd", overwrite_a=True, check_finite=False)
+        with one_thread():
+            spectrum, basis = eigh(kernel, driver="evd", overwrite_a=True, check_finite=False)
         self.spectrum, self.basis = np.maximum(spectrum[:-1], 0.0), basis[:, :-1]
         self.loads = self.basis.T @ self.off
         self.left_out: list[tuple[Rows, NDArray[np.bool_]]] = []
@@ -152,11 +156,16 @@ class Dual:
         total = 0.0
         for out, scored in self.left_out:
             rows = self.basis[out]
-            for at, alpha in enumerate(alphas):
+
+            def squares(
+                alpha: float, rows: Array = rows, scored: NDArray[np.bool_] = scored
+            ) -> Array:
                 kept = alpha / (self.spectrum + alpha)
                 halves = rows * np.sqrt(kept)
                 off = _solve(halves @ halves.T, rows @ (kept[:, None] * self.loads))
-                sums[at] += (off[scored] ** 2).sum(axis=0)
+                return np.asarray((off[scored] ** 2).sum(axis=0))
+
+            sums += in_parallel(squares, alphas)
             total += self.weights[out[scored]].sum()
         return sums / total
 
