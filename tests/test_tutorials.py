@@ -33,6 +33,15 @@ WRITES = {
         "altitude.png",
         "distance.png",
     },
+    "05_region_classification": {
+        "zones.tif",
+        "climate",
+        "predicted.tif",
+        "predicted.tif.aux.xml",
+        "calibration.png",
+        "zones.png",
+        "sets.png",
+    },
 }
 # A minute on two cores, whatever else runs beside it.
 CPU_SECONDS = 120
