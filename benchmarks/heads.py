@@ -1,4 +1,4 @@
-"""Speed, memory and convergence of the default models of heads, on real embeddings of land points.
+"""Speed, memory and convergence of heads as they are by default, on real embeddings of land.
 
 Run as a script with a case, a matrix of features and labels, it prints one line of JSON: every
 case has a process of its own, so that nothing else is counted.
@@ -10,27 +10,48 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
-from figures import Figure, alternate
+import pandas as pd
+from figures import Figure, alternate, median_ratio
 from memory import peak_mb, reset_peak
 
 import geoembed as ge
-from geoembed.heads.ridge import PathRidge
 from geoembed.heads.softmax import PathSoftmax
 
 ROWS = 100_000
 CLASSES = 200
-# Columns: seconds and megabytes that a fit and a prediction may take.
-WIDTHS = {512: (60.0, 3000.0), 3072: (300.0, 6000.0)}
+# Columns: layers, and seconds and megabytes that a fit and a prediction may take.
+WIDTHS = {512: ("final", 60.0, 3000.0), 4096: ("best", 300.0, 6000.0)}
 CASES = {
-    "ridge": "ridge, 9 targets",
-    "fractions": "softmax, 9 shares",
-    "classes": f"softmax, {CLASSES} classes",
+    "regress": "regress, 9 targets",
+    "landcover": "landcover, 9 shares",
+    "classify": f"classify, {CLASSES} classes",
 }
+# A map of so many columns and rows.
+MAP = (200, 100)
+
+
+class ReadyFeaturizer(ge.LocationFeaturizer):
+    """A featurizer of places whose vectors are there: what is timed is the head."""
+
+    def prepare(self, vectors: np.ndarray) -> "ReadyFeaturizer":
+        """Take the vectors of places by their row labels, which count from 0."""
+        self._vectors = vectors
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the vectors of rows."""
+        whole = len(X) == len(self._vectors)
+        return self._vectors if whole else self._vectors[X.index[0] : X.index[-1] + 1]
+
+    def __sklearn_clone__(self) -> "ReadyFeaturizer":
+        return self
 
 
 def land_points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -65,47 +86,96 @@ def shares(lon: np.ndarray, lat: np.ndarray, classes: int = 9) -> np.ndarray:
     return rng.multinomial(20, expected) / 20.0
 
 
-def run_case(case: str, features: str, targets: str) -> None:
+def run_case(case: str, places: str, features: str, targets: str) -> None:
     """Fit and predict in this process; print seconds, processor seconds, megabytes and more."""
-    X, y = np.load(features), np.load(targets)
+    lonlat, vectors, y = np.load(places), np.load(features), np.load(targets)
+    table = pd.DataFrame(lonlat, columns=["lon", "lat"])
+    kinds = {
+        "regress": ge.LocationRegressor,
+        "landcover": ge.LandCoverRegressor,
+        "classify": ge.LocationClassifier,
+    }
+    head = kinds[case](ReadyFeaturizer("xyz").prepare(vectors))
     reset_peak()
     start, spent = perf_counter(), process_time()
-    if case == "ridge":
-        model = PathRidge().fit(X, y)
-        model.predict(X)
-    elif case == "fractions":
-        model = PathSoftmax().fit_fractions(X, y)
-        model.predict_proba(X)
-    else:
-        model = PathSoftmax().fit(X, y)
-        model.predict_proba(X)
-    steps = int(getattr(model, "n_iter_", 0))
+    head.fit(table, y)
+    fitted = perf_counter() - start
+    head.predict(table)
     figures = {"wall": perf_counter() - start, "cpu": process_time() - spent, "peak": peak_mb()}
-    penalties = len(model.path_["alphas"])
-    print(json.dumps({**figures, "steps": steps, "penalties": penalties}))
+    steps, penalties = int(getattr(head.model_, "n_iter_", 0)), len(head.model_.path_["alphas"])
+    print(json.dumps({**figures, "fit": fitted, "steps": steps, "penalties": penalties}))
 
 
 def heads(rows: int = ROWS, widths: tuple[int, ...] = tuple(WIDTHS)) -> Iterator[Figure]:
     """Measure a fit and a prediction of every case at every width, each in a fresh process."""
     lon, lat = land_points(rows)
-    with tempfile.TemporaryDirectory() as folder:
-        targets = {name: Path(folder) / f"{name}.npy" for name in CASES}
-        np.save(targets["ridge"], shares(lon, lat))
-        np.save(targets["fractions"], shares(lon, lat))
-        np.save(targets["classes"], regions(lon, lat, CLASSES))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "places.npy", np.column_stack([lon, lat]))
+        np.save(folder / "regress.npy", shares(lon, lat))
+        np.save(folder / "landcover.npy", shares(lon, lat))
+        np.save(folder / "classify.npy", regions(lon, lat, CLASSES))
         for width in widths:
-            layers = {512: "final", 3072: "hidden.2"}[width]
-            features = Path(folder) / "features.npy"
-            np.save(features, ge.encode(lon, lat, layers=layers, progress=False))
-            longest, most = WIDTHS[width]
+            layers, longest, most = WIDTHS[width]
+            vectors = ge.LocationFeaturizer(layers=layers, progress=False).transform(
+                np.column_stack([lon, lat])
+            )
+            assert vectors.shape == (rows, width)
+            np.save(folder / "features.npy", vectors)
+            del vectors
             for case, title in CASES.items():
-                command = [sys.executable, __file__, case, str(features), str(targets[case])]
+                files = [str(folder / f"{file}.npy") for file in ("places", "features", case)]
+                command = [sys.executable, __file__, case, *files]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found = json.loads(done.stdout.splitlines()[-1])
-                name = f"fit and predict, {title}, {rows:,} x {width}"
-                yield Figure(name, found["wall"], "s", longest)
-                yield Figure(f"{name}: processor time", found["cpu"], "s")
-                yield Figure(f"{name}: peak memory, X included", found["peak"], "MB", most)
+                what = f"{title}, {rows:,} x {width:,}"
+                yield Figure(f"fit and predict, {what}", found["wall"], "s", longest)
+                yield Figure(f"processor time, {what}", found["cpu"], "s")
+                yield Figure(f"peak memory, vectors included, {what}", found["peak"], "MB", most)
+
+
+def maps(rows: int = 3_000) -> Iterator[Figure]:
+    """Compare the pixels a second of `predict_raster` with the places a second of the featurizer.
+
+    At least 0.8 of it is asked for: the featurizer is what takes the time.
+    """
+    lon, lat = land_points(rows)
+    table = pd.DataFrame({"lon": lon, "lat": lat})
+    targets = {
+        "regress": np.sin(np.radians(lat)),
+        "landcover": shares(lon, lat),
+        "classify": regions(lon, lat, 20),
+    }
+    width, height = MAP
+    east, north = 5.05 + 0.1 * np.arange(width), 54.95 - 0.1 * np.arange(height)
+    cells = np.column_stack([np.tile(east, height), np.repeat(north, width)])
+    bounds = (5.0, 55.0 - 0.1 * height, 5.0 + 0.1 * width, 55.0)
+    for layers in ("final", "best"):
+        featurizer = ge.LocationFeaturizer(layers=layers, progress=False)
+        made = {
+            "regress": ge.LocationRegressor(featurizer),
+            "landcover": ge.LandCoverRegressor(featurizer),
+            "classify": ge.LocationClassifier(featurizer),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            draw = partial(
+                ge.predict_raster,
+                output=Path(folder) / "map.tif",
+                bounds=bounds,
+                resolution=0.1,
+                force=True,
+                progress=False,
+            )
+            fitted = [head.fit(table, targets[name]) for name, head in made.items()]
+            bare, *drawn = alternate(
+                lambda f=featurizer: f.transform(cells),
+                *(partial(draw, head) for head in fitted),
+            )
+        yield Figure(f"featurizer, layers {layers}", len(cells) / median(bare), "places/s")
+        for name, times in zip(made, drawn, strict=True):
+            share = median_ratio(bare, times)
+            what = f"predict_raster, {name}, layers {layers}: share of the featurizer's rate"
+            yield Figure(what, share, "x", 0.8, at_most=False)
 
 
 def against_scikit_learn(rows: int = 6_000) -> Iterator[Figure]:

@@ -1,7 +1,8 @@
 """`make bench`: measure speed and memory, print a table, write JSON.
 
-Both sides of a ratio are measured in one process, in turn; figures are medians of five rounds.
-It takes about half an hour on two cores; ``--quick`` leaves the million points out.
+Both sides of a ratio are measured in one process, in turn; figures are medians of rounds.
+It takes over an hour on two free cores. ``--quick`` leaves the million points, the world raster
+and the heads out; ``--only`` measures what it names.
 """
 
 import argparse
@@ -14,8 +15,10 @@ from pathlib import Path
 import torch
 from featurize import SIZES, against_published, repeats, single_point, throughput
 from figures import Figure, as_table
+from heads import against_scikit_learn, heads, maps
 from memory import memory
 from startup import startup
+from targets import targets
 
 import geoembed as ge
 
@@ -24,7 +27,8 @@ def main() -> None:
     """Run every benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("bench"), help="folder for the results")
-    parser.add_argument("--quick", action="store_true", help="leave the million points out")
+    parser.add_argument("--quick", action="store_true", help="leave out what takes long")
+    parser.add_argument("--only", nargs="+", metavar="SUITE", help="measure these suites alone")
     arguments = parser.parse_args()
     suites = {
         "start-up": startup,
@@ -34,12 +38,18 @@ def main() -> None:
         "one point": single_point,
         "memory": memory,
     }
-    figures: list[Figure] = []
-    for name, suite in suites.items():
-        print(f"measuring {name} ...", flush=True)
-        for figure in suite():
-            figures.append(figure)
-            print(as_table([figure]).splitlines()[-1], flush=True)
+    if not arguments.quick:
+        suites |= {
+            "targets": targets,
+            "heads": heads,
+            "maps": maps,
+            "scikit-learn": against_scikit_learn,
+        }
+    if arguments.only:
+        unknown = sorted(set(arguments.only) - set(suites))
+        if unknown:
+            parser.error(f"no suite {', '.join(unknown)}: choose from {', '.join(suites)}")
+        suites = {name: suites[name] for name in arguments.only}
     about = {
         "geoembed": ge.__version__,
         "torch": torch.__version__,
@@ -47,8 +57,15 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "load before": round(os.getloadavg()[0], 1),
         "date": datetime.now(UTC).date().isoformat(),
     }
+    figures: list[Figure] = []
+    for name, suite in suites.items():
+        print(f"measuring {name} ...", flush=True)
+        for figure in suite():
+            figures.append(figure)
+            print(as_table([figure]).splitlines()[-1], flush=True)
     table = as_table(figures)
     print(f"\n{table}\n")
     arguments.output.mkdir(parents=True, exist_ok=True)
