@@ -133,14 +133,17 @@ ax.figure.savefig("classes.png", dpi=150)
 #
 # `LandCoverRegressor` takes shares and gives shares: never negative, always summing to 1. By
 # itself it takes `layers="best"`. To be quick we take `layers="scales"`, less than half as wide,
-# and `CachedEncoder`, which computes the vectors of the places once for all folds.
+# and `CachedEncoder`, which computes the vectors of the places, and of the cells of the map below,
+# once for all that follows.
 #
 # How is it tested? `SpatialBlockKFold` holds out blocks of the Earth whole. Beside it a random
 # split, and beside the embedding what it has to beat: the nearest places, which know coordinates
 # and nothing else.
 
 # %%
-scales = CachedEncoder(ge.load_encoder("geoclip.v1", layers="scales"), places)
+extent = (-19.0, -36.0, 52.0, 38.0)
+cells = pd.DataFrame(dict(zip(("lon", "lat"), ge.data.land_grid(0.5, extent=extent), strict=True)))
+scales = CachedEncoder(ge.load_encoder("geoclip.v1", layers="scales"), pd.concat([places, cells]))
 embedding = ge.LandCoverRegressor(scales)
 neighbours = ge.LandCoverRegressor("xyz", "knn", link="identity")
 splits = {
@@ -172,7 +175,6 @@ scores.round(2)
 countries = ge.data.load_countries()
 africa = countries[countries["continent"] == "Africa"]
 here = ge.label_regions(places, countries, "continent", nearest_km=100) == "Africa"
-extent = (-19.0, -36.0, 52.0, 38.0)
 bands = {}
 for data, rows in {"all places": slice(None), "none of Africa": ~here}.items():
     for name, head in {"embedding": embedding, "neighbours": neighbours}.items():
@@ -239,8 +241,8 @@ fig.savefig("africa.png", dpi=150)
 # On the right, without them: the neighbours stretch the coasts of Europe and Arabia over a
 # continent, and are worse than one colour for all (R² below 0). The embedding still finds the
 # Sahara, the Congo basin and the dry south, because it has seen places elsewhere that look like
-# them. What grows between desert and forest it gets wrong: too much forest, and hardly anything
-# right about crops and grass.
+# them. What grows between desert and forest it gets wrong: forest where there is grass, and
+# hardly anything right about crops.
 
 # %%
 embedding.report(places[here], shares[here]).round(2)
