@@ -9,6 +9,8 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 # Pages that run code inherit it: none may use the network.
 os.environ["GEOEMBED_OFFLINE"] = "1"
+# Two threads beside another busy process take many times as long, and a cell then times out.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from geoembed import __version__  # noqa: E402
 
