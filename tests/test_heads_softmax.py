@@ -186,12 +186,24 @@ def test_the_path_takes_a_sample_of_many_rows(monkeypatch):
     X, labels, weights = problem(n=3000)
     monkeypatch.setattr(paths, "FEW_ROWS", 100)
     whole = PathSoftmax().fit(X, labels, weights)
-    sample = PathSoftmax(path_rows=400).fit(X, labels, weights)
+    sample = PathSoftmax(path_rows=400, tol=3e-5).fit(X, labels, weights)
     assert 0.05 < sample.alpha_ / whole.alpha_ < 20.0
     np.testing.assert_allclose(sample.predict_proba(X), whole.predict_proba(X), atol=0.05)
     # What is found in a sample serves all rows because the penalty is not one a row.
-    fixed = PathSoftmax(sample.alpha_).fit(X, labels, weights)
+    fixed = PathSoftmax(sample.alpha_, tol=3e-5).fit(X, labels, weights)
     np.testing.assert_allclose(sample.predict_proba(X), fixed.predict_proba(X), atol=2e-2)
+
+
+def test_the_tolerance_costs_next_to_nothing_on_rows_held_out():
+    X, labels, weights = problem(n=3000)
+    usual, exact = (
+        PathSoftmax(**tol).fit(X[:2000], labels[:2000], weights[:2000]) for tol in ({}, EXACT)
+    )
+    losses = [
+        log_loss(labels[2000:], m.predict_proba(X[2000:]), labels=m.classes_)
+        for m in (usual, exact)
+    ]
+    assert losses[0] < 1.005 * losses[1]
 
 
 def test_known_shares_are_recovered_from_columns_that_depend_on_one_another():

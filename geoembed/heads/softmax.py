@@ -63,7 +63,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As for `PathRidge`.
     tol : float
         A fit stops when a step improves its mean loss by less than this share, or than this many
-        nats where the loss is below 1. The path takes three times as much.
+        nats where the loss is below 1.
     max_iter : int
         Most steps of a fit.
     random_state : int, RandomState or None
@@ -102,6 +102,11 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     the loss is for each class: tens of steps do for thousands of columns that all but depend on
     one another.
 
+    Descending further than to the default `tol` does not pay: on 20,000 rows of land, 200 regions
+    without noise have a held-out loss of 0.1666 nats and an accuracy of 0.944, against 0.1693 and
+    0.943 at a tolerance of 1e-6, in a fifth of the time; nine noisy shares 1.83536 against
+    1.83529.
+
     The penalty of a sample serves all rows because it is not one a row: on 31 climate classes the
     best alpha was 44, 50, 64 and 60 for 2,000, 5,000, 20,000 and 60,000 rows.
 
@@ -125,7 +130,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: Any = None,
         path_rows: int = 10_000,
         scale_floor: float = 0.1,
-        tol: float = 3e-5,
+        tol: float = 3e-4,
         max_iter: int = 500,
         random_state: Any = 0,
     ) -> None:
@@ -271,7 +276,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for learned, held in splits(self.validation, X, y, codes, weights, random):
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
                 learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
-                trials.append(Trial(learn, judge, start, directions, 3 * self.tol, self.max_iter))
+                trials.append(Trial(learn, judge, start, directions, self.tol, self.max_iter))
             path, self.alpha_, start, curvature = walk(trials, grid, self._start)
         everything = CrossEntropy(X, seen, weights, scale)
         best, self.n_iter_, reached = descend(
