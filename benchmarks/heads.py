@@ -34,7 +34,7 @@ CASES = {
     "classify": f"classify, {CLASSES} classes",
 }
 # A map of so many columns and rows.
-MAP = (200, 100)
+MAP = (160, 80)
 
 
 class ReadyFeaturizer(ge.LocationFeaturizer):
@@ -134,7 +134,7 @@ def heads(rows: int = ROWS, widths: tuple[int, ...] = tuple(WIDTHS)) -> Iterator
                 yield Figure(f"peak memory, vectors included, {what}", found["peak"], "MB", most)
 
 
-def maps(rows: int = 3_000) -> Iterator[Figure]:
+def maps(rows: int = 3_000, chosen: tuple[str, ...] = ("final", "best")) -> Iterator[Figure]:
     """Compare the pixels a second of `predict_raster` with the places a second of the featurizer.
 
     At least 0.8 of it is asked for: the featurizer is what takes the time.
@@ -150,7 +150,7 @@ def maps(rows: int = 3_000) -> Iterator[Figure]:
     east, north = 5.05 + 0.1 * np.arange(width), 54.95 - 0.1 * np.arange(height)
     cells = np.column_stack([np.tile(east, height), np.repeat(north, width)])
     bounds = (5.0, 55.0 - 0.1 * height, 5.0 + 0.1 * width, 55.0)
-    for layers in ("final", "best"):
+    for layers in chosen:
         featurizer = ge.LocationFeaturizer(layers=layers, progress=False)
         made = {
             "regress": ge.LocationRegressor(featurizer),
@@ -170,6 +170,7 @@ def maps(rows: int = 3_000) -> Iterator[Figure]:
             bare, *drawn = alternate(
                 lambda f=featurizer: f.transform(cells),
                 *(partial(draw, head) for head in fitted),
+                rounds=3,
             )
         yield Figure(f"featurizer, layers {layers}", len(cells) / median(bare), "places/s")
         for name, times in zip(made, drawn, strict=True):
