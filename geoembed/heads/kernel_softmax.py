@@ -101,7 +101,7 @@ class KernelSoftmax(PathSoftmax):
         components: int | None = 512,
         landmarks: int = 2_000,
         path_rows: int = 10_000,
-        tol: float = 1e-4,
+        tol: float = 3e-4,
         max_iter: int = 500,
         random_state: Any = 0,
     ) -> None:
