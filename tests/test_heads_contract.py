@@ -82,12 +82,21 @@ EXEMPT = {
     # Rows are drawn to choose the penalty and to calibrate: a row that is there twice is drawn
     # twice, one of weight 2 once. In its place: the test of weights below, without drawing.
     "check_sample_weight_equivalence_on_dense_data": "rows held out are drawn row by row",
+    # Products of float32 matrices depend on their shape in the last digit, and the check allows
+    # 1e-7. In its place: the test of single rows below.
+    "check_methods_subset_invariance": "float32 products of the kernel",
 }
+
+
+def exempt(estimator):
+    """Say which checks a head is exempted from: the second only where a kernel is the model."""
+    kernel = isinstance(estimator, LandCoverRegressor)
+    return dict(list(EXEMPT.items())[: 2 if kernel else 1])
 
 
 # The checks' tables are small and hold equal rows, of which heads warn.
 @pytest.mark.filterwarnings("ignore::geoembed.heads.GeoembedHeadWarning")
-@parametrize_with_checks(HEADS, expected_failed_checks=lambda estimator: EXEMPT)
+@parametrize_with_checks(HEADS, expected_failed_checks=exempt)
 def test_common_checks(estimator, check):
     check(estimator)
 
@@ -96,7 +105,15 @@ def test_at_most_five_exemptions():
     assert len(EXEMPT) <= 5
 
 
-# --- what the exempted check is about ------------------------------------------------------------
+# --- what the exempted checks are about ----------------------------------------------------------
+
+
+def test_a_row_alone_is_predicted_as_among_others():
+    lonlat = np.random.default_rng(0).uniform(-60, 60, (200, 2))
+    north = (lonlat[:, 1] + 90) / 180
+    head = LandCoverRegressor("xyz").fit(lonlat, np.column_stack([north, 1 - north]))
+    alone = np.vstack([head.predict(row[None]) for row in lonlat[:20]])
+    np.testing.assert_allclose(alone, head.predict(lonlat)[:20], rtol=0, atol=1e-5)
 
 
 @pytest.fixture

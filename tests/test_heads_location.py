@@ -415,7 +415,10 @@ def test_shapes_are_read_as_the_featurizer_says(towns):
     [
         ({"featurizer": Latitude}, "is no name of an encoder and no transformer"),
         ({"featurizer": 3}, "is no name of an encoder and no transformer"),
-        ({"model": "rigde"}, "model='rigde' is not offered for regression: choose 'ridge', 'kernel', 'knn'"),
+        (
+            {"model": "rigde"},
+            "model='rigde' is not offered for regression: choose 'ridge', 'kernel', 'knn'",
+        ),
         ({"model": "logistic"}, "model='logistic' is not offered for regression"),
         ({"model": LogisticRegression()}, r"LogisticRegression\(\) is no estimator for regression"),
         ({"model": Ridge}, "is no estimator for regression: give a name"),

@@ -76,9 +76,13 @@ class KernelSpace:
 
 def exponential_kernel(rows: Array, support: Array, length: float) -> Array:
     """Return ``exp(-|x - x'| / length)`` of every row with every row of the support."""
-    squares = np.einsum("ij,ij->i", rows, rows)[:, None] - 2.0 * (rows @ support.T)
-    squares += np.einsum("ij,ij->i", support, support)
-    np.sqrt(np.maximum(squares, 0.0, out=squares), out=squares)
+    sizes = np.einsum("ij,ij->i", rows, rows)[:, None]
+    squares = sizes + np.einsum("ij,ij->i", support, support)
+    # What is left of a row less itself is rounding, and the root would make much of it.
+    nothing = 16.0 * np.finfo(rows.dtype).eps * sizes
+    squares -= 2.0 * (rows @ support.T)
+    squares[squares < nothing] = 0.0
+    np.sqrt(squares, out=squares)
     squares /= -length
     return np.asarray(np.exp(squares, out=squares), dtype=rows.dtype)
 
