@@ -369,7 +369,7 @@ def test_a_stopped_comparison_goes_on(
         return fit(self, encoder, fold)
 
     monkeypatch.setattr(HeadLearner, "predict", stopping)
-    with pytest.raises(KeyboardInterrupt) as stopped:
+    with pytest.raises(KeyboardInterrupt, match="8 of 24 fits are done") as stopped:
         quick(cities, "sine", folder=tmp_path)
     assert "8 of 24 fits are done and kept in" in stopped.value.__notes__[0]
     fits.clear()

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pvlib
-from probes import block_folds, kernel_ridge, r2, random_folds, random_split, range_v1
+from probes import COVER, block_folds, kernel_ridge, r2, random_folds, random_split, range_v1
 
 import geoembed as ge
 from geoembed import data
@@ -61,17 +61,6 @@ WORLD_ALPHAS = (1e2, 1e3, 1e4)
 RANGE_CHOICE_ALPHAS = (1.0, 10.0, 100.0)
 ROWS = 2500
 HOUSING_ROWS = 4000
-COVER = (
-    "broadleaf_tree",
-    "needleleaf_tree",
-    "c3_grass",
-    "c4_grass",
-    "shrub",
-    "urban",
-    "inland_water",
-    "bare_soil",
-    "land_ice",
-)
 EIGHT = [i for i, name in enumerate(COVER) if name != "urban"]
 
 Array = np.ndarray

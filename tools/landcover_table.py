@@ -19,23 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from probes import COVER
 from sklearn.metrics import r2_score
 
 import geoembed as ge
 from geoembed.evaluation import CachedEncoder, adapt_encoder
 from geoembed.heads import GeoembedHeadWarning
 
-CLASSES = [
-    "broadleaf_tree",
-    "needleleaf_tree",
-    "c3_grass",
-    "c4_grass",
-    "shrub",
-    "urban",
-    "inland_water",
-    "bare_soil",
-    "land_ice",
-]
+CLASSES = list(COVER)
 # Urban is next to nothing in cells of this size, and does not count in the mean.
 COUNTED = [name for name in CLASSES if name != "urban"]
 CELL = (1.875, 1.25)

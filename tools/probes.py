@@ -1,4 +1,4 @@
-"""Folds and linear probes that `choose_layers.py` and `cover_table.py` share."""
+"""Folds and linear probes that `choose_layers.py` and `landcover_table.py` share."""
 
 from typing import Self
 
@@ -12,6 +12,18 @@ Rows = NDArray[np.intp]
 Alphas = tuple[float, ...]
 
 RANGE_ALPHAS = (0.1, 1.0, 10.0)
+# Columns of the land-cover table.
+COVER = (
+    "broadleaf_tree",
+    "needleleaf_tree",
+    "c3_grass",
+    "c4_grass",
+    "shrub",
+    "urban",
+    "inland_water",
+    "bare_soil",
+    "land_ice",
+)
 
 
 def r2(seen: Array, predicted: Array) -> Array:

@@ -218,13 +218,14 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     """Make a head; say at once what does not fit, such as an option that it does not take."""
     from geoembed.heads import make_head
     from geoembed.heads.conformal import check_coverage
-    from geoembed.heads.landcover import SOFTMAX_MODELS
+    from geoembed.heads.landcover import learns_by_softmax
     from geoembed.heads.models import make_model
     from geoembed.heads.penalties import check_validation
 
     check_coverage(options["coverage"])
     check_validation(options["validation"])
-    if options["model"] is not None and (task, options["model"]) != ("fractions", "logistic"):
+    by_softmax = task == "fractions" and learns_by_softmax(options["model"])
+    if options["model"] is not None and not by_softmax:
         make_model(options["model"], "regression" if task == "fractions" else task, None)
 
     made = make_head(name)
@@ -237,7 +238,7 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     given = {option: value for option, value in options.items() if value is not None}
     if options["coverage"] is None and "coverage" in known:
         given["coverage"] = None
-    if "link" in known and given.get("model", SOFTMAX_MODELS[0]) not in SOFTMAX_MODELS:
+    if "link" in known and not learns_by_softmax(given.get("model")):
         # Shares are learned by softmax regression, or by any model of numbers and made shares.
         given["link"] = "identity"
     defaults = {"random_state", "coverage"}

@@ -9,7 +9,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.kernel_space import KernelSpace, check_kernel_parameters, exponential_kernel
+from geoembed.heads.kernel_space import (
+    KernelSpace,
+    check_kernel_parameters,
+    exponential_kernel,
+    kernel_between,
+)
 from geoembed.heads.paths import (
     Array,
     Moments,
@@ -18,6 +23,7 @@ from geoembed.heads.paths import (
     read_penalties,
     read_weights,
     splits,
+    standardise_targets,
 )
 
 __all__ = ["PathKernel"]
@@ -165,12 +171,7 @@ class PathKernel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         grid = read_penalties(self.alphas)
         weights = read_weights(sample_weight, len(X))
         random = check_random_state(self.random_state)
-        Y = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
-        # Targets on one scale, so that one penalty suits all.
-        mean = np.average(Y, axis=0, weights=weights)
-        spread = np.sqrt(np.average((Y - mean) ** 2, axis=0, weights=weights))
-        spread[spread == 0] = 1.0
-        Y = (Y - mean) / spread
+        Y, mean, spread = standardise_targets(y, weights)
 
         counted = np.flatnonzero(weights > 0)
         space = KernelSpace.of(X, counted, self.components, self.length, random)
@@ -328,10 +329,7 @@ class _Landmarks:
     ) -> None:
         self.V, self.Y, self.weights, self.length = V, Y, weights, length
         self.support = V[order[:landmarks]]
-        wide = self.support.astype(np.float64)
-        self.between = exponential_kernel(wide, wide, self.length)
-        # What rounding takes from a matrix that must be positive definite.
-        self.between[np.diag_indices(len(wide))] = 1.0 + 1e-6
+        self.between = kernel_between(self.support, self.length)
         self.all = self._moments(order)
 
     def prepare(self, learned: Rows, held: Rows) -> tuple[Moments, Rows]:
@@ -356,18 +354,7 @@ class _Landmarks:
         return exponential_kernel(self.V[at], self.support, self.length)
 
     def _moments(self, at: Rows) -> Moments:
-        m, t = len(self.support), self.Y.shape[1]
-        z, y, zz, zy = np.zeros(m), np.zeros(t), np.zeros((m, m)), np.zeros((m, t))
-        for part in blocks(len(at), 2 * m):
-            rows = at[part]
-            root = np.sqrt(self.weights[rows])
-            block, values = self._rows(rows), self.Y[rows] * root[:, None]
-            block *= root[:, None].astype(block.dtype)
-            z += root.astype(block.dtype) @ block
-            y += root @ values
-            zz += block.T @ block
-            zy += block.T @ values.astype(block.dtype)
-        return Moments(float(self.weights[at].sum()), z, y, zz, zy)
+        return Moments.over(self._rows, len(self.support), self.Y, self.weights, at)
 
     def _solve(self, moments: Moments, alpha: float) -> tuple[Array, Array]:
         zz, zy, z, y = moments.centred()

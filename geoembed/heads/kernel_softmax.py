@@ -8,7 +8,7 @@ from scipy.linalg import cholesky, solve_triangular
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.kernel_space import KernelSpace, check_kernel_parameters, exponential_kernel
+from geoembed.heads.kernel_space import KernelSpace, check_kernel_parameters, kernel_between
 from geoembed.heads.paths import Array, Scale, blocks
 from geoembed.heads.softmax import PathSoftmax
 
@@ -154,10 +154,7 @@ class KernelSoftmax(PathSoftmax):
         V = space.project(X)
         drawn = random.permutation(counted)[: self.landmarks]
         support = V[np.sort(drawn)]
-        wide = support.astype(np.float64)
-        between = exponential_kernel(wide, wide, space.length)
-        # What rounding takes from a matrix that must be positive definite.
-        between[np.diag_indices(len(wide))] = 1.0 + 1e-6
+        between = kernel_between(support, space.length)
         root = cholesky(between, lower=True, overwrite_a=True, check_finite=False)
         features = np.empty((len(X), len(support)), dtype=X.dtype)
         narrow = root.astype(X.dtype)

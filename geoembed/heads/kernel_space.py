@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from geoembed.errors import OptionError
 from geoembed.heads.paths import Array, Rows, blocks
 
-__all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel"]
+__all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel", "kernel_between"]
 
 # Rows whose distances give the unit of length, and that the principal directions are taken from.
 _SAMPLE_ROWS: Final = 1_000
@@ -85,6 +85,15 @@ def exponential_kernel(rows: Array, support: Array, length: float) -> Array:
     np.sqrt(squares, out=squares)
     squares /= -length
     return np.asarray(np.exp(squares, out=squares), dtype=rows.dtype)
+
+
+def kernel_between(support: Array, length: float) -> Array:
+    """Return the kernel of landmarks with each other, float64, positive definite."""
+    wide = support.astype(np.float64)
+    between = exponential_kernel(wide, wide, length)
+    # What rounding takes from it.
+    between[np.diag_indices(len(wide))] = 1.0 + 1e-6
+    return between
 
 
 def check_kernel_parameters(length: Any, **counts: Any) -> None:

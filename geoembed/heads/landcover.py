@@ -23,13 +23,18 @@ from geoembed.heads.models import forget_pairs, make_model
 from geoembed.heads.reading import Target, check_names, read_target
 from geoembed.heads.shares import read_shares, warn_of_absent
 
-__all__ = ["SOFTMAX_MODELS", "LandCoverRegressor"]
+__all__ = ["LandCoverRegressor", "learns_by_softmax"]
 
 # Models by name that learn shares with link="softmax"; the default first.
 SOFTMAX_MODELS: Final = ("kernel", "logistic")
 
 # Columns of `predict_frame` that are no class's, without "predicted_".
 _OWN_COLUMNS = ("class",)
+
+
+def learns_by_softmax(model: Any) -> bool:
+    """Tell whether `model` is None or a name that ``link="softmax"`` takes."""
+    return model is None or (isinstance(model, str) and model in SOFTMAX_MODELS)
 
 
 class LandCoverRegressor(LocationRegressor):
@@ -251,8 +256,8 @@ class LandCoverRegressor(LocationRegressor):
         if self.link != "softmax":
             given = "kernel" if self.model is None else self.model
             return make_model(given, "regression", self.random_state, pairs)
-        given = "kernel" if self.model is None else self.model
-        if isinstance(given, str) and given in SOFTMAX_MODELS:
+        if learns_by_softmax(self.model):
+            given = SOFTMAX_MODELS[0] if self.model is None else self.model
             return make_model(given, "classification", self.random_state, pairs)
         if isinstance(self.model, type) or not hasattr(self.model, "fit_fractions"):
             raise OptionError(

@@ -1,6 +1,6 @@
 """What the penalised linear models share: scales of columns, sums of products, held-out rows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +10,16 @@ from sklearn.utils import check_random_state
 
 from geoembed.errors import OptionError, TargetError
 
-__all__ = ["Moments", "Scale", "affine", "blocks", "read_penalties", "read_weights", "splits"]
+__all__ = [
+    "Moments",
+    "Scale",
+    "affine",
+    "blocks",
+    "read_penalties",
+    "read_weights",
+    "splits",
+    "standardise_targets",
+]
 
 Array = NDArray[np.floating[Any]]
 Rows = NDArray[np.intp]
@@ -99,19 +108,28 @@ class Moments:
 
     @classmethod
     def of(cls, X: Array, Y: Array, weights: Array, scale: Scale, rows: Rows) -> Self:
-        """Sum over some rows: products of blocks in the type of X, their sums in float64."""
-        d, t = X.shape[1], Y.shape[1]
+        """Sum over some rows of X, standardised."""
+        return cls.over(lambda at: scale.apply(X[at]), X.shape[1], Y, weights, rows)
+
+    @classmethod
+    def over(
+        cls, features: Callable[[Rows], Array], d: int, Y: Array, weights: Array, rows: Rows
+    ) -> Self:
+        """Sum over some rows, whose d features are made by block: products in their type, sums in
+        float64.
+        """
+        t = Y.shape[1]
         z, y = np.zeros(d), np.zeros(t)
         zz, zy = np.zeros((d, d)), np.zeros((d, t))
         for part in blocks(len(rows), 2 * d):
             at = rows[part]
             root = np.sqrt(weights[at])
-            block, values = scale.apply(X[at]), Y[at] * root[:, None]
-            block *= root[:, None].astype(X.dtype)
-            z += root.astype(X.dtype) @ block
+            block, values = features(at), Y[at] * root[:, None]
+            block *= root[:, None].astype(block.dtype)
+            z += root.astype(block.dtype) @ block
             y += root @ values
             zz += block.T @ block
-            zy += block.T @ values.astype(X.dtype)
+            zy += block.T @ values.astype(block.dtype)
         return cls(float(weights[rows].sum()), z, y, zz, zy)
 
     def __sub__(self, other: "Moments") -> "Moments":
@@ -127,6 +145,18 @@ class Moments:
         """Return Z'Z and Z'Y about the means, and the means of z and y."""
         z, y = self.z / self.total, self.y / self.total
         return self.zz - np.outer(self.z, z), self.zy - np.outer(self.z, y), z, y
+
+
+def standardise_targets(y: ArrayLike, weights: Array) -> tuple[Array, Array, Array]:
+    """Return targets (n, t) in float64 about their means in units of their spread, and both.
+
+    On one scale float32 products keep their digits, and one penalty suits all targets.
+    """
+    Y = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
+    mean = np.average(Y, axis=0, weights=weights)
+    spread = np.sqrt(np.average((Y - mean) ** 2, axis=0, weights=weights))
+    spread[spread == 0] = 1.0
+    return (Y - mean) / spread, mean, spread
 
 
 def read_penalties(alphas: Any) -> NDArray[np.float64] | None:

@@ -9,7 +9,15 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from geoembed.heads.equations import Dual, Primal, equations_of
-from geoembed.heads.paths import Array, Scale, affine, read_penalties, read_weights, splits
+from geoembed.heads.paths import (
+    Array,
+    Scale,
+    affine,
+    read_penalties,
+    read_weights,
+    splits,
+    standardise_targets,
+)
 
 __all__ = ["PathRidge"]
 
@@ -139,12 +147,7 @@ class PathRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         grid = read_penalties(self.alphas)
         weights = read_weights(sample_weight, len(X))
-        Y = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
-        # Targets on one scale: float32 products keep their digits, one penalty suits all.
-        mean = np.average(Y, axis=0, weights=weights)
-        spread = np.sqrt(np.average((Y - mean) ** 2, axis=0, weights=weights))
-        spread[spread == 0] = 1.0
-        Y = (Y - mean) / spread
+        Y, mean, spread = standardise_targets(y, weights)
         scale = Scale.of(X, weights, self.scale_floor)
         equations = equations_of(X, Y, weights, scale)
 
