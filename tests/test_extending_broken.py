@@ -49,7 +49,8 @@ BROKEN = {
     "wrong-arguments": (
         HEAD + "@hookimpl\ndef register_location_encoders(add): pass",
         "Argument(s) {'add'} are declared in the hookimpl but can not be found in the hookspec. "
-        "The hooks of this geoembed: register_commands, register_heads, register_location_encoders",
+        "The hooks of this geoembed: register_commands, register_galleries, register_heads, "
+        "register_image_encoders, register_indexes, register_location_encoders",
     ),
     "no-spec": (
         encoder_hook("register('an encoder')"),

@@ -166,7 +166,7 @@ def test_a_failing_built_in_is_an_error():
 def test_optional_hooks_of_newer_releases_are_accepted():
     class Newer(Registers):
         @hookimpl(optionalhook=True)
-        def register_galleries(self, register):
+        def register_oracles(self, register):
             raise AssertionError("nobody calls it")
 
     with isolated_plugins(Newer(spec("newer.v1"))):

@@ -16,13 +16,18 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
+    from geoembed.extending.image_specs import ImageEncoderSpec
     from geoembed.extending.specs import HeadSpec, LocationEncoderSpec
 
 __all__ = [
     "hookimpl",
     "hookspec",
     "register_commands",
+    "register_galleries",
     "register_heads",
+    "register_image_encoders",
+    "register_indexes",
     "register_location_encoders",
 ]
 
@@ -68,6 +73,129 @@ def register_location_encoders(register: Callable[[LocationEncoderSpec], None]) 
     ...             factory="my_package.encoders:load",
     ...             dimension=3,
     ...             summary="The point on the unit sphere",
+    ...         )
+    ...     )
+    """
+
+
+@hookspec
+def register_image_encoders(register: Callable[[ImageEncoderSpec], None]) -> None:
+    """Add image encoders: functions from pictures, and perhaps texts, to vectors.
+
+    Called once a process, when a name is first looked up or listed. It must be quick and must
+    not import torch: a spec names its code as ``"module:attribute"``, imported on first use. One
+    whose spec names a location encoder can be searched with: its vectors and those of places
+    lie in one space.
+
+    Parameters
+    ----------
+    register : callable
+        ``register(spec)`` adds one `ImageEncoderSpec`; call it once an encoder, before the hook
+        returns.
+
+    Raises
+    ------
+    PluginError
+        By `register`, if it is given anything but an `ImageEncoderSpec`, or after the hook.
+    DuplicateNameError
+        By `register`, if the name is taken; both owners are named.
+
+    Notes
+    -----
+    If the hook raises anything, the whole plugin is left out, as with
+    `register_location_encoders`.
+
+    Examples
+    --------
+    >>> from geoembed.extending import ImageEncoderSpec, Preprocessing, hookimpl
+    >>> @hookimpl
+    ... def register_image_encoders(register):
+    ...     register(
+    ...         ImageEncoderSpec(
+    ...             name="mean.colour",
+    ...             factory="my_package.images:load",
+    ...             dimension=3,
+    ...             preprocessing=Preprocessing(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    ...             summary="The mean colour of a picture",
+    ...         )
+    ...     )
+    """
+
+
+@hookspec
+def register_galleries(register: Callable[[GallerySpec], None]) -> None:
+    """Add galleries: named sets of places that photographs and texts are compared with.
+
+    Called once a process, when a name is first looked up or listed. It must be quick: a spec
+    names its code as ``"module:attribute"``, imported on first use. The factory gives places
+    only; geoembed encodes them, and keeps their embeddings in its cache.
+
+    Parameters
+    ----------
+    register : callable
+        ``register(spec)`` adds one `GallerySpec`; call it once a gallery, before the hook returns.
+
+    Raises
+    ------
+    PluginError
+        By `register`, if it is given anything but a `GallerySpec`, or after the hook.
+    DuplicateNameError
+        By `register`, if the name is taken; both owners are named.
+
+    Notes
+    -----
+    If the hook raises anything, the whole plugin is left out, as with
+    `register_location_encoders`.
+
+    Examples
+    --------
+    >>> from geoembed.extending import GallerySpec, hookimpl
+    >>> @hookimpl
+    ... def register_galleries(register):
+    ...     register(
+    ...         GallerySpec(
+    ...             name="airports",
+    ...             factory="my_package.places:airports",
+    ...             summary="Airports of the world",
+    ...         )
+    ...     )
+    """
+
+
+@hookspec
+def register_indexes(register: Callable[[IndexSpec], None]) -> None:
+    """Add indexes: ways to find the rows of a gallery that are most similar to a vector.
+
+    Called once a process, when a name is first looked up or listed. It must be quick and must
+    not import torch: a spec names its code as ``"module:attribute"``, imported on first use.
+
+    Parameters
+    ----------
+    register : callable
+        ``register(spec)`` adds one `IndexSpec`; call it once an index, before the hook returns.
+
+    Raises
+    ------
+    PluginError
+        By `register`, if it is given anything but an `IndexSpec`, or after the hook.
+    DuplicateNameError
+        By `register`, if the name is taken; both owners are named.
+
+    Notes
+    -----
+    If the hook raises anything, the whole plugin is left out, as with
+    `register_location_encoders`.
+
+    Examples
+    --------
+    >>> from geoembed.extending import IndexSpec, hookimpl
+    >>> @hookimpl
+    ... def register_indexes(register):
+    ...     register(
+    ...         IndexSpec(
+    ...             name="graph",
+    ...             factory="my_package.search:GraphIndex",
+    ...             summary="Approximate search along a graph of neighbours",
     ...         )
     ...     )
     """

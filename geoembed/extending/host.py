@@ -17,6 +17,8 @@ import pluggy
 
 from geoembed.errors import PluginError
 from geoembed.extending import hookspecs
+from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
+from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.report import GeoembedPluginWarning, PluginInfo, Status
 from geoembed.extending.sources import Part, PluginSource, canonical
 from geoembed.extending.specs import HeadSpec, LocationEncoderSpec
@@ -29,6 +31,9 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 # A hook that registers specs is one line here and its declaration in hookspecs.
 SPEC_HOOKS: dict[str, tuple[str, type[Spec]]] = {
     "register_location_encoders": ("location encoder", LocationEncoderSpec),
+    "register_image_encoders": ("image encoder", ImageEncoderSpec),
+    "register_galleries": ("gallery", GallerySpec),
+    "register_indexes": ("index", IndexSpec),
     "register_heads": ("head", HeadSpec),
 }
 

@@ -1,22 +1,32 @@
 """Look up what is registered. Listing imports no encoder and no torch."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from geoembed.errors import GeoembedError, PluginError, unknown_name
+from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
+from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.manager import host
 from geoembed.extending.report import PluginInfo
 from geoembed.extending.specs import HeadSpec, LocationEncoderSpec, WeightsSpec, check_factory
 
 __all__ = [
+    "gallery_spec",
+    "gallery_specs",
     "head_spec",
     "head_specs",
+    "image_encoder_spec",
+    "image_encoder_specs",
+    "index_spec",
+    "index_specs",
     "location_encoder_spec",
     "location_encoder_specs",
     "plugin_report",
     "resolve_factory",
     "weights_specs",
 ]
+
+_Spec = TypeVar("_Spec")
 
 
 def location_encoder_specs() -> dict[str, LocationEncoderSpec]:
@@ -61,10 +71,133 @@ def location_encoder_spec(name: str) -> LocationEncoderSpec:
     Traceback (most recent call last):
     geoembed.errors.UnknownNameError: There is no encoder named 'geoclip.v2'. ...
     """
-    specs = location_encoder_specs()
-    if name not in specs:
-        raise unknown_name("encoder", name, specs)
-    return specs[name]
+    return _named("encoder", name, location_encoder_specs())
+
+
+def image_encoder_specs() -> dict[str, ImageEncoderSpec]:
+    """Return the registered image encoders by name, built-in ones first.
+
+    Returns
+    -------
+    dict of str to ImageEncoderSpec
+        With ``owner`` filled in.
+
+    Examples
+    --------
+    >>> image_encoder_specs()["geoclip.v1"].dimension
+    512
+    """
+    return host().specs(ImageEncoderSpec)
+
+
+def image_encoder_spec(name: str) -> ImageEncoderSpec:
+    """Return the spec of one image encoder.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, for example ``"geoclip.v1"``.
+
+    Returns
+    -------
+    ImageEncoderSpec
+        With ``owner`` filled in.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> image_encoder_spec("geoclip.v1").owner.split()[0]
+    'geoembed'
+    """
+    return _named("image encoder", name, image_encoder_specs())
+
+
+def gallery_specs() -> dict[str, GallerySpec]:
+    """Return the registered galleries by name, built-in ones first.
+
+    Returns
+    -------
+    dict of str to GallerySpec
+        With ``owner`` filled in.
+
+    Examples
+    --------
+    >>> gallery_specs()["geoclip.100k"].encoder
+    'geoclip.v1'
+    """
+    return host().specs(GallerySpec)
+
+
+def gallery_spec(name: str) -> GallerySpec:
+    """Return the spec of one gallery.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, for example ``"geoclip.100k"``.
+
+    Returns
+    -------
+    GallerySpec
+        With ``owner`` filled in.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> gallery_spec("geoclip.100k").owner.split()[0]
+    'geoembed'
+    """
+    return _named("gallery", name, gallery_specs())
+
+
+def index_specs() -> dict[str, IndexSpec]:
+    """Return the registered indexes by name, built-in ones first.
+
+    Returns
+    -------
+    dict of str to IndexSpec
+        With ``owner`` filled in.
+
+    Examples
+    --------
+    >>> index_specs()["exact"].exact
+    True
+    """
+    return host().specs(IndexSpec)
+
+
+def index_spec(name: str) -> IndexSpec:
+    """Return the spec of one index.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, for example ``"exact"``.
+
+    Returns
+    -------
+    IndexSpec
+        With ``owner`` filled in.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; the message gives close matches.
+
+    Examples
+    --------
+    >>> index_spec("exact").owner.split()[0]
+    'geoembed'
+    """
+    return _named("index", name, index_specs())
 
 
 def head_specs() -> dict[str, HeadSpec]:
@@ -106,10 +239,7 @@ def head_spec(name: str) -> HeadSpec:
     >>> head_spec("regress").factory
     'geoembed.heads.location:LocationRegressor'
     """
-    specs = head_specs()
-    if name not in specs:
-        raise unknown_name("head", name, specs)
-    return specs[name]
+    return _named("head", name, head_specs())
 
 
 def weights_specs() -> dict[str, WeightsSpec]:
@@ -188,3 +318,9 @@ def plugin_report() -> list[PluginInfo]:
     ('geoclip.v1', 'lonlat')
     """
     return [plugin.info for plugin in host().plugins]
+
+
+def _named(kind: str, name: str, specs: dict[str, _Spec]) -> _Spec:
+    if name not in specs:
+        raise unknown_name(kind, name, specs)
+    return specs[name]

@@ -67,8 +67,8 @@ def module_part(module: str) -> Part:
 
 def built_in_source() -> PluginSource:
     """Describe what geoembed itself registers, through the same hooks as everybody."""
-    modules = ("geoembed.extending.builtin", "geoembed.extending.heads")
-    parts = tuple(module_part(module) for module in modules)
+    modules = ("builtin", "geolocation", "heads")
+    parts = tuple(module_part(f"geoembed.extending.{module}") for module in modules)
     return PluginSource("geoembed", __version__, "built-in", parts)
 
 

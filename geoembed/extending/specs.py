@@ -19,6 +19,8 @@ __all__ = [
     "WeightsSpec",
     "check_factory",
     "check_name",
+    "check_texts",
+    "is_whole",
 ]
 
 # What a head may be for, and what it may take.
@@ -51,14 +53,16 @@ def check_factory(factory: object) -> str:
     return factory
 
 
-def _check_texts(spec: object, *fields: str) -> None:
+def check_texts(spec: object, *fields: str) -> None:
+    """Raise PluginError unless these fields of a spec hold text."""
     for name in fields:
         value = getattr(spec, name)
         if not isinstance(value, str):
             raise PluginError(f"{type(spec).__name__}.{name} must be text, got {value!r}.")
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Tell a whole number from anything else, True and False included."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -88,7 +92,7 @@ class WeightsFile:
     tensors_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        _check_texts(self, "role", "path")
+        check_texts(self, "role", "path")
         what = f"The weights file {self.path!r}"
         if not _ROLE.fullmatch(self.role):
             # It becomes the name of a file in the cache.
@@ -107,7 +111,7 @@ class WeightsFile:
                 f"{what} must be a path inside its distribution, with forward slashes, "
                 "no '..' and no drive."
             )
-        if not _is_whole(self.size) or self.size < 0:
+        if not is_whole(self.size) or self.size < 0:
             raise PluginError(f"{what} declares the size {self.size!r}: give its bytes.")
 
 
@@ -137,7 +141,7 @@ class WeightsSpec:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        _check_texts(self, "distribution", "version", "licence", "paper", "training_data")
+        check_texts(self, "distribution", "version", "licence", "paper", "training_data")
         if not self.distribution or not self.version:
             raise PluginError(
                 f"The weights {self.name!r} name no distribution or no version to fetch them from."
@@ -227,9 +231,9 @@ class LocationEncoderSpec:
         check_name(self.name)
         check_factory(self.factory)
         texts = ("summary", "licence", "paper", "training_data", "best_layers", "owner")
-        _check_texts(self, *texts)
+        check_texts(self, *texts)
         what = f"The encoder {self.name!r} declares"
-        if not _is_whole(self.dimension) or self.dimension < 1:
+        if not is_whole(self.dimension) or self.dimension < 1:
             raise PluginError(
                 f"{what} the dimension {self.dimension!r}: it must be a positive whole number."
             )
@@ -280,7 +284,7 @@ class HeadSpec:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_factory(self.factory)
-        _check_texts(self, "task", "summary", "input_kind", "owner")
+        check_texts(self, "task", "summary", "input_kind", "owner")
         for option, choices in (("task", HEAD_TASKS), ("input_kind", HEAD_INPUTS)):
             if getattr(self, option) not in choices:
                 raise PluginError(

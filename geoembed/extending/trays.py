@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from geoembed.errors import DuplicateNameError, PluginError
+from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
+from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.specs import HeadSpec, LocationEncoderSpec, WeightsSpec
 
 __all__ = ["Spec", "Tray"]
 
-Spec = LocationEncoderSpec | HeadSpec
+Spec = LocationEncoderSpec | ImageEncoderSpec | GallerySpec | IndexSpec | HeadSpec
 
 
 class Tray:

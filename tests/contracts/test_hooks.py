@@ -9,10 +9,26 @@ import pytest
 import typer
 
 from geoembed.cli.main import main
-from geoembed.extending import HeadSpec, LocationEncoderSpec, hookimpl, hookspecs
+from geoembed.extending import (
+    GallerySpec,
+    HeadSpec,
+    ImageEncoderSpec,
+    IndexSpec,
+    LocationEncoderSpec,
+    Preprocessing,
+    hookimpl,
+    hookspecs,
+)
 from geoembed.extending.baselines import BASELINES
 from geoembed.extending.host import SPEC_HOOKS
-from geoembed.extending.registry import head_specs, location_encoder_specs, resolve_factory
+from geoembed.extending.registry import (
+    gallery_specs,
+    head_specs,
+    image_encoder_specs,
+    index_specs,
+    location_encoder_specs,
+    resolve_factory,
+)
 from geoembed.testing import isolated_plugins
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +47,14 @@ def signature(hook):
 
 
 def test_there_are_hooks():
-    assert sorted(HOOKS) == ["register_commands", "register_heads", "register_location_encoders"]
+    assert sorted(HOOKS) == [
+        "register_commands",
+        "register_galleries",
+        "register_heads",
+        "register_image_encoders",
+        "register_indexes",
+        "register_location_encoders",
+    ]
 
 
 def test_hook_register_location_encoders():
@@ -48,6 +71,48 @@ def test_hook_register_location_encoders():
     assert list(specs) == [*built_in, "first.v1", "second.v1"]
     assert specs["second.v1"].owner == "Plugin 0"
     assert resolve_factory(specs["first.v1"].factory) is math.hypot
+
+
+def test_hook_register_image_encoders():
+    pixels = Preprocessing(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    class Plugin:
+        @hookimpl
+        def register_image_encoders(self, register):
+            facts = {"factory": "math:hypot", "dimension": 3, "summary": "s"}
+            register(ImageEncoderSpec(name="mean.colour", preprocessing=pixels, **facts))
+
+    with isolated_plugins(Plugin()):
+        specs = image_encoder_specs()
+    assert list(specs) == ["geoclip.v1", "mean.colour"]
+    assert specs["mean.colour"].owner == "Plugin 0"
+    assert specs["mean.colour"].location_encoder == ""
+
+
+def test_hook_register_galleries():
+    class Plugin:
+        @hookimpl
+        def register_galleries(self, register):
+            register(GallerySpec(name="airports+more", factory="math:hypot", summary="s"))
+
+    with isolated_plugins(Plugin()):
+        specs = gallery_specs()
+    assert list(specs) == ["geoclip.100k", "geoclip.100k+land45", "cities", "airports+more"]
+    assert specs["airports+more"].owner == "Plugin 0"
+    assert specs["airports+more"].encoder == "geoclip.v1"
+
+
+def test_hook_register_indexes():
+    class Plugin:
+        @hookimpl
+        def register_indexes(self, register):
+            register(IndexSpec(name="graph", factory="math:hypot", summary="s"))
+
+    with isolated_plugins(Plugin()):
+        specs = index_specs()
+    assert list(specs) == ["exact", "graph"]
+    assert specs["graph"].owner == "Plugin 0"
+    assert not specs["graph"].exact
 
 
 def test_hook_register_heads():
@@ -115,11 +180,11 @@ def test_every_hook_that_registers_specs_is_wired():
 def test_the_built_in_registrations_use_every_hook():
     from geoembed.cli import builtin as commands
     from geoembed.extending import builtin as encoders
-    from geoembed.extending import heads
+    from geoembed.extending import geolocation, heads
 
     marked = {
         name
-        for module in (commands, encoders, heads)
+        for module in (commands, encoders, geolocation, heads)
         for name, value in vars(module).items()
         if getattr(value, f"{hookspecs.PROJECT}_impl", None) is not None
     }

@@ -1,0 +1,1 @@
+"""Places with their embeddings, encoded once, and how they are searched."""

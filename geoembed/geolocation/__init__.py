@@ -1,0 +1,1 @@
+"""From photographs and texts to places: retrieval, refinement, uncertainty."""

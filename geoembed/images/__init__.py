@@ -1,0 +1,1 @@
+"""Photographs and texts as vectors: pictures in, towers, trained heads."""
