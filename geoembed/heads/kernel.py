@@ -216,12 +216,9 @@ class PathKernel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        coef = np.asarray(self.dual_coef_).reshape(len(self.support_), -1).astype(X.dtype)
-        constant = np.atleast_1d(self.intercept_).astype(X.dtype)
-        support = self.support_.astype(X.dtype, copy=False)
-        out = np.empty((len(X), coef.shape[1]), dtype=X.dtype)
-        for rows in blocks(len(X), X.shape[1] + 2 * len(support)):
-            out[rows] = self.space_.kernel(self.space_.project(X[rows]), support) @ coef + constant
+        coef = np.asarray(self.dual_coef_).reshape(len(self.support_), -1)
+        out = self.space_.sums(X, self.support_.astype(X.dtype, copy=False), coef)
+        out += np.atleast_1d(self.intercept_).astype(X.dtype)
         return out[:, 0] if np.ndim(self.dual_coef_) == 1 else out
 
     def __sklearn_tags__(self) -> Any:

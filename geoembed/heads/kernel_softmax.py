@@ -134,10 +134,7 @@ class KernelSoftmax(PathSoftmax):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         support = self.support_.astype(X.dtype, copy=False)
-        coef = self.dual_coef_.astype(X.dtype)
-        scores = np.empty((len(X), coef.shape[1]), dtype=X.dtype)
-        for rows in blocks(len(X), X.shape[1] + 2 * len(support)):
-            scores[rows] = self.space_.kernel(self.space_.project(X[rows]), support) @ coef
+        scores = self.space_.sums(X, support, self.dual_coef_)
         scores += self.intercept_.astype(X.dtype)
         return scores[:, 0] if len(self.classes_) == 2 else scores
 

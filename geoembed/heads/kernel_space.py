@@ -9,12 +9,15 @@ from sklearn.decomposition import PCA
 
 from geoembed.errors import OptionError
 from geoembed.heads.paths import Array, Rows, blocks
+from geoembed.heads.threads import in_parallel
 
 __all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel", "kernel_between"]
 
 # Rows whose distances give the unit of length, and that the principal directions are taken from.
 _SAMPLE_ROWS: Final = 1_000
 _DIRECTION_ROWS: Final = 4_000
+# Kernel values that are worked on at a time by one core.
+_CACHED_VALUES: Final = 2**19
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,20 @@ class KernelSpace:
         out = np.empty((len(X), self.directions.shape[1]), dtype=X.dtype)
         for rows in blocks(len(X), X.shape[1]):
             out[rows] = (X[rows] - self.mean) @ self.directions
+        return out
+
+    def sums(self, X: Array, support: Array, coef: Array) -> Array:
+        """Return the kernel of rows of X with the support, times weights (m, t): shape (n, t)."""
+        coef = coef.astype(X.dtype, copy=False)
+        out = np.empty((len(X), coef.shape[1]), dtype=X.dtype)
+
+        def work(rows: slice) -> None:
+            out[rows] = self.kernel(self.project(X[rows]), support) @ coef
+
+        # A share of the time goes into roots and exponentials, which matrix libraries' own threads
+        # leave to one core. What a core works on fits its cache.
+        step = max(64, _CACHED_VALUES // len(support))
+        in_parallel(work, [slice(at, at + step) for at in range(0, len(X), step)])
         return out
 
     def kernel(self, rows: Array, support: Array) -> Array:
