@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import geoembed as ge
-from geoembed.encoders.devices import has_float64, resolve_device
+from geoembed.devices import has_float64, resolve_device
 from geoembed.encoders.network import LocationNetwork, build_network
 from geoembed.errors import OptionError, UnknownNameError, WeightsError
 from geoembed.extending import registry

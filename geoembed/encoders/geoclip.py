@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoembed import weights
+from geoembed.devices import PRECISIONS, has_float64, resolve_device
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.devices import PRECISIONS, has_float64, resolve_device
 from geoembed.encoders.layers import Shape, parse_layers
 from geoembed.encoders.network import LocationNetwork, build_network
 from geoembed.encoders.projections import GEOCLIP_SCALE, equal_earth
