@@ -16,6 +16,7 @@ __all__ = [
     "MissingWeightsError",
     "OfflineError",
     "OptionError",
+    "PictureError",
     "PluginError",
     "SavedHeadError",
     "TableError",
@@ -48,6 +49,10 @@ class TableError(GeoembedError, ValueError):
 
 class TargetError(GeoembedError, ValueError):
     """Values or labels to learn, or a raster or polygons to take them from, that do not fit."""
+
+
+class PictureError(GeoembedError, ValueError):
+    """A picture that cannot be read, or a folder or pattern that holds none."""
 
 
 class SavedHeadError(GeoembedError, RuntimeError):

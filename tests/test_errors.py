@@ -10,6 +10,7 @@ from geoembed import errors
     [
         (errors.CoordinateError, ValueError),
         (errors.OptionError, ValueError),
+        (errors.PictureError, ValueError),
         (errors.TableError, ValueError),
         (errors.UnknownNameError, KeyError),
         (errors.WeightsError, RuntimeError),
