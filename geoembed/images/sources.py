@@ -1,0 +1,229 @@
+"""Pictures in, of any kind, as a stream of upright RGB pictures: a bad one becomes an error text."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from geoembed.errors import GeoembedError, OptionError, PictureError
+from geoembed.extending.specs import is_whole
+from geoembed.images.arrays import check_pixel_count, image_from_array, image_from_tensor, is_tensor
+from geoembed.images.decoding import (
+    MAX_PIXELS,
+    decode,
+    describe_failure,
+    read_bytes,
+    upright_rgb,
+)
+from geoembed.images.listing import Inputs, find_inputs, find_pictures, is_file_object, is_image
+from geoembed.images.workers import Ready, check_workers, map_ahead
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "MAX_PIXELS",
+    "Inputs",
+    "Picture",
+    "find_inputs",
+    "find_pictures",
+    "map_pictures",
+    "read_pictures",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture that was read, or what is wrong with it.
+
+    Parameters
+    ----------
+    name : str
+        Its path; for what has none ``"picture 3"``, counted from 0, or ``"row 3"`` with the label
+        of a table's row.
+    image : PIL.Image.Image or None
+        Of mode RGB, upright, without metadata.
+    error : str
+        Why there is no image; empty if there is.
+    """
+
+    name: str
+    image: "Image.Image | None"
+    error: str
+
+
+def read_pictures(
+    source: Any,
+    *,
+    column: str | None = None,
+    recursive: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[Picture]:
+    """Read pictures, in order, as they are asked for.
+
+    Turned as their EXIF says; grey, palette, 16-bit, CMYK and others are converted to RGB, what is
+    transparent becomes white, of an animation the first frame is taken. A picture that cannot be
+    read becomes one with an error; the others are read on. The position in the EXIF is not looked
+    at: `read_gps` does that.
+
+    Parameters
+    ----------
+    source : path, bytes, file object, PIL image, array, tensor, table or iterable
+        A path, a pattern (``"photos/**/*.jpg"``) or a folder; one encoded picture as bytes or as
+        a file opened in binary mode; a PIL image (its present frame); an array of shape (H, W),
+        (H, W, 3) or (H, W, 4), or a tensor of shape (3, H, W), of uint8, uint16 or floats in
+        [0, 1], or with one more dimension in front a batch of them; a Series or the column of a
+        DataFrame; a mapping of names to pictures; or any iterable of single pictures, which is
+        read as a stream.
+    column : str, optional
+        The column of a table that holds paths or pictures. Default: the only one that is called
+        image, picture, photo, path, file, IMG_FILE or the like.
+    recursive : bool, default False
+        Whether a folder's folders are looked into.
+    max_pixels : int, default 200 million
+        Larger pictures get an error before they are decoded; 16320 x 12240 just passes.
+    workers : int, optional
+        Threads that decode what is encoded, beside the caller's work. Default: one for each core,
+        at most 8. With 0 every picture is decoded when it is asked for. What is in memory as
+        pixels is converted in the caller's thread, before the next one is taken.
+    ahead : int, optional
+        How many pictures are taken from the source beyond the one that is given. It bounds the
+        memory, at 4 bytes a pixel. Default: twice the workers.
+
+    Returns
+    -------
+    iterator of Picture
+        One for each picture of the source, in its order.
+
+    Raises
+    ------
+    PictureError
+        At once: if a folder or pattern holds no picture, or `source` is of no kind that can be
+        read.
+    TableError
+        At once: if the column does not exist, or none can be told.
+    OptionError
+        At once: if `max_pixels`, `workers` or `ahead` is not a whole number that fits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> for picture in read_pictures([np.zeros((2, 3, 3), np.uint8), "missing.jpg"]):
+    ...     print(picture.name, picture.image and picture.image.size, picture.error)
+    picture 0 (3, 2)
+    missing.jpg None There is no such file.
+    """
+    return map_pictures(
+        source,
+        lambda picture: picture,
+        column=column,
+        recursive=recursive,
+        max_pixels=max_pixels,
+        workers=workers,
+        ahead=ahead,
+    )
+
+
+def map_pictures(
+    source: Any,
+    function: Callable[[Picture], T],
+    *,
+    column: str | None = None,
+    recursive: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[T]:
+    """Read pictures as `read_pictures` does, and do something with each where it is decoded.
+
+    Parameters
+    ----------
+    source, column, recursive, max_pixels, workers, ahead
+        As for `read_pictures`. What waits for the caller is what `function` returns.
+    function : callable
+        Takes a `Picture`; runs in a worker's thread. Anything that it raises ends the stream.
+
+    Returns
+    -------
+    iterator
+        What `function` returns for each picture, in order.
+
+    Raises
+    ------
+    PictureError, TableError, OptionError
+        As `read_pictures` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> list(map_pictures(np.zeros((2, 4, 5)), lambda picture: picture.error or picture.image.size))
+    ['The array has the shape (2, 4, 5): (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) can be read.']
+    """
+    _check_whole("max_pixels", max_pixels, 1)
+    threads = check_workers(workers)
+    if ahead is not None:
+        _check_whole("ahead", ahead, 0)
+    inputs = find_inputs(source, column=column, recursive=recursive)
+
+    jobs = (_job(name, item, function, max_pixels) for name, item in inputs)
+    return map_ahead(jobs, workers=threads, ahead=2 * threads if ahead is None else ahead)
+
+
+def _job(
+    name: str, item: Any, function: Callable[[Picture], T], max_pixels: int
+) -> Callable[[], T] | Ready[T]:
+    """Put off what a thread can decode; do the rest now, before the source can change it."""
+    if is_file_object(item):
+        try:
+            item = read_bytes(item, max_pixels=max_pixels)
+        except PictureError as error:
+            return Ready(function(Picture(name, None, str(error))))
+    elif isinstance(item, bytearray | memoryview):
+        item = bytes(item)
+    if isinstance(item, str | os.PathLike | bytes):
+        return lambda: function(_read(name, item, decode, max_pixels))
+    return Ready(function(_read(name, item, _convert, max_pixels)))
+
+
+def _read(name: str, item: Any, how: Callable[..., "Image.Image"], max_pixels: int) -> Picture:
+    try:
+        return Picture(name, how(item, max_pixels=max_pixels), "")
+    except GeoembedError as error:
+        return Picture(name, None, str(error))
+
+
+def _convert(item: Any, *, max_pixels: int) -> "Image.Image":
+    """Make an upright RGB picture of pixels in memory."""
+    if isinstance(item, np.ndarray):
+        return upright_rgb(image_from_array(item, max_pixels=max_pixels))
+    if is_tensor(item):
+        return upright_rgb(image_from_tensor(item, max_pixels=max_pixels))
+    if is_image(item):
+        check_pixel_count(item.width, item.height, max_pixels)
+        try:
+            item.load()
+            return upright_rgb(item)
+        except GeoembedError:
+            raise
+        except Exception as error:
+            raise PictureError(describe_failure(error, "its pixels")) from error
+    if (
+        item is None
+        or item is pd.NA
+        or item is pd.NaT
+        or (isinstance(item, float) and item != item)
+    ):
+        raise PictureError("There is no picture: the value is missing.")
+    raise PictureError(f"A picture cannot be read from an object of type {type(item).__name__}.")
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not is_whole(value) or value < least:
+        raise OptionError(f"{name}={value!r}: give a whole number of at least {least}.")

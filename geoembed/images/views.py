@@ -1,0 +1,201 @@
+"""Views of a picture, whose features are averaged: the centre, five crops, ten crops."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from geoembed.errors import OptionError
+from geoembed.extending.image_specs import Preprocessing
+from geoembed.images.decoding import MAX_PIXELS, upright_rgb
+from geoembed.images.preprocessing import make_cropper, normalise, prepare, resized_size
+from geoembed.images.sources import Picture, map_pictures
+from geoembed.optional import import_optional
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["VIEWS", "PreparedPicture", "make_views", "prepare_pictures", "view_count"]
+
+# How many views each way of looking at a picture takes.
+VIEWS: Final = {"none": 1, "five": 5, "ten-crop": 10}
+
+# Ten-crop resizes to 256 pixels and cuts out 224; other sizes keep the ratio.
+_RESIZED: Final = 256 / 224
+
+
+def view_count(tta: str) -> int:
+    """Return how many views a way of looking at a picture takes.
+
+    Parameters
+    ----------
+    tta : {"none", "five", "ten-crop"}
+        As for `make_views`.
+
+    Returns
+    -------
+    int
+        1, 5 or 10.
+
+    Raises
+    ------
+    OptionError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> view_count("ten-crop")
+    10
+    """
+    if not isinstance(tta, str) or tta not in VIEWS:
+        raise OptionError(f"tta={tta!r}: use one of {', '.join(map(repr, VIEWS))}.")
+    return VIEWS[tta]
+
+
+def make_views(
+    image: "Image.Image", preprocessing: Preprocessing, tta: str = "none"
+) -> torch.Tensor:
+    """Cut the views out of a picture that a tower is to look at.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        As `read_pictures` gives it; others are turned upright and converted first.
+    preprocessing : Preprocessing
+        Of the tower.
+    tta : {"none", "five", "ten-crop"}, default "none"
+        ``"none"`` is `prepare`: the centre. ``"five"`` resizes the shorter side to 256 / 224 of
+        the tower's size and takes the upper left, upper right, lower left and lower right corners
+        and the centre. ``"ten-crop"`` adds the same five of the mirrored picture. With
+        ``fit="squash"`` both sides are resized to that length.
+
+    Returns
+    -------
+    torch.Tensor, shape (v, 3, size, size), float32
+        Normalised as `prepare` does.
+
+    Raises
+    ------
+    OptionError
+        If `tta` is none of these.
+
+    Notes
+    -----
+    Corners, centre and their order are those of torchvision's ``FiveCrop`` and ``TenCrop``.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from geoembed.extending import Preprocessing
+    >>> plain = Preprocessing(size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    >>> tuple(make_views(Image.new("RGB", (9, 6)), plain, "ten-crop").shape)
+    (10, 3, 4, 4)
+    """
+    if view_count(tta) == 1:
+        return prepare(image, preprocessing)[None]
+    image = upright_rgb(image)
+    size = preprocessing.size
+    shorter = round(size * _RESIZED)
+    squash = preprocessing.fit == "squash"
+    width, height = (shorter, shorter) if squash else resized_size(image.size, shorter)
+    crop = make_cropper(image, (width, height), preprocessing)
+    right, bottom = width - size, height - size
+    # torchvision rounds half a pixel to even, as Python does.
+    centre = (round(right / 2), round(bottom / 2))
+    corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), centre]
+    views = [crop(left, top) for left, top in corners]
+    if tta == "ten-crop":
+        pillow = import_optional("PIL.Image", extra="image", purpose="Preparing pictures")
+        flip = pillow.Transpose.FLIP_LEFT_RIGHT
+        # What is on the left of the mirrored picture is on the right of this one.
+        views += [crop(right - left, top).transpose(flip) for left, top in corners]
+    return normalise(views, preprocessing)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPicture:
+    """The views of one picture, or what is wrong with it.
+
+    Parameters
+    ----------
+    name : str
+        As a `Picture` has it.
+    pixels : torch.Tensor or None
+        Of shape (v, 3, size, size), float32.
+    error : str
+        Why there are no pixels; empty if there are.
+    """
+
+    name: str
+    pixels: torch.Tensor | None
+    error: str
+
+
+def prepare_pictures(
+    source: Any,
+    preprocessing: Preprocessing,
+    *,
+    tta: str = "none",
+    column: str | None = None,
+    recursive: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[PreparedPicture]:
+    """Read pictures and make their views, both in the workers.
+
+    Only the views wait for the caller: 0.6 MB each at 224 pixels, however large the picture.
+
+    Parameters
+    ----------
+    source, column, recursive, max_pixels, workers
+        As for `read_pictures`.
+    preprocessing : Preprocessing
+        Of the tower.
+    tta : {"none", "five", "ten-crop"}, default "none"
+        As for `make_views`.
+    ahead : int, optional
+        How many pictures are prepared beyond the one that is given. The size of the model's batch
+        keeps the workers busy while the model works. Default: twice the workers.
+
+    Returns
+    -------
+    iterator of PreparedPicture
+        One for each picture of the source, in its order.
+
+    Raises
+    ------
+    OptionError
+        If `tta`, `max_pixels`, `workers` or `ahead` does not fit.
+    PictureError, TableError
+        As `read_pictures` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geoembed.extending import Preprocessing
+    >>> plain = Preprocessing(size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    >>> [prepared] = prepare_pictures(np.zeros((6, 9)), plain)
+    >>> prepared.name, tuple(prepared.pixels.shape)
+    ('picture 0', (1, 3, 4, 4))
+    """
+    view_count(tta)
+    return map_pictures(
+        source,
+        _view_maker(preprocessing, tta),
+        column=column,
+        recursive=recursive,
+        max_pixels=max_pixels,
+        workers=workers,
+        ahead=ahead,
+    )
+
+
+def _view_maker(preprocessing: Preprocessing, tta: str) -> Callable[[Picture], PreparedPicture]:
+    def prepared(picture: Picture) -> PreparedPicture:
+        if picture.image is None:
+            return PreparedPicture(picture.name, None, picture.error)
+        return PreparedPicture(picture.name, make_views(picture.image, preprocessing, tta), "")
+
+    return prepared
