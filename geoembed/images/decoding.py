@@ -17,7 +17,15 @@ from geoembed.optional import import_optional
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "decode", "describe_failure", "open_header", "read_bytes", "upright_rgb"]
+__all__ = [
+    "MAX_PIXELS",
+    "decode",
+    "describe_failure",
+    "finish",
+    "open_header",
+    "read_bytes",
+    "upright_rgb",
+]
 
 # 16320 x 12240, the largest sensor of a phone, just fits. Decoded it takes 0.8 GB for a moment.
 MAX_PIXELS: Final = 200_000_000
@@ -217,15 +225,44 @@ def decode(source: "str | os.PathLike[str] | bytes", *, max_pixels: int) -> "Ima
     (7, 7, 7)
     """
     with open_header(source) as image:
-        check_pixel_count(image.width, image.height, max_pixels)
-        try:
-            image.load()
-            return upright_rgb(image)
-        except GeoembedError:
-            raise
-        except Exception as error:
-            # As above: no error of one picture may end the others.
-            raise PictureError(describe_failure(error, "its pixels")) from error
+        return finish(image, max_pixels=max_pixels)
+
+
+def finish(image: "Image.Image", *, max_pixels: int) -> "Image.Image":
+    """Decode the pixels of a picture that was opened, and make it upright and RGB.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Decoded or not.
+    max_pixels : int
+        Larger ones are refused before they are decoded.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Another one, of mode RGB, without metadata.
+
+    Raises
+    ------
+    PictureError
+        If it is too large, cannot be decoded, or cannot be converted.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> finish(Image.new("1", (4, 3)), max_pixels=100).mode
+    'RGB'
+    """
+    check_pixel_count(image.width, image.height, max_pixels)
+    try:
+        image.load()
+        return upright_rgb(image)
+    except GeoembedError:
+        raise
+    except Exception as error:
+        # As with the header: no error of one picture may end the others.
+        raise PictureError(describe_failure(error, "its pixels")) from error
 
 
 def describe_failure(error: Exception, what: str) -> str:

@@ -142,6 +142,7 @@ def _read_parts(value: Any, what: str) -> list[float]:
     if not 1 <= len(parts) <= 3 or not all(math.isfinite(part) for part in parts):
         raise CoordinateError(f"{what} cannot be read: it was written as {value!r:.80}.")
     for part, name in zip(parts, _PARTS, strict=False):
+        bound = "less than 0" if part < 0 else "more than 60"
         if part < 0 or (name != "degrees" and part > 60):
-            raise CoordinateError(f"{what} cannot be read: its {name} are {part:g}.")
+            raise CoordinateError(f"{what} cannot be read: its {name} are {part:g}, {bound}.")
     return parts

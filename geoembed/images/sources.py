@@ -1,4 +1,4 @@
-"""Pictures in, of any kind, as a stream of upright RGB pictures: a bad one becomes an error text."""
+"""Pictures in, of any kind: a stream of upright RGB pictures, a bad one as an error text."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,14 +10,8 @@ import pandas as pd
 
 from geoembed.errors import GeoembedError, OptionError, PictureError
 from geoembed.extending.specs import is_whole
-from geoembed.images.arrays import check_pixel_count, image_from_array, image_from_tensor, is_tensor
-from geoembed.images.decoding import (
-    MAX_PIXELS,
-    decode,
-    describe_failure,
-    read_bytes,
-    upright_rgb,
-)
+from geoembed.images.arrays import image_from_array, image_from_tensor, is_tensor
+from geoembed.images.decoding import MAX_PIXELS, decode, finish, read_bytes, upright_rgb
 from geoembed.images.listing import Inputs, find_inputs, find_pictures, is_file_object, is_image
 from geoembed.images.workers import Ready, check_workers, map_ahead
 
@@ -116,9 +110,9 @@ def read_pictures(
     --------
     >>> import numpy as np
     >>> for picture in read_pictures([np.zeros((2, 3, 3), np.uint8), "missing.jpg"]):
-    ...     print(picture.name, picture.image and picture.image.size, picture.error)
-    picture 0 (3, 2)
-    missing.jpg None There is no such file.
+    ...     print(picture.name, picture.error or picture.image.size, sep=": ")
+    picture 0: (3, 2)
+    missing.jpg: There is no such file.
     """
     return map_pictures(
         source,
@@ -206,20 +200,8 @@ def _convert(item: Any, *, max_pixels: int) -> "Image.Image":
     if is_tensor(item):
         return upright_rgb(image_from_tensor(item, max_pixels=max_pixels))
     if is_image(item):
-        check_pixel_count(item.width, item.height, max_pixels)
-        try:
-            item.load()
-            return upright_rgb(item)
-        except GeoembedError:
-            raise
-        except Exception as error:
-            raise PictureError(describe_failure(error, "its pixels")) from error
-    if (
-        item is None
-        or item is pd.NA
-        or item is pd.NaT
-        or (isinstance(item, float) and item != item)
-    ):
+        return finish(item, max_pixels=max_pixels)
+    if item is None or (pd.api.types.is_scalar(item) and pd.isna(item)):
         raise PictureError("There is no picture: the value is missing.")
     raise PictureError(f"A picture cannot be read from an object of type {type(item).__name__}.")
 
