@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from geoembed.errors import CoordinateError, PictureError
 from geoembed.images.arrays import is_tensor
-from geoembed.images.decoding import MAX_PIXELS, describe_failure, open_header, read_bytes
+from geoembed.images.decoding import MAX_PIXELS
 from geoembed.images.listing import is_file_object, is_image
+from geoembed.images.opening import describe_failure, open_header, read_bytes
 
 __all__ = ["read_gps"]
 

@@ -11,8 +11,9 @@ import pandas as pd
 from geoembed.errors import GeoembedError, OptionError, PictureError
 from geoembed.extending.specs import is_whole
 from geoembed.images.arrays import image_from_array, image_from_tensor, is_tensor
-from geoembed.images.decoding import MAX_PIXELS, decode, finish, read_bytes, upright_rgb
+from geoembed.images.decoding import MAX_PIXELS, decode, finish, upright_rgb
 from geoembed.images.listing import Inputs, find_inputs, find_pictures, is_file_object, is_image
+from geoembed.images.opening import read_bytes
 from geoembed.images.workers import Ready, check_workers, map_ahead
 
 if TYPE_CHECKING:
