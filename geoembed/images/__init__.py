@@ -1,1 +1,162 @@
-"""Photographs and texts as vectors: pictures in, towers, trained heads."""
+"""Image encoders by name: pictures, and for some texts, in; vectors out."""
+
+import os
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from geoembed.errors import OptionError, PluginError
+from geoembed.extending import registry
+from geoembed.extending.image_specs import ImageEncoderSpec
+
+if TYPE_CHECKING:
+    from geoembed.images.base import ImageEncoder as ImageEncoder
+    from geoembed.images.running import ImageEmbeddings as ImageEmbeddings
+
+__all__ = ["ImageEmbeddings", "ImageEncoder", "list_image_encoders", "load_image_encoder"]
+
+# Resolved when first used: their modules import torch.
+_HOME = {
+    "ImageEncoder": "geoembed.images.base",
+    "ImageEmbeddings": "geoembed.images.running",
+}
+
+
+def list_image_encoders(pattern: str = "*") -> list[str]:
+    """Return the names of the registered image encoders.
+
+    Parameters
+    ----------
+    pattern : str
+        Shell-style, for example ``"geo*"``.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    Examples
+    --------
+    >>> list_image_encoders("geoclip*")
+    ['geoclip.v1']
+    """
+    return sorted(n for n in registry.image_encoder_specs() if fnmatchcase(n, pattern.lower()))
+
+
+def load_image_encoder(
+    name: "str | ImageEncoderSpec | ImageEncoder" = "geoclip.v1",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    allow_download: bool = False,
+    device: str | None = None,
+    precision: str = "float32",
+    channels_last: bool = False,
+    compile: bool = False,
+) -> "ImageEncoder":
+    """Load an image encoder by its registered name.
+
+    The weights of the tower, 1.7 GB for ``"geoclip.v1"``, do not come with geoembed. They are taken
+    from `weights`; else from what lies in the caches of Hugging Face, open_clip and OpenAI's
+    package; else, only with `allow_download`, from the network, into Hugging Face's cache. The
+    trained head and the temperature are looked for as those of location encoders are.
+
+    Parameters
+    ----------
+    name : str, ImageEncoderSpec or ImageEncoder
+        A name from `list_image_encoders`, or a description that is registered nowhere. An encoder
+        is returned as it is, and then takes no options.
+    weights : path, optional
+        A file or folder with the weights of the tower: for a CLIP a Hugging Face folder
+        (``config.json`` and ``model.safetensors``), an open_clip folder, or a ``.pt`` or
+        ``.safetensors`` file of OpenAI or open_clip. A file carries no activation and no
+        preprocessing: those of the spec are taken to be its own. What a folder declares is
+        compared.
+    allow_download : bool
+        Whether missing weights may be downloaded. ``GEOEMBED_OFFLINE`` forbids it all the same.
+    device : str, optional
+        ``"auto"``, the default (CUDA, else MPS, else the CPU), or a device name.
+    precision : {"float32", "bfloat16", "float16"}
+        What the towers compute in; the head and what comes out are float32 in all. How much it
+        changes is measured in `geoembed.images.geoclip`.
+    channels_last : bool
+        Lay pixels out with the channels last, which some devices convolve faster.
+    compile : bool
+        Compile the image tower with `torch.compile` on its first use, which takes a minute and
+        needs a compiler on the CPU.
+
+    Returns
+    -------
+    ImageEncoder
+        Loaded weights are shared by all encoders of a process that use them.
+
+    Raises
+    ------
+    UnknownNameError
+        If no plugin registered `name`; lists close matches.
+    OptionError
+        If an option does not fit.
+    MissingExtraError
+        If packages are missing: ``pip install "geoembed[image]"``.
+    MissingWeightsError
+        If weights are nowhere; the message says the three ways to get them, and their size.
+    OfflineError
+        If a download is allowed and needed while ``GEOEMBED_OFFLINE`` is set.
+    WeightsError
+        If weights are not what they should be: another size, activation, preprocessing, or
+        damaged.
+
+    Examples
+    --------
+    A small CLIP with random weights stands in for the real one, which is too large to show here.
+
+    >>> import tempfile
+    >>> from geoembed.testing import tiny_clip_spec, write_tiny_clip
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     encoder = load_image_encoder(tiny_clip_spec(), weights=write_tiny_clip(folder))
+    >>> encoder.dimension, round(encoder.logit_scale, 2)
+    (512, 39.69)
+    >>> encoder.encode_text(["a fjord in winter"]).shape
+    (1, 512)
+    """
+    from geoembed.images.base import OPTION_DEFAULTS, ImageEncoder
+
+    options: dict[str, Any] = {
+        "weights": None if weights is None else os.path.abspath(os.path.expanduser(weights)),
+        "allow_download": allow_download,
+        "device": device,
+        "precision": precision,
+        "channels_last": channels_last,
+        "compile": compile,
+    }
+    if isinstance(name, ImageEncoder):
+        given = [key for key, value in options.items() if value != OPTION_DEFAULTS[key]]
+        if given:
+            raise OptionError(
+                f"The image encoder {name!r} is loaded already and takes no further options: "
+                f"{', '.join(given)}. Give its name instead."
+            )
+        return name
+    if isinstance(name, ImageEncoderSpec):
+        spec = name
+    elif isinstance(name, str) and name:
+        spec = registry.image_encoder_spec(name)
+    else:
+        raise OptionError(f"encoder={name!r} is no name and no spec of an image encoder.")
+    for key in ("allow_download", "channels_last", "compile"):
+        if not isinstance(options[key], bool):
+            raise OptionError(f"{key}={options[key]!r} is not True or False.")
+    encoder = registry.resolve_factory(spec.factory, owner=spec.owner)(spec, **options)
+    if not isinstance(encoder, ImageEncoder):
+        raise PluginError(
+            f"The factory {spec.factory!r} of the image encoder {spec.name!r} returned "
+            f"{type(encoder).__name__} instead of an ImageEncoder."
+        )
+    return encoder
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'geoembed.images' has no attribute {name!r}")
