@@ -151,7 +151,9 @@ def read_manifest(
     files = frame[_file_column(frame, file, name)]
     _check_longitudes(frame, lon, lat, name)
     whole = isinstance(source, pd.DataFrame)
-    places = read_places(frame, on_invalid="nan", **_named(frame, lon, lat, whole=whole))
+    # Frames from files carry their points already.
+    columns: dict[str, Any] = {"lon": lon, "lat": lat} if whole and (lon or lat) else {}
+    places = read_places(frame, on_invalid="nan", **columns)
     usable = places.valid & files.notna().to_numpy()
     if on_invalid == "raise" and not usable.all():
         raise CoordinateError(
@@ -182,11 +184,6 @@ def _file_column(frame: pd.DataFrame, file: str | None, name: str) -> Any:
     asked = "no column of pictures" if file is None else f"no column {file!r}"
     listed = ", ".join(repr(str(column)) for column in frame.columns)
     raise TableError(f"{name} has {asked}: it has {listed}. Name the column with file=.")
-
-
-def _named(frame: pd.DataFrame, lon: str | None, lat: str | None, *, whole: bool) -> dict[str, Any]:
-    """Options of `read_places`; frames from files have their points already."""
-    return {"lon": lon, "lat": lat} if whole and lon is not None else {}
 
 
 def _check_longitudes(frame: pd.DataFrame, lon: str | None, lat: str | None, name: str) -> None:
@@ -240,7 +237,7 @@ def _digest(names: Sequence[str], lonlat: NDArray[np.float64]) -> str:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    for suffix in _SUFFIXES if not Path(name).suffix else ("",):
+    for suffix in _SUFFIXES:
         path = folder / (name + suffix)
         if path.is_file():
             return path

@@ -1,6 +1,7 @@
 """What an error in km is worth: shares within thresholds, GeoScore, tables by continent."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -114,7 +115,7 @@ def check_thresholds(thresholds_km: Sequence[float]) -> tuple[float, ...]:
         values = tuple(float(value) for value in thresholds_km)
     except (TypeError, ValueError):
         values = ()
-    ascending = all(low < high for low, high in zip(values, values[1:], strict=False))
+    ascending = all(low < high for low, high in pairwise(values))
     if not values or not all(np.isfinite(values)) or values[0] <= 0 or not ascending:
         raise OptionError(
             f"thresholds_km={thresholds_km!r} does not fit: give distances in km that are more "

@@ -179,7 +179,8 @@ def _read_row(where: str, row: Any, thresholds: int) -> PublishedResult:
     numbers = all(isinstance(v, int | float) and 0 <= v <= 100 for v in shares)
     if len(shares) != thresholds or not numbers:
         raise OptionError(
-            f"{where}: within = {shares!r} must be percent, one for each of {thresholds} thresholds."
+            f"{where}: within = {shares!r} must be percent, one for each of the {thresholds} "
+            "thresholds."
         )
     if not isinstance(secondary, bool):
         raise OptionError(f"{where}: secondary = {secondary!r} must be true or false.")

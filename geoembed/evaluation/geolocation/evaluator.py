@@ -1,0 +1,311 @@
+"""Evaluate a localizer on a manifest of pictures, or of vectors computed elsewhere."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.errors import OptionError, TableError
+from geoembed.evaluation.geolocation.encoding import (
+    Encoded,
+    count_gps,
+    encode_pictures,
+    gps_note,
+    predict_pictures,
+)
+from geoembed.evaluation.geolocation.features import read_features, to_embeddings
+from geoembed.evaluation.geolocation.leakage import LEAK_M
+from geoembed.evaluation.geolocation.manifests import Manifest, read_manifest
+from geoembed.evaluation.geolocation.metrics import THRESHOLDS_KM, check_thresholds
+from geoembed.evaluation.geolocation.protocols import (
+    GeolocationProtocol,
+    load_geolocation_protocol,
+)
+from geoembed.evaluation.geolocation.protocols.reading import CROPS
+from geoembed.evaluation.geolocation.record import (
+    UNKNOWN,
+    describe_encoder,
+    describe_gallery,
+    deviations,
+)
+from geoembed.evaluation.geolocation.report import GeolocationReport
+from geoembed.evaluation.geolocation.scoring import evaluate_geolocation
+
+__all__ = ["evaluate_manifest"]
+
+DEFAULT_GALLERY = "geoclip.100k"
+_VIEWS = {1: UNKNOWN, 5: "five", 10: "ten-crop"}
+
+
+def evaluate_manifest(
+    manifest: Any,
+    localizer: Any = None,
+    *,
+    images: "str | PathLike[str] | None" = None,
+    features: Any = None,
+    protocol: "str | Path | GeolocationProtocol | None" = None,
+    output: "str | PathLike[str] | None" = None,
+    thresholds_km: Sequence[float] | None = None,
+    tta: str | None = None,
+    file: str | None = None,
+    lon: str | None = None,
+    lat: str | None = None,
+    layer: str | None = None,
+    id_column: str | None = None,
+    on_invalid: str = "raise",
+    leak_m: float = LEAK_M,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> GeolocationReport:
+    """Evaluate geolocation on a benchmark: pictures, or vectors of them, and where they were taken.
+
+    Parameters
+    ----------
+    manifest : str, path, DataFrame or Manifest
+        As `geoembed.evaluation.geolocation.read_manifest` takes it.
+    localizer : GeoLocalizer, Gallery, str, path or object, optional
+        What predicts: a fitted `geoembed.GeoLocalizer`; a gallery, its name or its folder, searched
+        by the released model; any object with ``predict(paths)`` that returns an array (n, 2), lon
+        and lat. The gallery of the protocol, or ``"geoclip.100k"``, if not given.
+    images : str or path, optional
+        Folder of the pictures.
+    features : str, path, array or DataFrame, optional
+        Vectors in place of pictures, as `geoembed.evaluation.geolocation.read_features` takes them:
+        of the gallery's length, or features of the tower (768 values for GeoCLIP), which go
+        through the trained head.
+    protocol : str, path or GeolocationProtocol, optional
+        ``"im2gps3k"``, ``"yfcc26k"``, ``"gws15k"``, or a TOML file: sets gallery, crops and
+        thresholds that are not given, and brings published rows to compare with. What is not as it
+        asks for is noted.
+    output : str or path, optional
+        Folder for the files of `GeolocationReport.save`. Vectors of pictures are kept there too:
+        a run that was stopped goes on, and another gallery needs no encoding.
+    thresholds_km : sequence of float, optional
+        Ascending; 1, 25, 200, 750 and 2500 km if not given.
+    tta : {"none", "five", "ten-crop"}, optional
+        Views of every picture; with `features`, what they are of. ``"none"``, or what the protocol
+        says, if not given.
+    file, lon, lat, layer, on_invalid
+        Of `read_manifest`.
+    id_column : str, optional
+        Of `read_features`.
+    leak_m, resamples, level, seed
+        Of `geoembed.evaluate_geolocation`.
+    progress : bool or None
+        Show a progress bar; None shows one on a terminal when the work is long.
+
+    Returns
+    -------
+    GeolocationReport
+
+    Raises
+    ------
+    OptionError
+        If not exactly one of `images` and `features` is given, or an option is not one of those
+        offered.
+    TableError
+        If the manifest or the features cannot be read, or no picture can be evaluated.
+    CoordinateError
+        If places in the manifest are missing, out of range or swapped.
+    MissingWeightsError
+        If pictures are given and the tower's weights are not on this machine.
+
+    Warns
+    -----
+    UserWarning
+        If pictures carry their place in EXIF. It is not used.
+
+    Examples
+    --------
+    Location embeddings of known places stand in for pictures.
+
+    >>> import geoembed as ge
+    >>> cities = ge.data.load_cities().head(50)
+    >>> vectors = ge.encode(cities["lon"], cities["lat"], normalize=True)
+    >>> manifest = cities.assign(file=cities.index.map("{}.jpg".format))
+    >>> report = evaluate_manifest(manifest, "cities", features=vectors)
+    >>> report.value("within 25 km"), len(report.leaks)
+    (100.0, 50)
+    """
+    if (images is None) == (features is None):
+        raise OptionError("Give one of images= (a folder) and features= (vectors in their place).")
+    rules = None if protocol is None else load_geolocation_protocol(protocol)
+    if tta is not None and tta not in CROPS:
+        raise OptionError(f"tta={tta!r} is not one of: {', '.join(CROPS)}.")
+    if thresholds_km is None:
+        thresholds_km = THRESHOLDS_KM if rules is None else rules.thresholds_km
+    thresholds = check_thresholds(thresholds_km)
+    table = read_manifest(manifest, file=file, lon=lon, lat=lat, layer=layer, on_invalid=on_invalid)
+    ready = _localizer(localizer, rules, progress)
+    folder = None if output is None else Path(output).expanduser()
+    if features is None:
+        crops = tta or ("none" if rules is None else rules.tta)
+        run = _from_images(table, ready, images, crops, folder, progress)
+    else:
+        run = _from_features(table, ready, features, tta, id_column)
+    gallery = getattr(ready, "gallery_", None)
+    notes = [*table.notes, *run.notes]
+    facts: dict[str, Any] = {
+        "protocol": None,
+        "manifest": {"name": table.name, "sha256": table.sha256, "rows": len(table)},
+        **run.facts,
+        "refinement": "off",
+        "gallery": None if gallery is None else describe_gallery(gallery),
+    }
+    if rules is not None:
+        found = deviations(
+            rules,
+            gallery=str(getattr(gallery, "name", "none")),
+            tta=run.facts["crops"],
+            thresholds_km=thresholds,
+            pictures=len(table),
+            lost=sum(map(bool, run.errors)),
+        )
+        facts["protocol"] = {
+            "name": rules.name,
+            "followed": not found,
+            "deviations": found,
+            "differences": list(rules.differences),
+        }
+        notes = [f"Not as {rules.name} asks for: {text}" for text in found] + notes
+        notes = [f"{rules.title} here: {text}" for text in rules.differences] + notes
+    report = evaluate_geolocation(
+        table.lonlat,
+        run.predicted,
+        files=table.files,
+        errors=run.errors,
+        gallery=gallery,
+        thresholds_km=thresholds,
+        leak_m=leak_m,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+        protocol=rules,
+        facts=facts,
+        notes=notes,
+    )
+    if folder is not None:
+        report.save(folder)
+    return report
+
+
+class _Run:
+    """Predicted places of a manifest, and what is to be said of how they came about."""
+
+    def __init__(
+        self,
+        predicted: NDArray[np.float64],
+        errors: list[str],
+        facts: dict[str, Any],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.predicted, self.errors, self.facts, self.notes = predicted, errors, facts, notes
+
+
+def _localizer(given: Any, rules: GeolocationProtocol | None, progress: bool | None) -> Any:
+    if hasattr(given, "predict"):
+        if hasattr(given, "fit") and not hasattr(given, "gallery_"):
+            raise OptionError(f"{given!r} is not fitted yet: call its fit() first.")
+        return given
+    if given is None:
+        given = DEFAULT_GALLERY if rules is None else rules.gallery
+    if not isinstance(given, str | PathLike) and not hasattr(given, "lonlat"):
+        raise OptionError(
+            f"localizer={given!r} is neither a GeoLocalizer nor a gallery, its name or its folder, "
+            "and it has no predict()."
+        )
+    from geoembed.geolocation.localizer import GeoLocalizer
+
+    return GeoLocalizer(given, progress=progress).fit()
+
+
+def _from_images(
+    manifest: Manifest,
+    localizer: Any,
+    images: Any,
+    crops: str,
+    folder: Path | None,
+    progress: bool | None,
+) -> _Run:
+    paths = manifest.find_files(images)
+    if not any(paths):
+        raise TableError(
+            f"None of the {len(manifest):,} pictures of {manifest.name} is in {images}: the first "
+            f"is {manifest.files[0]!r}."
+        )
+    encoder = getattr(localizer, "image_encoder_", None)
+    facts: dict[str, Any] = {"image_encoder": None}
+    if encoder is None:
+        found = predict_pictures(paths, localizer)
+        predicted, facts["crops"] = found.values, UNKNOWN
+    else:
+        found = encode_pictures(
+            manifest,
+            paths,
+            encoder,
+            tta=crops,
+            folder=folder,
+            batch_size=getattr(localizer, "batch_size", None),
+            workers=getattr(localizer, "workers", None),
+            progress=progress,
+        )
+        predicted = _predict(localizer, found)
+        facts |= {"crops": crops, "image_encoder": describe_encoder(encoder)}
+    carrying = count_gps(paths)
+    absent = sum(path is None for path in paths)
+    facts["pictures"] = {
+        "missing": absent,
+        "unreadable": sum(map(bool, found.errors)) - absent,
+        "with_exif_gps": carrying,
+    }
+    notes = _missing_note(manifest, paths)
+    return _Run(predicted, found.errors, facts, [*notes, *([gps_note(carrying)] * bool(carrying))])
+
+
+def _from_features(
+    manifest: Manifest, localizer: Any, features: Any, tta: str | None, id_column: str | None
+) -> _Run:
+    gallery = getattr(localizer, "gallery_", None)
+    if gallery is None or not hasattr(localizer, "predict_vectors"):
+        raise OptionError(
+            "features= needs a localizer with a gallery to search, such as a GeoLocalizer or a "
+            "gallery's name."
+        )
+    found = read_features(features, manifest, id_column=id_column)
+    name = getattr(localizer, "image_encoder", "geoclip.v1")
+    encoder = name if isinstance(name, str) else str(getattr(name, "name", "geoclip.v1"))
+    vectors = to_embeddings(found, gallery.embeddings.shape[1], encoder)
+    facts = {
+        "crops": tta or _VIEWS.get(found.views, f"{found.views} views"),
+        "features": {
+            "name": found.name,
+            "sha256": found.sha256,
+            "shape": list(found.vectors.shape),
+            "missing": sum(map(bool, found.errors)),
+        },
+        "image_encoder": {"name": encoder, "weights_sha256": None, "precision": None},
+    }
+    predicted = _predict(localizer, Encoded(vectors, found.errors))
+    return _Run(predicted, found.errors, facts, found.notes)
+
+
+def _predict(localizer: Any, encoded: Encoded) -> NDArray[np.float64]:
+    good = np.array([not error for error in encoded.errors], dtype=bool)
+    predicted = np.full((len(good), 2), np.nan)
+    if good.any():
+        predicted[good] = localizer.predict_vectors(encoded.values[good])
+    return predicted
+
+
+def _missing_note(manifest: Manifest, paths: Sequence[Path | None]) -> list[str]:
+    names = [name for name, path in zip(manifest.files, paths, strict=True) if path is None]
+    if not names:
+        return []
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    verb = "picture is" if len(names) == 1 else "pictures are"
+    return [f"{len(names):,} {verb} not in the folder: {', '.join(names[:5])}{more}"]
