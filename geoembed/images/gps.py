@@ -83,7 +83,10 @@ def read_gps(source: Any) -> tuple[float, float] | None:
 
 def _gps_tags(image: Any) -> dict[int, Any]:
     try:
-        return dict(image.getexif().get_ifd(_GPS))
+        exif = image.getexif()
+        # Written in memory it is the tags themselves, in a file the place where they are.
+        written = exif.get(_GPS)
+        return dict(written if isinstance(written, dict) else exif.get_ifd(_GPS))
     except Exception as error:
         # Damaged metadata raises whatever the parser trips over.
         raise PictureError(describe_failure(error, "its EXIF")) from error

@@ -178,8 +178,8 @@ def _find_column(frame: pd.DataFrame, column: str | None) -> Any:
     listed = ", ".join(map(repr, columns[:10])) + (", ..." if len(columns) > 10 else "")
     if column is not None:
         if columns.count(column) != 1:
-            found = f"{columns.count(column)} columns" if column in columns else "no column"
-            raise TableError(f"There is {found} named {column!r}. Columns: {listed or 'none'}.")
+            found = f"are {columns.count(column)} columns" if column in columns else "is no column"
+            raise TableError(f"There {found} named {column!r}. Columns: {listed or 'none'}.")
         return column
     named = [name for name in columns if str(name).lower() in PICTURE_COLUMNS]
     if len(named) != 1:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_cropper", "normalise", "prepare", "resized_size"]
 
-# Resized as a whole, a strip of 1 x 10,000 pixels would become one of 224 x 2,240,000.
-_LONGEST_SIDES: Final = 16
+# Resized as a whole, a strip of 1 x 10,000 pixels would become one of 224 x 2,240,000. This many
+# times longer than wide takes 50 MB at 224.
+_LONGEST_SIDES: Final = 256
 
 
 def prepare(image: "Image.Image", preprocessing: Preprocessing) -> torch.Tensor:
@@ -43,8 +44,9 @@ def prepare(image: "Image.Image", preprocessing: Preprocessing) -> torch.Tensor:
     Notes
     -----
     The same values, up to rounding in float32, as the Pillow version of Hugging Face's
-    ``CLIPImageProcessor``; its torchvision version resizes with other rounding, by at most one
-    grey level. torchvision's ``CenterCrop``, which open_clip uses, rounds half a pixel to even:
+    ``CLIPImageProcessor``. Its torchvision version resizes with less exact weights: on 109
+    photographs 0.34 % of the values differ by one grey level and 4 of 16 million by two.
+    torchvision's ``CenterCrop``, which open_clip uses, rounds half a pixel to even:
     where the sides differ by an odd number its window may lie one pixel further on.
 
     Examples
@@ -108,9 +110,9 @@ def make_cropper(
     Returns
     -------
     callable
-        ``crop(left, top)`` gives a window of size x size pixels. Of a picture more than 16 times
-        longer than wide only the windows are resized, so that it cannot exhaust the memory; their
-        values differ by at most one grey level.
+        ``crop(left, top)`` gives a window of size x size pixels. Of a picture more than 256 times
+        longer than wide only the windows are resized, so that it cannot exhaust the memory; they
+        may differ by the rounding and clipping between the two passes of resizing.
 
     Examples
     --------

@@ -1,22 +1,19 @@
 """Views of a picture, whose features are averaged: the centre, five crops, ten crops."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from geoembed.errors import OptionError
 from geoembed.extending.image_specs import Preprocessing
-from geoembed.images.decoding import MAX_PIXELS, upright_rgb
+from geoembed.images.decoding import upright_rgb
 from geoembed.images.preprocessing import make_cropper, normalise, prepare, resized_size
-from geoembed.images.sources import Picture, map_pictures
 from geoembed.optional import import_optional
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["VIEWS", "PreparedPicture", "make_views", "prepare_pictures", "view_count"]
+__all__ = ["VIEWS", "make_views", "view_count"]
 
 # How many views each way of looking at a picture takes.
 VIEWS: Final = {"none": 1, "five": 5, "ten-crop": 10}
@@ -111,91 +108,3 @@ def make_views(
         # What is on the left of the mirrored picture is on the right of this one.
         views += [crop(right - left, top).transpose(flip) for left, top in corners]
     return normalise(views, preprocessing)
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedPicture:
-    """The views of one picture, or what is wrong with it.
-
-    Parameters
-    ----------
-    name : str
-        As a `Picture` has it.
-    pixels : torch.Tensor or None
-        Of shape (v, 3, size, size), float32.
-    error : str
-        Why there are no pixels; empty if there are.
-    """
-
-    name: str
-    pixels: torch.Tensor | None
-    error: str
-
-
-def prepare_pictures(
-    source: Any,
-    preprocessing: Preprocessing,
-    *,
-    tta: str = "none",
-    column: str | None = None,
-    recursive: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    workers: int | None = None,
-    ahead: int | None = None,
-) -> Iterator[PreparedPicture]:
-    """Read pictures and make their views, both in the workers.
-
-    Only the views wait for the caller: 0.6 MB each at 224 pixels, however large the picture.
-
-    Parameters
-    ----------
-    source, column, recursive, max_pixels, workers
-        As for `read_pictures`.
-    preprocessing : Preprocessing
-        Of the tower.
-    tta : {"none", "five", "ten-crop"}, default "none"
-        As for `make_views`.
-    ahead : int, optional
-        How many pictures are prepared beyond the one that is given. The size of the model's batch
-        keeps the workers busy while the model works. Default: twice the workers.
-
-    Returns
-    -------
-    iterator of PreparedPicture
-        One for each picture of the source, in its order.
-
-    Raises
-    ------
-    OptionError
-        If `tta`, `max_pixels`, `workers` or `ahead` does not fit.
-    PictureError, TableError
-        As `read_pictures` does.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from geoembed.extending import Preprocessing
-    >>> plain = Preprocessing(size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    >>> [prepared] = prepare_pictures(np.zeros((6, 9)), plain)
-    >>> prepared.name, tuple(prepared.pixels.shape)
-    ('picture 0', (1, 3, 4, 4))
-    """
-    view_count(tta)
-    return map_pictures(
-        source,
-        _view_maker(preprocessing, tta),
-        column=column,
-        recursive=recursive,
-        max_pixels=max_pixels,
-        workers=workers,
-        ahead=ahead,
-    )
-
-
-def _view_maker(preprocessing: Preprocessing, tta: str) -> Callable[[Picture], PreparedPicture]:
-    def prepared(picture: Picture) -> PreparedPicture:
-        if picture.image is None:
-            return PreparedPicture(picture.name, None, picture.error)
-        return PreparedPicture(picture.name, make_views(picture.image, preprocessing, tta), "")
-
-    return prepared
