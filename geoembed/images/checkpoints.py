@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -178,7 +179,7 @@ def _open_file(path: Path) -> _Opened:
     # Damaged files fail in many ways; all of them mean the same to the caller.
     except Exception as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        if type(error).__name__ == "UnpicklingError":
+        if isinstance(error, UnpicklingError):
             # torch would advise to run it after all.
             reason = "it is damaged, or holds objects that need code to be run"
         raise WeightsError(

@@ -155,9 +155,10 @@ def _unreadable(where: str, error: Exception) -> WeightsError:
 
 def _one_size(size: Any) -> int:
     """Return the one number of a size that is square or gives its shorter side."""
-    values = set(size.values()) if isinstance(size, Mapping) else {size}
-    if isinstance(size, list | tuple):
-        values = set(size)
-    if len(values) != 1 or not all(isinstance(value, int) for value in values):
+    if isinstance(size, Mapping):
+        values = list(size.values())
+    else:
+        values = list(size) if isinstance(size, list | tuple) else [size]
+    if not values or any(not isinstance(value, int) or value != values[0] for value in values):
         raise ValueError(f"the size {size!r} is not square")
-    return int(values.pop())
+    return int(values[0])
