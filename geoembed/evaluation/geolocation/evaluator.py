@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoembed.errors import OptionError, TableError
+from geoembed.errors import MissingExtraError, OptionError, TableError
 from geoembed.evaluation.geolocation.encoding import (
     Encoded,
     count_gps,
@@ -190,7 +190,11 @@ def evaluate_manifest(
         notes=notes,
     )
     if folder is not None:
-        report.save(folder)
+        try:
+            report.save(folder)
+        except MissingExtraError as error:
+            # The tables are there; hours of encoding are not lost for want of two pictures.
+            report.notes.append(f"No curve and no map: {str(error).rstrip('.')}")
     return report
 
 
