@@ -251,24 +251,20 @@ def test_the_file_of_a_folder_stands_for_the_folder(hugging_face, pixels, expect
     np.testing.assert_array_equal(encode(hugging_face / "model.safetensors", pixels), expected)
 
 
-def test_only_the_image_tower_is_read_for_pictures(folder, pixels, monkeypatch):
+def test_only_the_image_tower_is_read_for_pictures(copy, pixels, monkeypatch):
     read = []
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(copy)
     plain = checkpoint.read
     monkeypatch.setattr(
         "geoembed.images.geoclip.open_checkpoint",
         lambda path: replace(checkpoint, read=lambda name: (read.append(name), plain(name))[1]),
     )
-    from geoembed.images import geoclip
-
-    geoclip._towers.cache_clear()
-    encoder = load_image_encoder(SPEC, weights=folder, device="cpu")
+    encoder = load_image_encoder(SPEC, weights=copy, device="cpu")
     encoder.encode_pixels(pixels)
     assert read
     assert all(name.startswith("visual.") for name in read)
     encoder.encode_text(["a fjord"])
     assert "token_embedding.weight" in read
-    geoclip._towers.cache_clear()
 
 
 # What does not fit.

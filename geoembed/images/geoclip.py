@@ -6,11 +6,12 @@ is, as in training. Texts go through the same CLIP's text tower and then the sam
 The towers compute in ``precision``; their layer norms, embeddings and the head are float32 in all.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class ClipImageEncoder(ImageEncoder):
         path = find_clip(
             spec, self.options["weights"], allow_download=self.options["allow_download"]
         )
-        self._towers = _towers(
+        self._towers = _shared_towers(
             spec.architecture,
             spec.preprocessing,
             str(path),
@@ -189,9 +190,24 @@ class _Joined(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
-# Two, since one is 1.2 GB in float32; encoders keep theirs alive themselves.
-@lru_cache(maxsize=2)
-def _towers(
+# Towers that some encoder uses, and the last two, used or not: one is 1.2 GB in float32.
+_TOWERS: Final["WeakValueDictionary[tuple[Any, ...], _Towers]"] = WeakValueDictionary()
+_RECENT: Final[deque[_Towers]] = deque(maxlen=2)
+_TOWERS_LOCK: Final = Lock()
+
+
+def _shared_towers(*key: Any) -> _Towers:
+    """Return the towers of `_load_towers`, loaded once a process for each set of arguments."""
+    with _TOWERS_LOCK:
+        towers = _TOWERS.get(key)
+        if towers is None:
+            towers = _TOWERS[key] = _load_towers(*key)
+        if towers not in _RECENT:
+            _RECENT.append(towers)
+    return towers
+
+
+def _load_towers(
     architecture: str,
     preprocessing: Preprocessing,
     source: str,
@@ -201,7 +217,8 @@ def _towers(
     channels_last: bool,
     compiled: bool,
 ) -> _Towers:
-    """Load towers once a process for each weights, precision, device and layout."""
+    # The stamp is there for the key: a file that was replaced is another one.
+    del stamp
     expected = architecture_shape(architecture) if architecture else None
     tensors = ClipTensors(open_checkpoint(Path(source)), expected, preprocessing)
     return _Towers(tensors, precision, device, channels_last, compiled)
