@@ -152,7 +152,7 @@ def distance_error_map(
     >>> lon, lat = np.array([0.0, 90.0, -90.0]), np.array([0.0, 40.0, 10.0])
     >>> ax = distance_error_map(lon, lat, [0.5, 30.0, 9000.0])
     >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
-    ['up to 1 km: 1', '1 to 25 km: 1']
+    ['up to 1 km: 1', '1 to 25 km: 0']
     """
     values = np.asarray(errors_km, dtype=np.float64).ravel()
     if (values < 0.0).any():

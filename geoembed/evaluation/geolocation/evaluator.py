@@ -102,6 +102,7 @@ def evaluate_manifest(
     Returns
     -------
     GeolocationReport
+        Scores with their intervals, by continent, leaks, and the record.
 
     Raises
     ------

@@ -90,6 +90,7 @@ def read_features(
     Returns
     -------
     Features
+        In the order of the manifest; pictures without a vector have an error.
 
     Raises
     ------

@@ -78,6 +78,7 @@ def find_leaks(truth: ArrayLike, places: ArrayLike, *, within_m: float = LEAK_M)
     Returns
     -------
     Leaks
+        Which queries, how near, and to which place.
 
     Raises
     ------

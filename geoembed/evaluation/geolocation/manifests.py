@@ -113,6 +113,7 @@ def read_manifest(
     Returns
     -------
     Manifest
+        Names and places of the pictures, in the order of the table.
 
     Raises
     ------

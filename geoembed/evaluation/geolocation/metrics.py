@@ -184,7 +184,7 @@ def summarise(km: ArrayLike, thresholds_km: Sequence[float] = THRESHOLDS_KM) -> 
     >>> found = summarise([0.5, 100.0, 3000.0], [1, 200])
     >>> {name: round(value, 1) for name, value in found.items()}
     {'within 1 km': 33.3, 'within 200 km': 66.7, 'median_km': 100.0, 'mean_km': 1033.5, \
-'geoscore': 3448.8}
+'geoscore': 3448.1}
     """
     errors = np.asarray(km, dtype=np.float64).ravel()
     shares = share_within(errors, thresholds_km)

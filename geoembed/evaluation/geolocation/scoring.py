@@ -78,6 +78,7 @@ def evaluate_geolocation(
     Returns
     -------
     GeolocationReport
+        Scores with their intervals, by continent, leaks, and the record.
 
     Raises
     ------
