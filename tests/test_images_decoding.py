@@ -40,14 +40,14 @@ def pixels(source):
     return np.asarray(decode(source, max_pixels=MAX_PIXELS)).astype(int)
 
 
-def png(width, height, body=b"\0" * 8):
-    """A PNG that claims a size."""
+def png(width, height, body=b"\0" * 8, *, bits=8, colour=2):
+    """A PNG that claims a size; colour 2 is RGB, 4 grey with opacity, 6 RGB with opacity."""
 
     def chunk(kind, data):
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -170,6 +170,15 @@ def test_a_transparent_colour_of_rgb_and_of_grey():
     assert pixels(encoded(grey, transparency=5))[0, 0].tolist() == [255] * 3
     deep = Image.fromarray(np.array([[257, 514]], np.uint16))
     assert pixels(encoded(deep, transparency=257))[0, :, 0].tolist() == [255, 2]
+
+
+@pytest.mark.parametrize(("colour", "values"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bit_colours_are_within_a_level(colour, values):
+    row = [40000, 20000, 10000][: values - (colour > 2)] + [65535] * (colour > 2)
+    body = b"\0" + struct.pack(f">{values}H", *row)
+    found = pixels(png(1, 1, body, bits=16, colour=colour))[0, 0]
+    expected = np.array(row[:3] if colour != 4 else [row[0]] * 3) / 257
+    assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -443,6 +452,16 @@ def test_file_objects_are_rewound_and_bounded(tmp_path):
 
     with pytest.raises(PictureError, match="more than a picture of 1 pixels can have"):
         read_bytes(Endless(), max_pixels=1)
+
+
+def test_a_file_object_that_gives_a_little_at_a_time_is_read_to_its_end():
+    data = encoded(quadrants())
+
+    class Drops(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(7)
+
+    assert read_bytes(Drops(data), max_pixels=1) == data
 
 
 def test_no_file_stays_open(tmp_path):

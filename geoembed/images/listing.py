@@ -135,7 +135,7 @@ def find_pictures(path: "str | os.PathLike[str]", *, recursive: bool = False) ->
     >>> find_pictures("photo.jpg")
     ['photo.jpg']
     """
-    given = os.fspath(path)
+    given = os.fsdecode(path)
     full = os.path.expanduser(given)
     if os.path.isdir(full):
         return _list_folder(full, recursive)

@@ -21,6 +21,8 @@ _REDUCED_RESOLUTION: Final = 1
 # Uncompressed, 16 bit, four channels, and what else is in a file.
 _BYTES_PER_PIXEL: Final = 8
 _OTHER_BYTES: Final = 64 * 2**20
+# Files reserve what they are asked for.
+_CHUNK: Final = 2**20
 
 _loading = threading.Lock()
 
@@ -55,18 +57,30 @@ def read_bytes(file: IO[bytes], *, max_pixels: int) -> bytes:
     try:
         if getattr(file, "seekable", lambda: False)():
             file.seek(0)
-        data = file.read(most + 1)
+        data = _read_all(file, most)
+    except PictureError:
+        raise
     except Exception as error:
         # File objects are of any kind, archives and sockets among them.
         raise PictureError(f"The file object cannot be read: {error}.") from error
-    if not isinstance(data, bytes):
-        raise PictureError("The file object gives text: open the picture with mode 'rb'.")
     if len(data) > most:
         raise PictureError(
             f"The file object gives more than {most:,} bytes, more than a picture of "
             f"{max_pixels:,} pixels can have."
         )
     return data
+
+
+def _read_all(file: IO[bytes], most: int) -> bytes:
+    """Read to the end, or a little more than `most`; one call may give less than is there."""
+    chunks = []
+    length = 0
+    while length <= most and (chunk := file.read(_CHUNK)):
+        if not isinstance(chunk, bytes):
+            raise PictureError("The file object gives text: open the picture with mode 'rb'.")
+        chunks.append(chunk)
+        length += len(chunk)
+    return b"".join(chunks)
 
 
 @contextmanager
@@ -117,7 +131,7 @@ def open_header(source: "str | os.PathLike[str] | bytes") -> "Iterator[Image.Ima
 def _open_file(source: "str | os.PathLike[str] | bytes") -> IO[bytes]:
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    path = os.path.expanduser(os.fspath(source))
+    path = os.path.expanduser(os.fsdecode(source))
     if not path:
         raise PictureError("The path is empty.")
     if "://" in path:
