@@ -13,7 +13,7 @@ from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError
 from geoembed.geodesy import great_circle_km, to_unit_vectors
 from geoembed.geolocation.ascent import climb
-from geoembed.geolocation.containing import inside_of
+from geoembed.containing import inside_of
 from geoembed.geolocation.scoring import Score, scorer
 from geoembed.geolocation.tangent import hexagonal, points_around, stretch_of
 
@@ -80,7 +80,7 @@ def refine(
     encoder : LocationEncoder
         The one that the queries were trained with.
     within : polygons or callable, optional
-        Answers never leave it, see `geoembed.geolocation.containing.inside_of`.
+        Answers never leave it, see `geoembed.containing.inside_of`.
     reach_km : float
         No answer is further from its start. Half the diagonal of a grid's cells and a little
         more: the default goes with the grid of 45 km in ``geoclip.100k+land45``.

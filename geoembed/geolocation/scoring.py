@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_blocks
-from geoembed.geolocation.containing import Inside
+from geoembed.containing import Inside
 
 __all__ = ["Score", "scorer"]
 

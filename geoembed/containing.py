@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import CoordinateError, OptionError
 
-__all__ = ["Inside", "inside_of"]
+__all__ = ["Inside", "inside_of", "polygons_of"]
 
 # Places (n, 2), degrees -> which of them are allowed.
 Inside = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
@@ -47,7 +47,7 @@ def inside_of(within: Any) -> Inside | None:
     if callable(within) and not isinstance(within, gpd.GeoSeries | gpd.GeoDataFrame):
         test: Inside = within
         return test
-    parts = shapely.get_parts(_polygons(within))
+    parts = shapely.get_parts(polygons_of(within))
     shapely.prepare(parts)
     tree = shapely.STRtree(parts)
 
@@ -55,14 +55,54 @@ def inside_of(within: Any) -> Inside | None:
         found = np.zeros(len(lonlat), dtype=np.bool_)
         for turn in (0.0, 360.0, -360.0):
             rows = np.flatnonzero(~found)
-            points = shapely.points(lonlat[rows, 0] + turn, lonlat[rows, 1])
-            found[rows[tree.query(points, predicate="intersects")[0]]] = True
+            lon, lat = lonlat[rows, 0] + turn, lonlat[rows, 1]
+            near, part = tree.query(shapely.points(lon, lat))
+            # Polygon by polygon: only the polygon's side of the question can be prepared.
+            order = np.argsort(part, kind="stable")
+            near, part = near[order], part[order]
+            for one, mine in zip(*_groups(part, near), strict=True):
+                found[rows[mine[shapely.intersects_xy(parts[one], lon[mine], lat[mine])]]] = True
         return found
 
     return inside
 
 
-def _polygons(within: Any) -> NDArray[np.object_]:
+def _groups(
+    labels: NDArray[np.intp], values: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
+    """Distinct sorted labels, and the values of each."""
+    distinct, first = np.unique(labels, return_index=True)
+    return distinct, np.split(values, first[1:]) if len(distinct) else []
+
+
+def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
+    """Read polygons in lon/lat from anything that holds some.
+
+    Parameters
+    ----------
+    within : GeoDataFrame, GeoSeries, shapely polygon or sequence of those
+        Brought to WGS 84 if a CRS says that it is something else; missing and empty ones are
+        left out.
+    name : str
+        What the caller calls it, for messages.
+
+    Returns
+    -------
+    array of shapely geometries
+        At least one.
+
+    Raises
+    ------
+    OptionError
+        If there are no polygons, or something else is among them.
+    CoordinateError
+        If they cannot be brought to WGS 84.
+
+    Examples
+    --------
+    >>> len(polygons_of([shapely.box(0, 0, 1, 1), None]))
+    1
+    """
     if isinstance(within, gpd.GeoDataFrame):
         within = within.geometry
     if isinstance(within, gpd.GeoSeries):
@@ -70,24 +110,24 @@ def _polygons(within: Any) -> NDArray[np.object_]:
             try:
                 within = within.to_crs("EPSG:4326")
             except Exception as error:
-                raise CoordinateError(f"within= cannot be brought to lon/lat: {error}.") from error
-        geometries = within.to_numpy()
+                raise CoordinateError(f"{name}= cannot be brought to lon/lat: {error}.") from error
+        listed = list(within)
     elif isinstance(within, shapely.Geometry):
-        geometries = np.array([within], dtype=object)
+        listed = [within]
     else:
         try:
-            geometries = np.array(list(within), dtype=object)
+            listed = list(within)
         except TypeError:
-            geometries = np.array([within], dtype=object)
-    if not all(
-        geometry is None or isinstance(geometry, shapely.Geometry) for geometry in geometries
-    ):
+            listed = [within]
+    if not all(one is None or isinstance(one, shapely.Geometry) for one in listed):
         raise OptionError(
-            f"within={within!r:.60} holds no polygons: give a GeoDataFrame, a GeoSeries or "
+            f"{name}={within!r:.60} holds no polygons: give a GeoDataFrame, a GeoSeries or "
             "shapely polygons in lon/lat."
         )
+    # Filled one by one: NumPy would take a list of multipolygons apart.
+    geometries = np.empty(len(listed), dtype=object)
+    geometries[:] = listed
     geometries = geometries[~(shapely.is_missing(geometries) | shapely.is_empty(geometries))]
     if not len(geometries) or not (shapely.get_dimensions(geometries) == 2).all():
-        raise OptionError("within= must hold polygons, at least one, and nothing else.")
-    polygons: NDArray[np.object_] = geometries
-    return polygons
+        raise OptionError(f"{name}= must hold polygons, at least one, and nothing else.")
+    return geometries

@@ -1,0 +1,330 @@
+"""From scores at places to a density over the Earth that crowded places cannot tilt."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.spatial import KDTree
+
+from geoembed.errors import CoordinateError, OptionError
+from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
+from geoembed.geolocation.cells import EarthCells
+
+__all__ = ["EarthDensity", "score_blocks"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+# Bounds what a block of queries takes to some 100 MB.
+_VALUES_AT_ONCE: Final = 4_000_000
+
+# Where a quarter of a disc's area each lies, as squares of the distance from its middle.
+_QUARTERS: Final = np.array([0.125, 0.375, 0.625, 0.875])
+
+# Beyond five radii of its disc, an atom is as good as a point.
+_SPREAD_MATTERS: Final = 25.0
+
+# Share of truths that the density is allowed to know nothing about: wrong coordinates, ships.
+_BACKGROUND: Final = 0.01
+_SPHERE_KM2: Final = 4.0 * np.pi * EARTH_RADIUS_KM**2
+
+
+class EarthDensity:
+    """A density over the Earth, made from the scores of a gallery's places.
+
+    The Earth is cut into cells of equal area. A cell that holds places takes the mean of what
+    they say, so that a thousand places in a city have one cell's say; a cell without any takes
+    what the nearest place says. Places that occur twice count once.
+
+    With equal prior odds for every square kilometre, the probability of a cell is its area times
+    exp(score / tau), normalised. A model trained by contrast against random other places, as
+    GeoCLIP is, learns scores for which score / tau is, but for a constant of the picture, the
+    logarithm of how much likelier a place has become: that is why it may be multiplied with a
+    prior of one's own, and why the photographers' crowding must not enter a second time.
+
+    Parameters
+    ----------
+    lonlat : array of shape (n, 2)
+        The gallery's places, degrees, WGS 84.
+    cell_km : float
+        Side of a cell.
+    support : {"land", "sphere"} or polygons
+        Where pictures may come from: land at 1:50 million and the cells of all places (small
+        islands, coasts), everywhere, or the cells that polygons touch.
+
+    Attributes
+    ----------
+    cells : EarthCells
+        All of them.
+    cell : array of shape (c,), int
+        Numbers of the cells in the support, ascending.
+    areas_km2 : array of shape (c,), float64
+        Theirs.
+
+    Raises
+    ------
+    CoordinateError
+        If a place is not finite or none lies in the support.
+    OptionError
+        If an option is not one of those offered.
+
+    Examples
+    --------
+    >>> density = EarthDensity([[2.35, 48.86], [2.36, 48.85], [-58.4, -34.6]], cell_km=200)
+    >>> p = density.probabilities([[0.3, 0.3, 0.3]], tau=0.025)
+    >>> even = density.areas_km2 / density.areas_km2.sum()
+    >>> round(float(p.sum()), 12), bool(np.allclose(p, even))
+    (1.0, True)
+    """
+
+    def __init__(self, lonlat: ArrayLike, *, cell_km: float = 50.0, support: Any = "land") -> None:
+        places = np.asarray(lonlat, dtype=np.float64)
+        if places.ndim != 2 or places.shape[1] != 2 or not len(places):
+            raise CoordinateError(f"Places must have the shape (n, 2), got {places.shape}.")
+        if not np.isfinite(places).all():
+            raise CoordinateError("Places must be finite: leave out rows that are not.")
+        self.cells = EarthCells(cell_km)
+        self._rows = len(places)
+        # Adding 0.0 turns -0.0 into 0.0.
+        distinct, first = np.unique(places + 0.0, axis=0, return_index=True)
+        home = self.cells.locate(distinct)
+        cell = self.cells.touching(support)
+        if isinstance(support, str):
+            cell = np.union1d(cell, home)
+        kept = np.isin(home, cell)
+        if not kept.any():
+            raise CoordinateError("support= holds none of the places.")
+        self._first, places, home = first[kept], distinct[kept], home[kept]
+        self.cell: Rows = cell
+        self.areas_km2 = self.cells.areas(cell)
+        self._lay_out(places, np.searchsorted(cell, home))
+
+    def _lay_out(self, places: Floats, home: Rows) -> None:
+        """Share every cell's area among its places, or give it to the nearest one."""
+        crowd = np.bincount(home, minlength=len(self.cell))
+        empty = np.flatnonzero(crowd == 0)
+        centres = self.cells.centres(self.cell[empty])
+        tree = KDTree(to_unit_vectors(places))
+        nearest = tree.query(to_unit_vectors(centres))[1] if len(empty) else empty
+        # An atom is a place within its cell, or an empty cell.
+        self._atom_place: Rows = np.concatenate([np.arange(len(places)), nearest])
+        self._atom_cell: Rows = np.concatenate([home, empty])
+        self._atom_km2 = np.concatenate([self.areas_km2[home] / crowd[home], self.areas_km2[empty]])
+        self._atom_units = to_unit_vectors(np.concatenate([places, centres]))
+        self._to_cells = csr_array(
+            (self._atom_km2, (self._atom_place, self._atom_cell)),
+            shape=(len(places), len(self.cell)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    def __repr__(self) -> str:
+        return (
+            f"<EarthDensity of {len(self._first):,} places in {len(self.cell):,} cells of "
+            f"{self.cells.cell_km:g} km>"
+        )
+
+    def probabilities(self, scores: ArrayLike, *, tau: float) -> Floats:
+        """Return the probability of every cell.
+
+        Parameters
+        ----------
+        scores : array of shape (m, n)
+            Of every query at every place of the gallery, in its order; cosines.
+        tau : float
+            Temperature: what scores are divided by. The values are probabilities in earnest only
+            if it is calibrated, see `geoembed.geolocation.temperature`.
+
+        Returns
+        -------
+        array of shape (m, c), float64
+            Rows sum to 1; columns as `cell`.
+
+        Raises
+        ------
+        OptionError
+            If the shape does not fit, a score is not finite or `tau` is not positive.
+        """
+        likelihood = self._likelihoods(scores, tau)
+        mass = np.asarray(likelihood @ self._to_cells)
+        mass /= mass.sum(axis=1, keepdims=True)
+        return mass
+
+    def log_density(self, scores: ArrayLike, lonlat: ArrayLike, *, tau: float) -> Floats:
+        """Return the logarithm of the density at one place a query.
+
+        Parameters
+        ----------
+        scores, tau
+            As in `probabilities`.
+        lonlat : array of shape (m, 2)
+            Degrees, WGS 84.
+
+        Returns
+        -------
+        array of shape (m,), float64
+            In nats per square kilometre. One part in a hundred of the probability is spread
+            evenly over the sphere, so that a place outside the support has a density too.
+
+        Raises
+        ------
+        OptionError
+            As `probabilities`, and if there is not one place a query.
+        """
+        truth = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
+        likelihood = self._likelihoods(scores, tau)
+        if len(truth) != len(likelihood):
+            raise OptionError(
+                f"{len(truth):,} places for {len(likelihood):,} queries: give one each."
+            )
+        at, inside = self._columns(truth)
+        total = likelihood @ np.asarray(self._to_cells.sum(axis=1))
+        # Only the columns of the truths are needed.
+        columns = self._to_cells.T.tocsr()[at]
+        mass = np.asarray(columns.multiply(likelihood).sum(axis=1)).ravel()
+        density = np.where(inside, mass / self.areas_km2[at] / total, 0.0)
+        return np.asarray(np.log((1.0 - _BACKGROUND) * density + _BACKGROUND / _SPHERE_KM2))
+
+    def information(self, scores: ArrayLike, *, tau: float) -> Floats:
+        """Tell how much a query narrows the Earth down.
+
+        Parameters
+        ----------
+        scores, tau
+            As in `probabilities`.
+
+        Returns
+        -------
+        array of shape (m,), float64
+            Nats: the Kullback-Leibler divergence from the prior, at least 0. The whole support
+            shrinks to a part of exp(-information).
+        """
+        mass = self.probabilities(scores, tau=tau)
+        prior = self.areas_km2 / self.areas_km2.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            nats = np.where(mass > 0.0, mass * np.log(mass / prior), 0.0).sum(axis=1)
+        return np.asarray(np.maximum(nats, 0.0))
+
+    def radii_km(
+        self,
+        scores: ArrayLike,
+        lonlat: ArrayLike,
+        *,
+        tau: float,
+        shares: Sequence[float] = (0.5, 0.9),
+    ) -> Floats:
+        """Return how far around a place one must go to gather shares of the probability.
+
+        Parameters
+        ----------
+        scores, tau
+            As in `probabilities`.
+        lonlat : array of shape (m, 2)
+            One place a query: what was predicted.
+        shares : sequence of float
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        array of shape (m, len(shares)), float64
+            Kilometres on the sphere. Never below what half of a place's share of its cell needs.
+
+        Raises
+        ------
+        OptionError
+            As `probabilities`, and if there is not one place a query or a share is out of range.
+        """
+        wanted = np.asarray(shares, dtype=np.float64)
+        if wanted.ndim != 1 or not ((wanted > 0.0) & (wanted < 1.0)).all():
+            raise OptionError(f"shares={shares!r}: give shares strictly between 0 and 1.")
+        places = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
+        likelihood = self._likelihoods(scores, tau)
+        if len(places) != len(likelihood):
+            raise OptionError(
+                f"{len(places):,} places for {len(likelihood):,} queries: give one each."
+            )
+        middle = to_unit_vectors(places)
+        radii = np.empty((len(places), len(wanted)))
+        for query, row in enumerate(likelihood):
+            mass = row[self._atom_place] * self._atom_km2
+            radii[query] = self._quantiles(middle[query], mass, wanted)
+        return radii
+
+    def _quantiles(self, middle: Floats, mass: Floats, shares: Floats) -> Floats:
+        """Weighted quantiles of the distance; every atom is spread over its own area."""
+        # What is lighter lies in the last millionth, which moves no radius and is most atoms.
+        heavy = np.flatnonzero(mass > 1e-6 * mass.sum() / len(mass))
+        chord = np.linalg.norm(self._atom_units[heavy] - middle, axis=1)
+        away = 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2.0, 1.0))
+        spread, weight = self._atom_km2[heavy] / np.pi, mass[heavy]
+        near = away**2 < _SPREAD_MATTERS * spread
+        wide = np.sqrt(away[near, None] ** 2 + spread[near, None] * _QUARTERS).ravel()
+        distance = np.concatenate([wide, away[~near]])
+        weight = np.concatenate([np.repeat(weight[near] / 4.0, 4), weight[~near]])
+        by_distance = np.argsort(distance, kind="stable")
+        share = np.cumsum(weight[by_distance])
+        at = np.searchsorted(share, shares * share[-1])
+        radii: Floats = np.minimum(distance[by_distance[at]], np.pi * EARTH_RADIUS_KM)
+        return radii
+
+    def _columns(self, lonlat: Floats) -> tuple[Rows, NDArray[np.bool_]]:
+        """Positions in `cell` of the cells of places, and whether they are there."""
+        cells = self.cells.locate(lonlat)
+        at = np.minimum(np.searchsorted(self.cell, cells), len(self.cell) - 1)
+        return at, self.cell[at] == cells
+
+    def _likelihoods(self, scores: ArrayLike, tau: float) -> Floats:
+        """exp(score / tau) at every distinct place, (m, u), the largest of a row being 1."""
+        values = np.atleast_2d(np.asarray(scores))
+        if values.ndim != 2 or values.shape[1] != self._rows:
+            raise OptionError(
+                f"scores have the shape {values.shape}: give (m, {self._rows:,}), one a place of "
+                "the gallery."
+            )
+        if not (np.isfinite(tau) and tau > 0.0):
+            raise OptionError(f"tau={tau!r} does not fit: give a temperature above 0.")
+        picked = values[:, self._first].astype(np.float64)
+        if not np.isfinite(picked).all():
+            raise OptionError("scores hold values that are not finite: leave out such queries.")
+        picked -= picked.max(axis=1, keepdims=True)
+        picked /= tau
+        return np.asarray(np.exp(picked, out=picked))
+
+
+def score_blocks(
+    queries: NDArray[Any], embeddings: NDArray[Any]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Score many queries at every place, so many at a time that memory stays bounded.
+
+    Parameters
+    ----------
+    queries : array of shape (m, d)
+        Finite.
+    embeddings : array of shape (n, d)
+        Unit vectors; may be half precision and memory-mapped.
+
+    Yields
+    ------
+    slice
+        Which queries.
+    array of shape (b, n), float32
+        Their scores.
+
+    Examples
+    --------
+    >>> [scores.shape for _, scores in score_blocks(np.eye(3), np.eye(3))]
+    [(3, 3)]
+    """
+    block = max(1, _VALUES_AT_ONCE // max(1, len(embeddings)))
+    step = max(1, _VALUES_AT_ONCE // max(1, embeddings.shape[1]))
+    wanted = np.asarray(queries, dtype=np.float32)
+    for start in range(0, len(wanted), block):
+        some = slice(start, min(start + block, len(wanted)))
+        scores = np.empty((some.stop - some.start, len(embeddings)), dtype=np.float32)
+        for first in range(0, len(embeddings), step):
+            rows = np.asarray(embeddings[first : first + step], dtype=np.float32)
+            scores[:, first : first + step] = wanted[some] @ rows.T
+        yield some, scores
