@@ -31,7 +31,8 @@ from geoembed.extending.image_specs import ImageEncoderSpec, Preprocessing
 from geoembed.extending.registry import image_encoder_spec
 from geoembed.images import ImageEmbeddings, ImageEncoder, finding, list_image_encoders
 from geoembed.images import load_image_encoder as load
-from geoembed.images.finding import find_clip, hub_cache
+from geoembed.images.finding import find_clip
+from geoembed.images.hub import hub_cache
 from geoembed.images.preprocessing import prepare
 from geoembed.images.running import run_pictures
 from geoembed.images.texts import tokenize

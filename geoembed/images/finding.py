@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from geoembed.errors import MissingWeightsError, OfflineError, OptionError, WeightsError
+from geoembed.errors import MissingWeightsError, OptionError, WeightsError
 from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.images.backbone import clip_bytes
+from geoembed.images.hub import cached_files, download_files, hub_cache
 from geoembed.images.shapes import QUICK_GELU, architecture_shape
 from geoembed.optional import import_optional
-from geoembed.weights import digest_file, is_offline
+from geoembed.weights import digest_file
 
-__all__ = ["find_clip", "hub_cache"]
+__all__ = ["find_clip"]
 
 
 @dataclass(frozen=True)
@@ -98,38 +99,7 @@ def find_clip(
         return path
     if not allow_download:
         raise _missing(spec)
-    if is_offline():
-        raise OfflineError(
-            f"GEOEMBED_OFFLINE is set, so the CLIP of {spec.name!r} was not downloaded. Unset it, "
-            "or give a file or folder that is here: weights=PATH."
-        )
     return _download(spec)
-
-
-def hub_cache() -> Path:
-    """Return the folder of Hugging Face's cache, as its own variables say at this moment.
-
-    Returns
-    -------
-    Path
-        From ``HF_HUB_CACHE``, ``HUGGINGFACE_HUB_CACHE``, ``HF_HOME`` or ``XDG_CACHE_HOME``, else
-        in the home folder. It may not exist.
-
-    Examples
-    --------
-    >>> from unittest import mock
-    >>> with mock.patch.dict(os.environ, HF_HUB_CACHE="/data/hub"):
-    ...     hub_cache().as_posix()
-    '/data/hub'
-    """
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(variable):
-            return Path(os.path.expandvars(os.environ[variable])).expanduser()
-    home = os.environ.get("HF_HOME")
-    if home:
-        return Path(os.path.expandvars(home)).expanduser() / "hub"
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "huggingface" / "hub"
 
 
 def _check_activation(spec: ImageEncoderSpec) -> None:
@@ -170,25 +140,16 @@ def _repositories(spec: ImageEncoderSpec) -> list[tuple[str, str | None, tuple[s
 
 
 def _cached(spec: ImageEncoderSpec) -> Iterator[Path]:
-    hub = import_optional("huggingface_hub", extra="image", purpose="Looking for CLIP weights")
     for repository, _, files in _repositories(spec):
-        folder = hub_cache() / f"models--{repository.replace('/', '--')}" / "snapshots"
-        # A snapshot fetched by its revision is not what "main" points to.
-        others = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         config, *_ = files
-        names = _HF_WEIGHTS if config == _HF_FILES[0] else (*_OPEN_CLIP_WEIGHTS, files[-1])
-        for revision in ("main", *others):
-            for name in dict.fromkeys(names):
-                path = hub.try_to_load_from_cache(
-                    repository, name, cache_dir=hub_cache(), revision=revision
-                )
-                if not isinstance(path, str):
-                    continue
-                if Path(path).with_name(config).is_file():
-                    yield Path(path).parent
-                elif names is not _HF_WEIGHTS:
-                    # open_clip itself fetches the weights alone; the tag tells the rest.
-                    yield Path(path)
+        hugging_face = config == _HF_FILES[0]
+        names = _HF_WEIGHTS if hugging_face else (*_OPEN_CLIP_WEIGHTS, files[-1])
+        for path in cached_files(repository, tuple(dict.fromkeys(names))):
+            if path.with_name(config).is_file():
+                yield path.parent
+            elif not hugging_face:
+                # open_clip itself fetches the weights alone; the tag tells the rest.
+                yield path
     url = str(_config(spec).get("url") or "")
     if _OPENAI_HOST in url:
         path = _openai_file(url)
@@ -208,7 +169,6 @@ def _openai_file(url: str) -> Path:
 
 
 def _download(spec: ImageEncoderSpec) -> Path:
-    hub = import_optional("huggingface_hub", extra="image", purpose="Downloading CLIP weights")
     repositories = _repositories(spec)
     if not repositories:
         raise WeightsError(
@@ -216,24 +176,14 @@ def _download(spec: ImageEncoderSpec) -> Path:
             "by hand and give the file: weights=PATH."
         )
     repository, revision, files = repositories[0]
-    try:
-        paths = [
-            Path(hub.hf_hub_download(repository, name, revision=revision, cache_dir=hub_cache()))
-            for name in files
-        ]
-    # The hub's client fails in many ways (no route, no permission, disk full, offline mode).
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise WeightsError(
-            f"{repository} could not be downloaded: {type(error).__name__}: {reason}"
-        ) from error
+    path = download_files(repository, files, revision=revision)[-1]
     published = _PUBLISHED.get((spec.architecture, spec.pretrained))
-    if published is not None and digest_file(paths[-1]) != published.weights_sha256:
+    if published is not None and digest_file(path) != published.weights_sha256:
         raise WeightsError(
-            f"{paths[-1]} is not what {repository} published: its SHA-256 is not "
+            f"{path} is not what {repository} published: its SHA-256 is not "
             f"{published.weights_sha256}. Delete it and try again."
         )
-    return paths[-1].parent
+    return path.parent
 
 
 def _missing(spec: ImageEncoderSpec) -> MissingWeightsError:

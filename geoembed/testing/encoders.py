@@ -1,7 +1,6 @@
 """The contract of a location encoder, as checks."""
 
 import pickle
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,9 @@ from numpy.typing import NDArray
 
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import OUTPUT_DTYPES, LocationEncoder
-from geoembed.errors import CoordinateError, GeoembedError, OptionError, PluginError
+from geoembed.errors import CoordinateError, OptionError, PluginError
 from geoembed.extending.registry import location_encoder_spec, location_encoder_specs
+from geoembed.testing.promises import promise, refused
 
 __all__ = ["check_location_encoder"]
 
@@ -62,23 +62,23 @@ def _shape(encoder: LocationEncoder) -> None:
         # What the base class says of blocks whose shape does not fit.
         raise AssertionError(str(error)) from error
     expected = (len(LON), encoder.dimension)
-    _promise(got == expected, f"encode gives the shape {got}, expected {expected}")
+    promise(got == expected, f"encode gives the shape {got}, expected {expected}")
     empty = encoder.encode([], []).shape
     expected = (0, encoder.dimension)
-    _promise(empty == expected, f"zero places give the shape {empty}, expected {expected}")
+    promise(empty == expected, f"zero places give the shape {empty}, expected {expected}")
     scalar = encoder.encode(LON[0], LAT[0]).shape
-    _promise(scalar == (1, encoder.dimension), f"one place gives the shape {scalar}")
+    promise(scalar == (1, encoder.dimension), f"one place gives the shape {scalar}")
 
 
 def _finite(encoder: LocationEncoder) -> None:
     bad = ~np.isfinite(_encode(encoder)).all(axis=1)
     where = list(zip(LON[bad], LAT[bad], strict=True))
-    _promise(not bad.any(), f"values are not finite at (lon, lat) {where}")
+    promise(not bad.any(), f"values are not finite at (lon, lat) {where}")
 
 
 def _deterministic(encoder: LocationEncoder) -> None:
     same = np.array_equal(_encode(encoder), _encode(encoder))
-    _promise(same, "two calls give different values; fix every random draw when loading")
+    promise(same, "two calls give different values; fix every random draw when loading")
 
 
 def _order(encoder: LocationEncoder) -> None:
@@ -100,30 +100,30 @@ def _inputs(encoder: LocationEncoder) -> None:
     lon, lat = LON.copy(), LAT.copy()
     encoder.encode(lon, lat)
     kept = np.array_equal(lon, LON) and np.array_equal(lat, LAT)
-    _promise(kept, "encode changes the arrays it is given")
+    promise(kept, "encode changes the arrays it is given")
 
 
 def _names(encoder: LocationEncoder) -> None:
     names = encoder.feature_names()
-    _promise(
+    promise(
         len(names) == encoder.dimension == len(set(names)),
         f"feature_names gives {len(set(names))} distinct names for {encoder.dimension} values",
     )
     prefixed = encoder.feature_names("p")
-    _promise(all(n.startswith("p_") for n in prefixed), "feature_names does not use its prefix")
+    promise(all(n.startswith("p_") for n in prefixed), "feature_names does not use its prefix")
 
 
 def _invalid(encoder: LocationEncoder) -> None:
     for lon, lat in ((0.0, 91.0), (float("nan"), 0.0), (0.0, float("inf"))):
         what = f"the place lon={lon}, lat={lat}"
-        _refused(partial(encoder.encode, lon, lat), CoordinateError, what)
+        refused(partial(encoder.encode, lon, lat), CoordinateError, what)
 
 
 def _spec(encoder: LocationEncoder, name: str) -> None:
     spec = location_encoder_spec(name)
-    _promise(encoder.name == name, f"the encoder of {name!r} calls itself {encoder.name!r}")
-    _promise(spec.owner != "", f"the spec of {name!r} has no owner")
-    _promise(
+    promise(encoder.name == name, f"the encoder of {name!r} calls itself {encoder.name!r}")
+    promise(spec.owner != "", f"the spec of {name!r} has no owner")
+    promise(
         load_encoder(name).dimension == spec.dimension,
         f"{load_encoder(name).dimension} values with default options, the spec declares "
         f"{spec.dimension}",
@@ -133,7 +133,7 @@ def _spec(encoder: LocationEncoder, name: str) -> None:
 def _dtypes(name: str) -> None:
     for dtype in OUTPUT_DTYPES:
         got = str(_encode(load_encoder(name, dtype=dtype)).dtype)
-        _promise(got == dtype, f"dtype={dtype!r} gives {got}")
+        promise(got == dtype, f"dtype={dtype!r} gives {got}")
 
 
 def _normalised(name: str) -> None:
@@ -141,7 +141,7 @@ def _normalised(name: str) -> None:
     norms = np.linalg.norm(vectors, axis=1)
     # A vector of zeros has no direction and stays as it is.
     unit = np.isclose(norms, 1.0, atol=1e-6) | (norms == 0.0)
-    _promise(bool(unit.all()), f"normalize=True gives norms {norms[~unit][:3]}")
+    promise(bool(unit.all()), f"normalize=True gives norms {norms[~unit][:3]}")
 
 
 def _options(name: str) -> None:
@@ -153,14 +153,14 @@ def _options(name: str) -> None:
     )
     for options in wrong:
         call = partial(load_encoder, name, **options)
-        _refused(call, OptionError, f"the option {options}")
+        refused(call, OptionError, f"the option {options}")
 
 
 def _pickle(name: str) -> None:
     encoder = load_encoder(name, normalize=True)
     again = pickle.loads(pickle.dumps(encoder))
     same = np.array_equal(_encode(again), _encode(encoder))
-    _promise(same, "a pickled encoder gives other values")
+    promise(same, "a pickled encoder gives other values")
 
 
 def _close(
@@ -174,20 +174,4 @@ def _close(
     norms = np.linalg.norm(expected.astype(np.float64), axis=1)
     errors = np.linalg.norm(got.astype(np.float64) - expected, axis=1)
     worst = float(np.max(errors / np.where(norms == 0.0, 1.0, norms)))
-    _promise(worst <= allowed, f"{what} changes values by {worst:.1e}, allowed {allowed:.1e}")
-
-
-def _refused(call: Callable[[], object], error: type[GeoembedError], what: str) -> None:
-    try:
-        call()
-    except error:
-        return
-    except Exception as other:
-        message = f"{what} raises {type(other).__name__}, expected {error.__name__}: {other}"
-        raise AssertionError(message) from other
-    raise AssertionError(f"{what} is accepted, expected {error.__name__}")
-
-
-def _promise(kept: bool, message: str) -> None:
-    if not kept:
-        raise AssertionError(message)
+    promise(worst <= allowed, f"{what} changes values by {worst:.1e}, allowed {allowed:.1e}")

@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from geoembed.errors import GeoembedError, OptionError, PluginError
+from geoembed.errors import OptionError, PluginError
 from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.registry import image_encoder_spec, image_encoder_specs
 from geoembed.images import load_image_encoder
 from geoembed.optional import import_optional
+from geoembed.testing.promises import promise, refused
 
 if TYPE_CHECKING:
     from geoembed.images.base import ImageEncoder
@@ -145,13 +145,13 @@ def _pixels(encoder: "ImageEncoder", count: int = 3) -> NDArray[np.float32]:
 def _spec(encoder: "ImageEncoder") -> None:
     known = image_encoder_specs()
     if encoder.name in known:
-        _promise(known[encoder.name] == encoder.spec, "its spec is not the one registered")
-        _promise(known[encoder.name].owner != "", f"the spec of {encoder.name!r} has no owner")
+        promise(known[encoder.name] == encoder.spec, "its spec is not the one registered")
+        promise(known[encoder.name].owner != "", f"the spec of {encoder.name!r} has no owner")
     scale = encoder.logit_scale
-    _promise(isinstance(scale, float) and 0 < scale < np.inf, f"logit_scale is {scale!r}")
+    promise(isinstance(scale, float) and 0 < scale < np.inf, f"logit_scale is {scale!r}")
     digest = encoder.weights_sha256
     shaped = isinstance(digest, str) and (digest == "" or re.fullmatch("[0-9a-f]{64}", digest))
-    _promise(bool(shaped), f"weights_sha256 is {digest!r}: 64 hexadecimal digits, or none")
+    promise(bool(shaped), f"weights_sha256 is {digest!r}: 64 hexadecimal digits, or none")
 
 
 def _shape(encoder: "ImageEncoder") -> None:
@@ -161,17 +161,17 @@ def _shape(encoder: "ImageEncoder") -> None:
         except PluginError as error:
             # What the base class says of vectors whose shape does not fit.
             raise AssertionError(str(error)) from error
-        _promise(got.shape == (count, encoder.dimension), f"{count} pictures give {got.shape}")
-        _promise(got.dtype == np.float32, f"encode_pixels gives {got.dtype}, expected float32")
-        _promise(bool(np.isfinite(got).all()), "encode_pixels gives values that are not finite")
+        promise(got.shape == (count, encoder.dimension), f"{count} pictures give {got.shape}")
+        promise(got.dtype == np.float32, f"encode_pixels gives {got.dtype}, expected float32")
+        promise(bool(np.isfinite(got).all()), "encode_pixels gives values that are not finite")
 
 
 def _deterministic(encoder: "ImageEncoder") -> None:
     pixels = _pixels(encoder)
     kept = pixels.copy()
     same = np.array_equal(encoder.encode_pixels(pixels), encoder.encode_pixels(pixels))
-    _promise(same, "two calls give different values; is the tower in training mode?")
-    _promise(np.array_equal(pixels, kept), "encode_pixels changes the pixels it is given")
+    promise(same, "two calls give different values; is the tower in training mode?")
+    promise(np.array_equal(pixels, kept), "encode_pixels changes the pixels it is given")
 
 
 def _rows(encoder: "ImageEncoder") -> None:
@@ -181,9 +181,9 @@ def _rows(encoder: "ImageEncoder") -> None:
     worst = np.abs(alone - together).max() / np.abs(together).max()
     # Matrix products of other shapes sum in another order; half precision rounds more.
     allowed = 1e-4 if encoder.precision == "float32" else 0.05
-    _promise(worst <= allowed, f"the other rows of a batch change a row by {worst:.1e}")
+    promise(worst <= allowed, f"the other rows of a batch change a row by {worst:.1e}")
     apart = np.abs(together[0] - together[1]).max() > 0
-    _promise(bool(apart), "different pictures give one and the same vector")
+    promise(bool(apart), "different pictures give one and the same vector")
 
 
 def _refuses(encoder: "ImageEncoder") -> None:
@@ -191,9 +191,9 @@ def _refuses(encoder: "ImageEncoder") -> None:
     bad = pixels.copy()
     bad[0, 0, 0, 0] = np.nan
     for wrong, what in ((pixels[:, :, 1:], "pixels of another size"), (bad, "a pixel of NaN")):
-        _refused(partial(encoder.encode_pixels, wrong), OptionError, what)
+        refused(partial(encoder.encode_pixels, wrong), OptionError, what)
     call = partial(encoder.encode_images, [_photo(0)], tta="no-such")
-    _refused(call, OptionError, "tta='no-such'")
+    refused(call, OptionError, "tta='no-such'")
 
 
 def _photo(seed: int) -> NDArray[np.uint8]:
@@ -204,46 +204,30 @@ def _pictures(encoder: "ImageEncoder") -> None:
     photos = [_photo(0), b"no picture", _photo(1)]
     for tta in ("none", "ten-crop"):
         got = encoder.encode_images(photos, tta=tta, workers=0, progress=False)
-        _promise(len(got) == 3, f"{len(got)} rows for three pictures")
-        _promise(got.good.tolist() == [True, False, True], f"of a bad picture: {got.errors}")
+        promise(len(got) == 3, f"{len(got)} rows for three pictures")
+        promise(got.good.tolist() == [True, False, True], f"of a bad picture: {got.errors}")
         finite = np.isfinite(got.vectors).all(axis=1).tolist()
-        _promise(finite == [True, False, True], "rows of NaN are not those with an error")
+        promise(finite == [True, False, True], "rows of NaN are not those with an error")
         norms = np.linalg.norm(got.vectors[got.good], axis=1)
         unit = np.allclose(norms, 1.0, atol=1e-5) if tta == "none" else (norms <= 1.00001).all()
-        _promise(bool(unit), f"with tta={tta!r} the norms are {norms}")
+        promise(bool(unit), f"with tta={tta!r} the norms are {norms}")
 
 
 def _texts(encoder: "ImageEncoder") -> None:
     if not encoder.spec.reads_text:
-        _refused(partial(encoder.encode_text, ["a fjord"]), OptionError, "a text it cannot read")
+        refused(partial(encoder.encode_text, ["a fjord"]), OptionError, "a text it cannot read")
         return
     got = encoder.encode_text(["a fjord in winter", "a desert road"])
-    _promise(got.shape == (2, encoder.dimension), f"two texts give {got.shape}")
-    _promise(bool(np.isfinite(got).all()), "encode_text gives values that are not finite")
+    promise(got.shape == (2, encoder.dimension), f"two texts give {got.shape}")
+    promise(bool(np.isfinite(got).all()), "encode_text gives values that are not finite")
     empty = encoder.encode_text([]).shape
-    _promise(empty == (0, encoder.dimension), f"no texts give {empty}")
+    promise(empty == (0, encoder.dimension), f"no texts give {empty}")
     for text, what in (("", "an empty text"), ("mountain " * 5000, "a text of 5,000 words")):
-        _refused(partial(encoder.encode_text, [text]), OptionError, what)
+        refused(partial(encoder.encode_text, [text]), OptionError, what)
 
 
 def _pickle(encoder: "ImageEncoder") -> None:
     again = pickle.loads(pickle.dumps(encoder))
     pixels = _pixels(encoder, 1)
     same = np.array_equal(again.encode_pixels(pixels), encoder.encode_pixels(pixels))
-    _promise(same, "a pickled encoder gives other values")
-
-
-def _refused(call: Callable[[], object], error: type[GeoembedError], what: str) -> None:
-    try:
-        call()
-    except error:
-        return
-    except Exception as other:
-        message = f"{what} raises {type(other).__name__}, expected {error.__name__}: {other}"
-        raise AssertionError(message) from other
-    raise AssertionError(f"{what} is accepted, expected {error.__name__}")
-
-
-def _promise(kept: bool, message: str) -> None:
-    if not kept:
-        raise AssertionError(message)
+    promise(same, "a pickled encoder gives other values")
