@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 const D3_GEO = "3.1.2";
 const ESBUILD = "0.28.2";
 const USED = [
+  "geoArea",
   "geoCircle",
   "geoDistance",
   "geoEqualEarth",

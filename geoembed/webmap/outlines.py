@@ -18,7 +18,7 @@ STEP: Final = 0.01
 # Degrees that simplified outlines may be off: for the whole globe, and for a map zoomed in.
 _TOLERANCES: Final = {"coarse": 0.12, "fine": 0.01}
 # Names beside dots; the page shows as many as there is room for. Capitals come on top of these.
-_CITIES: Final = 1_500
+_CITIES: Final = 4_000
 
 
 @cache

@@ -24,7 +24,7 @@ __all__ = ["write_map"]
 
 _TITLE: Final = "Places that photographs and texts point to"
 _SUFFIXES: Final = (".html", ".htm")
-_SCRIPTS: Final = ("d3-geo.min.js", "world.js", "drawing.js", "panels.js", "app.js")
+_SCRIPTS: Final = ("d3-geo.min.js", "world.js", "drawing.js", "panels.js", "moving.js", "app.js")
 
 
 def write_map(
@@ -88,7 +88,7 @@ def write_map(
         raise OptionError(f"path={str(target)!r}: the page is an HTML file, so end it in .html.")
     if not target.parent.is_dir():
         raise OptionError(f"path={str(target)!r}: there is no folder {str(target.parent)!r}.")
-    known = set(found["query"].astype(str)) if "query" in found else set()
+    known = set(map(str, found["query"])) if "query" in found else set()
     queries = pack_queries(found, thumbnails(pictures, known))
     shapes = pack_regions(regions, known)
     for query in queries:

@@ -68,7 +68,7 @@ def pack_queries(found: pd.DataFrame, pictures: Mapping[str, str]) -> list[dict[
         raise TableError("The table of answers has no row: there is nothing to show.")
     placed = found["rank"].notna().to_numpy()
     _check_places(found, placed)
-    names = found["query"].astype(str).to_numpy()
+    names = np.array([str(name) for name in found["query"]], dtype=object)
     ranks = found["rank"].astype("Int64").fillna(0).to_numpy(dtype=np.int64)
     # Two queries of one name stand side by side where ranks begin again.
     begins = (names != np.roll(names, 1)) | (ranks <= np.roll(ranks, 1))
@@ -166,7 +166,7 @@ def _check_regions(regions: gpd.GeoDataFrame, known: set[str]) -> gpd.GeoDataFra
             "regions= must be a GeoDataFrame with the columns 'query', 'mass' and a geometry: got "
             f"{type(regions).__name__} with {', '.join(map(str, regions.columns))}."
         )
-    strange = [name for name in regions["query"].astype(str).unique() if name not in known]
+    strange = [name for name in dict.fromkeys(map(str, regions["query"])) if name not in known]
     if strange:
         raise OptionError(f"regions= has {strange[0]!r:.80}, which is no query of the answers.")
     mass = pd.to_numeric(regions["mass"], errors="coerce").to_numpy(dtype=float)

@@ -102,7 +102,7 @@ def shrink(picture: Any, side: int, name: str = "picture") -> "Image":
             "PIL.Image.open() returns."
         )
     try:
-        small = picture.copy()
+        small = _eight_bits(picture)
         small.thumbnail((side, side))
         small = ops.exif_transpose(small).convert("RGBA")
     except (OSError, ValueError, SyntaxError) as error:
@@ -110,3 +110,11 @@ def shrink(picture: Any, side: int, name: str = "picture") -> "Image":
     bare: Image = pil.new("RGB", small.size, _GROUND)
     bare.paste(small, mask=small.getchannel("A"))
     return bare
+
+
+def _eight_bits(picture: "Image") -> "Image":
+    """Copy a picture; greys of 16 bits are scaled, where Pillow would cut them off at 255."""
+    deep = picture.mode.startswith("I;16") or (
+        picture.mode == "I" and picture.getextrema()[1] > 255  # type: ignore[operator]
+    )
+    return picture.point(lambda value: value * (1 / 256)).convert("L") if deep else picture.copy()

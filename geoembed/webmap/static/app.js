@@ -6,7 +6,6 @@ const range = scoreRange(data.queries);
 const queries = data.queries.map(unpackQuery);
 const drawing = new Drawing(find("map"), unpackWorld(data.world));
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-const LARGEST_ZOOM = 60, FIT_ZOOM = 9;
 
 const view = { kind: "globe", lon: 0, lat: 15, zoom: 1 };
 const state = { query: -1, active: 0, hidden: new Set(), moving: false, flight: 0, frame: 0 };
@@ -61,99 +60,6 @@ function redraw() {
     state.frame = 0;
     drawing.draw(view, makeScene(), state.moving);
   });
-}
-
-// While the map moves it is drawn with fewer points; a moment later with all of them.
-let settling = 0;
-function moved() {
-  state.moving = true;
-  clearTimeout(settling);
-  settling = setTimeout(() => { state.moving = false; redraw(); }, 160);
-  find("tip").hidden = true;
-  redraw();
-}
-
-// -- where the map looks --------------------------------------------------------------------------
-
-function clampView() {
-  view.zoom = Math.min(LARGEST_ZOOM, Math.max(1, view.zoom));
-  view.lat = Math.min(88, Math.max(-88, view.lat));
-  view.lon = ((view.lon + 540) % 360 + 360) % 360 - 180;
-}
-
-// The view that shows all candidates and the radius of the first.
-function fittingView(query) {
-  const [best] = query.candidates;
-  if (!best) return { lon: view.lon, lat: view.lat, zoom: 1 };
-  const middle = unit(best.place);
-  const km = best.radii[1].km ?? best.radii[0].km ?? 0;
-  const reach = Math.max(0.02, Math.min(3, km / EARTH_KM), ...query.candidates.map((c) => angle(middle, unit(c.place))));
-  const wide = 1.25 * reach;
-  const zoom = view.kind === "globe"
-    ? (wide >= Math.PI / 2 ? 1 : 1 / Math.sin(wide))
-    : drawing.height / 2 / (wide * baseScale("flat", drawing.width, drawing.height));
-  if (view.kind === "flat" && zoom < 1.5) return { ...wholeView(), lon: Math.abs(best.place[0]) > 150 ? 180 : 0 };
-  return { lon: best.place[0], lat: best.place[1], zoom: Math.min(FIT_ZOOM, Math.max(1, zoom)) };
-}
-
-function wholeView() {
-  return view.kind === "globe" ? { lon: view.lon, lat: view.lat, zoom: 1 } : { lon: 0, lat: 0, zoom: 1 };
-}
-
-function fly(target) {
-  cancelAnimationFrame(state.flight);
-  if (calm.matches || document.hidden) {
-    Object.assign(view, target);
-    moved();
-    return;
-  }
-  const start = { ...view };
-  const between = d3.geoInterpolate([start.lon, start.lat], [target.lon, target.lat]);
-  const turn = ((target.lon - start.lon + 540) % 360) - 180;
-  const began = performance.now();
-  const length = 450 + 350 * Math.min(1, between.distance || 0);
-  const step = (now) => {
-    const share = Math.min(1, Math.max(0, (now - began) / length));
-    const eased = share < 0.5 ? 4 * share ** 3 : 1 - (2 - 2 * share) ** 3 / 2;
-    [view.lon, view.lat] = view.kind === "globe"
-      ? between(eased)
-      : [start.lon + turn * eased, start.lat + (target.lat - start.lat) * eased];
-    view.zoom = start.zoom * (target.zoom / start.zoom) ** eased;
-    if (share === 1) Object.assign(view, target);
-    clampView();
-    moved();
-    if (share < 1) state.flight = requestAnimationFrame(step);
-  };
-  state.flight = requestAnimationFrame(step);
-}
-
-// Moves the map so that a place lies under a point of the canvas again.
-function hold(place, x, y) {
-  for (let round = 0; round < 2; round++) {
-    const now = makeProjection(view, drawing.width, drawing.height).invert([x, y]);
-    if (!now || !now.every(Number.isFinite)) return;
-    view.lon += ((place[0] - now[0] + 540) % 360) - 180;
-    view.lat += place[1] - now[1];
-    clampView();
-  }
-}
-
-function zoomAt(factor, x = drawing.width / 2, y = drawing.height / 2) {
-  cancelAnimationFrame(state.flight);
-  const place = drawing.placeAt(x, y);
-  view.zoom *= factor;
-  clampView();
-  if (place) hold(place, x, y);
-  moved();
-}
-
-function pan(dx, dy) {
-  cancelAnimationFrame(state.flight);
-  const perDegree = drawing.projection.scale() * RADIANS;
-  view.lon -= dx / perDegree / Math.max(0.25, Math.cos(view.lat * RADIANS));
-  view.lat += dy / perDegree;
-  clampView();
-  moved();
 }
 
 // -- choosing -------------------------------------------------------------------------------------
@@ -240,6 +146,11 @@ function point(x, y) {
   tip.style.top = `${Math.max(6, Math.min(drawing.height - high - 6, top - high / 2))}px`;
 }
 
+function readOut(x, y) {
+  const place = drawing.placeAt(x, y);
+  find("readout").textContent = place ? showPlace(place, view.zoom > 8 ? 2 : 1) : "";
+}
+
 function listenToMap(canvas) {
   const pointers = new Map();
   let travelled = 0;
@@ -255,8 +166,7 @@ function listenToMap(canvas) {
     const before = pointers.get(event.pointerId);
     if (!before) {
       point(x, y);
-      const place = drawing.placeAt(x, y);
-      find("readout").textContent = place ? showPlace(place, view.zoom > 8 ? 2 : 1) : "";
+      readOut(x, y);
       return;
     }
     const [dx, dy] = [x - before[0], y - before[1]];

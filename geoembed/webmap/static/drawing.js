@@ -44,7 +44,8 @@ function makeProjection(view, width, height) {
   const flat = d3.geoEqualEarth().rotate([-view.lon, 0]).precision(0.4).scale(scale)
     .translate([width / 2, 0]);
   const half = (FLAT_HEIGHT / 2) * scale;
-  const room = Math.max(0, half - height / 2 + 20);
+  // As far as a zoom around any place of the map moves it, and no farther.
+  const room = Math.max(half - half / view.zoom, half - height / 2 + 20);
   const up = Math.max(-room, Math.min(room, flat([view.lon, view.lat])[1]));
   return flat.translate([width / 2, height / 2 - up])
     .clipExtent([[-20, -20], [width + 20, height + 20]]);
@@ -94,11 +95,19 @@ class Drawing {
     this.drawMarkers(scene);
   }
 
-  // Angle from the middle of the view to its corners; half the globe if all of it is in view.
+  // Angle from the middle of the view to the farthest place in it, so that the rest is left out.
   viewReach() {
-    const corner = Math.hypot(this.width, this.height) / 2 / this.projection.scale();
-    if (this.view.kind === "globe") return corner < 1 ? Math.asin(corner) : Math.PI / 2;
-    return corner < 0.5 ? 2.2 * corner : Math.PI;
+    const [w, h] = [this.width, this.height];
+    if (this.view.kind === "globe") {
+      const corner = Math.hypot(w, h) / 2 / this.projection.scale();
+      return corner < 1 ? Math.asin(corner) : Math.PI / 2;
+    }
+    this.middle = unit(this.placeAt(w / 2, h / 2) ?? [this.view.lon, this.view.lat]);
+    const shares = [0, 0.25, 0.5, 0.75, 1];
+    const edge = shares.flatMap((t) => [[t * w, 0], [t * w, h], [0, t * h], [w, t * h]]);
+    const places = edge.map(([x, y]) => this.placeAt(x, y));
+    if (places.includes(null)) return Math.PI;
+    return Math.max(...places.map((place) => angle(this.middle, unit(place)))) * 1.05;
   }
 
   sees(part) {
@@ -147,7 +156,9 @@ class Drawing {
     c.fillStyle = c.strokeStyle = colour;
     c.fill();
     // A hairline in its own colour closes the seam where land is cut at the antimeridian.
-    c.lineWidth = 0.4;
+    c.beginPath();
+    for (const part of parts) if (part.cut) this.path(part.fill);
+    c.lineWidth = 0.5;
     c.stroke();
   }
 

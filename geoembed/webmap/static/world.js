@@ -31,6 +31,12 @@ function decodePolygon(rings, step) {
   });
 }
 
+// No part covers half the globe. One that seems to is a sliver whose corners rounding has turned
+// round: drawn, it would fill everything but itself.
+function isSliver(coordinates) {
+  return d3.geoArea({ type: "Polygon", coordinates }) > 2 * Math.PI;
+}
+
 // Where shapes are cut there is no coast: along the antimeridian and at the pole.
 function isCut(a, b, meridians) {
   const same = Math.abs(a[0] - b[0]) < 1e-6;
@@ -38,7 +44,9 @@ function isCut(a, b, meridians) {
     (a[1] < -89.99 && b[1] < -89.99) || (a[1] > 89.99 && b[1] > 89.99);
 }
 
-function openEdges(rings, meridians = [-180, 180]) {
+const EDGES = [-180, 180];
+
+function openEdges(rings, meridians = EDGES) {
   const lines = [];
   for (const ring of rings) {
     let line = [ring[0]];
@@ -75,12 +83,14 @@ function around(places) {
 }
 
 function unpackLevel(level, step) {
-  const land = level.land.map((rings) => {
-    const coordinates = decodePolygon(rings, step);
+  const polygons = level.land.map((rings) => decodePolygon(rings, step));
+  const land = polygons.filter((polygon) => !isSliver(polygon)).map((coordinates) => {
+    const lines = openEdges(coordinates);
     return {
       ...around(coordinates[0]),
       fill: { type: "Polygon", coordinates },
-      edge: { type: "MultiLineString", coordinates: openEdges(coordinates) },
+      edge: { type: "MultiLineString", coordinates: lines },
+      cut: coordinates.some((ring) => ring.some((place, at) => at && isCut(ring[at - 1], place, EDGES))),
     };
   });
   const borders = level.borders.map((text) => {
@@ -107,7 +117,8 @@ const REGION_CUTS = [-180, -89.937, 0.063, 90.063, 180];
 
 function unpackRegions(packed, step) {
   return packed.map(([mass, polygons]) => {
-    const coordinates = polygons.map((rings) => decodePolygon(rings, step));
+    const coordinates = polygons.map((rings) => decodePolygon(rings, step))
+      .filter((polygon) => !isSliver(polygon));
     return {
       mass,
       fill: { type: "MultiPolygon", coordinates },
