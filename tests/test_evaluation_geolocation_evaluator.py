@@ -162,9 +162,9 @@ def test_pictures_that_are_missing_or_damaged_are_named(folder: Path) -> None:
         ["6.png", "there is no such file"],
     ]
     assert report.record["pictures"] == {"missing": 1, "unreadable": 1, "with_exif_gps": 0}
-    assert "1 picture is not in the folder: 6.png" in report.notes
+    assert "not in the folder: 1 picture, 6.png" in report.notes
     # 1 of 7, 2 of 7, and so on.
-    assert any("2 of 7 pictures have no prediction" in n for n in report.notes)
+    assert any("left out of the scores: 2 of 7 pictures" in n for n in report.notes)
     assert any("14.3 % within 1 km, 28.6 % within 25 km" in n for n in report.notes)
     page = report.to_markdown()
     assert "- `6.png`: there is no such file" in page
@@ -283,7 +283,7 @@ def test_no_picture_at_all(folder: Path) -> None:
         run(folder, images=folder / "empty")
     for path in (folder / "images").iterdir():
         path.write_bytes(b"x")
-    message = r"None of the 7 pictures can be evaluated: it is no picture \(6\); there is no such"
+    message = r"None of 7 pictures can be evaluated: it is no picture \(6\); there is no such"
     with pytest.raises(TableError, match=message):
         run(folder)
 
@@ -437,7 +437,7 @@ def test_scoring_refuses_what_does_not_fit() -> None:
     with pytest.raises(TableError, match="There are no pictures to evaluate"):
         evaluate_geolocation(np.empty((0, 2)), np.empty((0, 2)))
     nowhere = np.full((2, 2), np.nan)
-    with pytest.raises(TableError, match="None of the 2 pictures can be evaluated: no place"):
+    with pytest.raises(TableError, match="None of 2 pictures can be evaluated: no place"):
         evaluate_geolocation(PLACES[:2], nowhere)
     with pytest.raises(CoordinateError, match="truth has 2 places and predicted has 3"):
         evaluate_geolocation(PLACES[:2], PLACES[:3])

@@ -108,7 +108,7 @@ def test_swapped_columns_whose_numbers_all_fit() -> None:
 def test_rows_can_be_dropped_and_are_counted(tmp_path: Path) -> None:
     manifest = read_manifest(write(tmp_path, CSV + "4.jpg,,3\n"), on_invalid="drop")
     assert len(manifest) == 3
-    assert manifest.notes == ("1 rows of the manifest without a place or a picture are left out",)
+    assert manifest.notes == ("left out of the manifest: 1 row without a place or a picture",)
     with pytest.raises(OptionError, match="on_invalid='nan' is not one of"):
         read_manifest(write(tmp_path, CSV), on_invalid="nan")
     with pytest.raises(TableError, match="None of the 1 rows"):
@@ -125,7 +125,7 @@ def test_other_problems_of_manifests(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="There is no file"):
         read_manifest(tmp_path / "absent.csv")
     twice = read_manifest(write(tmp_path, CSV + "2.jpg,5,5\n"))
-    assert twice.notes == ("1 pictures stand in the manifest more than once: 2.jpg",)
+    assert twice.notes == ("more than once in the manifest: 1 picture, 2.jpg",)
 
 
 def test_pictures_are_found_below_the_folder(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_features_matched_by_name(tmp_path: Path, kind: str) -> None:
     features = read_features(saved(tmp_path, kind), MANIFEST)
     assert features.vectors.tolist() == [VECTORS[2].tolist(), [0, 0, 0, 0], VECTORS[0].tolist()]
     assert features.errors == ["", "it has no features", ""]
-    assert features.notes[0].startswith("1 rows of features.")
+    assert features.notes[0].startswith("not in the manifest: 1 row of features.")
     named = {"npz-names": "files", "parquet-column": "file", "parquet-wide": "IMG_FILE"}[kind]
     again = read_features(tmp_path / features.name, MANIFEST, id_column=named)
     assert again.vectors.tolist() == features.vectors.tolist()

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -174,7 +174,10 @@ def evaluate(
 def _numbers(text: str | None) -> tuple[float, ...] | None:
     from geoembed.evaluation.geolocation.metrics import check_thresholds
 
-    return None if text is None else check_thresholds([p.strip() for p in text.split(",")])
+    if text is None:
+        return None
+    parts: list[Any] = [part.strip() for part in text.split(",")]
+    return check_thresholds(parts)
 
 
 def _print(report: "GeolocationReport", folder: Path | None) -> None:

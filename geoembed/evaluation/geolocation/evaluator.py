@@ -1,6 +1,7 @@
 """Evaluate a localizer on a manifest of pictures, or of vectors computed elsewhere."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from geoembed.evaluation.geolocation.record import (
 )
 from geoembed.evaluation.geolocation.report import GeolocationReport
 from geoembed.evaluation.geolocation.scoring import evaluate_geolocation
+from geoembed.evaluation.geolocation.words import counted, first_of
 
 __all__ = ["evaluate_manifest"]
 
@@ -135,9 +137,9 @@ def evaluate_manifest(
     """
     if (images is None) == (features is None):
         raise OptionError("Give one of images= (a folder) and features= (vectors in their place).")
-    rules = None if protocol is None else load_geolocation_protocol(protocol)
     if tta is not None and tta not in CROPS:
         raise OptionError(f"tta={tta!r} is not one of: {', '.join(CROPS)}.")
+    rules = None if protocol is None else load_geolocation_protocol(protocol)
     if thresholds_km is None:
         thresholds_km = THRESHOLDS_KM if rules is None else rules.thresholds_km
     thresholds = check_thresholds(thresholds_km)
@@ -150,31 +152,7 @@ def evaluate_manifest(
     else:
         run = _from_features(table, ready, features, tta, id_column)
     gallery = getattr(ready, "gallery_", None)
-    notes = [*table.notes, *run.notes]
-    facts: dict[str, Any] = {
-        "protocol": None,
-        "manifest": {"name": table.name, "sha256": table.sha256, "rows": len(table)},
-        **run.facts,
-        "refinement": "off",
-        "gallery": None if gallery is None else describe_gallery(gallery),
-    }
-    if rules is not None:
-        found = deviations(
-            rules,
-            gallery=str(getattr(gallery, "name", "none")),
-            tta=run.facts["crops"],
-            thresholds_km=thresholds,
-            pictures=len(table),
-            lost=sum(map(bool, run.errors)),
-        )
-        facts["protocol"] = {
-            "name": rules.name,
-            "followed": not found,
-            "deviations": found,
-            "differences": list(rules.differences),
-        }
-        notes = [f"Not as {rules.name} asks for: {text}" for text in found] + notes
-        notes = [f"{rules.title} here: {text}" for text in rules.differences] + notes
+    kept, notes = _protocol_facts(rules, gallery, run, thresholds)
     report = evaluate_geolocation(
         table.lonlat,
         run.predicted,
@@ -187,29 +165,60 @@ def evaluate_manifest(
         level=level,
         seed=seed,
         protocol=rules,
-        facts=facts,
-        notes=notes,
+        facts={
+            "protocol": kept,
+            "manifest": {"name": table.name, "sha256": table.sha256, "rows": len(table)},
+            **run.facts,
+            "refinement": "off",
+            "gallery": None if gallery is None else describe_gallery(gallery),
+        },
+        notes=[*notes, *table.notes, *run.notes],
     )
     if folder is not None:
-        try:
-            report.save(folder)
-        except MissingExtraError as error:
-            # The tables are there; hours of encoding are not lost for want of two pictures.
-            report.notes.append(f"No curve and no map: {str(error).rstrip('.')}")
+        _save(report, folder)
     return report
 
 
+def _save(report: GeolocationReport, folder: Path) -> None:
+    try:
+        report.save(folder)
+    except MissingExtraError as error:
+        # The tables are there; hours of encoding are not lost for want of two pictures.
+        report.notes.append(f"No curve and no map: {str(error).rstrip('.')}")
+
+
+def _protocol_facts(
+    rules: GeolocationProtocol | None, gallery: Any, run: "_Run", thresholds: Sequence[float]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """What the record says of the protocol, and the notes on what is not as it asks for."""
+    if rules is None:
+        return None, []
+    found = deviations(
+        rules,
+        gallery=str(getattr(gallery, "name", "none")),
+        tta=run.facts["crops"],
+        thresholds_km=thresholds,
+        pictures=len(run.errors),
+        lost=sum(map(bool, run.errors)),
+    )
+    facts = {
+        "name": rules.name,
+        "followed": not found,
+        "deviations": found,
+        "differences": list(rules.differences),
+    }
+    notes = [f"{rules.title} here: {text}" for text in rules.differences]
+    return facts, notes + [f"Not as {rules.name} asks for: {text}" for text in found]
+
+
+@dataclass(frozen=True, eq=False)
 class _Run:
     """Predicted places of a manifest, and what is to be said of how they came about."""
 
-    def __init__(
-        self,
-        predicted: NDArray[np.float64],
-        errors: list[str],
-        facts: dict[str, Any],
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.predicted, self.errors, self.facts, self.notes = predicted, errors, facts, notes
+    predicted: NDArray[np.float64]
+    errors: list[str]
+    facts: dict[str, Any]
+    notes: Sequence[str] = ()
 
 
 def _localizer(given: Any, rules: GeolocationProtocol | None, progress: bool | None) -> Any:
@@ -311,6 +320,4 @@ def _missing_note(manifest: Manifest, paths: Sequence[Path | None]) -> list[str]
     names = [name for name, path in zip(manifest.files, paths, strict=True) if path is None]
     if not names:
         return []
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    verb = "picture is" if len(names) == 1 else "pictures are"
-    return [f"{len(names):,} {verb} not in the folder: {', '.join(names[:5])}{more}"]
+    return [f"not in the folder: {counted(len(names), 'picture')}, {first_of(names)}"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError, unknown_name
 from geoembed.evaluation.geolocation.manifests import FILE_COLUMNS, Manifest
+from geoembed.evaluation.geolocation.words import counted
 from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.registry import image_encoder_spec
 from geoembed.images.head import build_head
@@ -136,9 +137,9 @@ def read_features(
     else:
         vectors, there, unused = _match(array, names, manifest, what)
         if unused:
-            notes = (f"{unused:,} rows of {what} are of pictures that the manifest does not have",)
+            notes = (f"not in the manifest: {counted(unused, 'row')} of {what}",)
     flat = vectors.reshape(len(vectors), -1)
-    finite = np.isfinite(flat).all(axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(flat).all(axis=1)
     vectors[~finite] = 0.0
     errors = [
         _why(bool(there[at]), bool(finite[at]), bool(flat[at].any())) for at in range(len(flat))

@@ -15,6 +15,7 @@ from geoembed.columns import find_coordinate_columns, name_rows
 from geoembed.coordinates import read_places
 from geoembed.data import is_land
 from geoembed.errors import CoordinateError, OptionError, TableError
+from geoembed.evaluation.geolocation.words import counted, first_of
 from geoembed.streaming import read_frames
 from geoembed.weights.tensors import digest_file
 
@@ -223,11 +224,14 @@ def _check_land(lonlat: NDArray[np.float64], name: str) -> None:
 def _notes(names: Sequence[str], left_out: int) -> tuple[str, ...]:
     notes = []
     if left_out:
-        notes.append(f"{left_out:,} rows of the manifest without a place or a picture are left out")
+        rows = counted(left_out, "row")
+        notes.append(f"left out of the manifest: {rows} without a place or a picture")
     twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
     if len(twice):
-        listed = ", ".join(twice[:5]) + (f" and {len(twice) - 5:,} more" if len(twice) > 5 else "")
-        notes.append(f"{len(twice):,} pictures stand in the manifest more than once: {listed}")
+        names_of = first_of(twice.tolist())
+        notes.append(
+            f"more than once in the manifest: {counted(len(twice), 'picture')}, {names_of}"
+        )
     return tuple(notes)
 
 

@@ -23,6 +23,7 @@ from geoembed.evaluation.geolocation.metrics import (
 from geoembed.evaluation.geolocation.protocols import GeolocationProtocol
 from geoembed.evaluation.geolocation.record import build_record, describe_gallery
 from geoembed.evaluation.geolocation.report import GeolocationReport
+from geoembed.evaluation.geolocation.words import counted
 
 __all__ = ["evaluate_geolocation"]
 
@@ -211,8 +212,8 @@ def _losses(km: Floats, thresholds: Sequence[float]) -> list[str]:
     shares = summarise(km[np.isfinite(km)], thresholds)
     texts = [f"{kept * value:.1f} % {name}" for name, value in shares.items() if "within" in name]
     return [
-        f"{lost:,} of {len(km):,} pictures have no prediction and are left out of the scores; "
-        f"counted as misses: {', '.join(texts)}"
+        f"without a prediction, and left out of the scores: {lost:,} of "
+        f"{counted(len(km), 'picture')}; counted as misses: {', '.join(texts)}"
     ]
 
 
@@ -221,6 +222,6 @@ def _nothing(rows: pd.DataFrame) -> str:
     reasons = rows["error"].value_counts()
     why = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.head(3).items())
     return (
-        f"None of the {len(rows):,} pictures can be evaluated: {why}. The first is "
+        f"None of {counted(len(rows), 'picture')} can be evaluated: {why}. The first is "
         f"{first['file']!r}."
     )

@@ -134,9 +134,9 @@ def _published_lines(report: "GeolocationReport") -> list[str]:
         [row[0], *(f"{value:.2f}" for value in row[1:-1]), row[-1]]
         for row in table.itertuples(index=False, name=None)
     ]
-    ends = report.scores.set_index("score")[["low", "high"]]
+    ends = {row["score"]: (row["low"], row["high"]) for row in report.scores.to_dict("records")}
     cells = [
-        f"**{value}** ({ends.loc[name, 'low']:.1f} to {ends.loc[name, 'high']:.1f})"
+        f"**{value}** ({ends[name][0]:.1f} to {ends[name][1]:.1f})"
         for name, value in zip(names, rows[0][1:-1], strict=True)
     ]
     rows[0] = ["**this run**", *cells, rows[0][-1]]
