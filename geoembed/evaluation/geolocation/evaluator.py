@@ -125,13 +125,14 @@ def evaluate_manifest(
 
     Examples
     --------
-    Location embeddings of known places stand in for pictures.
+    Location embeddings of known places stand in for pictures, and the places are the gallery.
 
     >>> import geoembed as ge
+    >>> from geoembed.galleries import Gallery
     >>> cities = ge.data.load_cities().head(50)
     >>> vectors = ge.encode(cities["lon"], cities["lat"], normalize=True)
     >>> manifest = cities.assign(file=cities.index.map("{}.jpg".format))
-    >>> report = evaluate_manifest(manifest, "cities", features=vectors)
+    >>> report = evaluate_manifest(manifest, Gallery.from_frame(cities), features=vectors)
     >>> report.value("within 25 km"), len(report.leaks)
     (100.0, 50)
     """

@@ -139,7 +139,7 @@ def read_features(
         if unused:
             notes = (f"not in the manifest: {counted(unused, 'row')} of {what}",)
     flat = vectors.reshape(len(vectors), -1)
-    finite: NDArray[np.bool_] = np.isfinite(flat).all(axis=1)
+    finite = np.asarray(np.isfinite(flat).all(axis=1))
     vectors[~finite] = 0.0
     errors = [
         _why(bool(there[at]), bool(finite[at]), bool(flat[at].any())) for at in range(len(flat))
