@@ -107,10 +107,10 @@ def climb(
 
 def _next(points: Floats, values: Floats, size: Floats, best: Floats) -> tuple[Floats, Floats]:
     """Choose the next centres, and by what the radii are divided."""
-    known = np.isfinite(values).all(axis=1)
+    known: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
     vertex, concave = _vertex(np.where(known[:, None], values, 0.0))
     away = np.hypot(*vertex.T)
-    top: NDArray[np.bool_] = known & concave & np.isfinite(away)
+    top = known & concave & np.isfinite(away)
     inside = top & (away <= 1.0)
     pull = np.minimum(1.0, _TRUST / np.where(away > 0.0, away, 1.0))
     offset = np.where(top[:, None], vertex * pull[:, None], 0.0)

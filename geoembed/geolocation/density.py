@@ -12,7 +12,7 @@ from geoembed.errors import CoordinateError, OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
 from geoembed.geolocation.cells import EarthCells
 
-__all__ = ["EarthDensity", "score_blocks"]
+__all__ = ["EarthDensity", "score_blocks", "with_background"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -62,6 +62,10 @@ class EarthDensity:
         Numbers of the cells in the support, ascending.
     areas_km2 : array of shape (c,), float64
         Theirs.
+    rows : array of shape (u,), int
+        A row of the gallery for every distinct place in the support.
+    place_km2 : array of shape (u,), float64
+        What each stands for: its part of its cell, and the empty cells that it is nearest to.
 
     Raises
     ------
@@ -96,7 +100,8 @@ class EarthDensity:
         kept = np.isin(home, cell)
         if not kept.any():
             raise CoordinateError("support= holds none of the places.")
-        self._first, places, home = first[kept], distinct[kept], home[kept]
+        self.rows: Rows = first[kept]
+        places, home = distinct[kept], home[kept]
         self.cell: Rows = cell
         self.areas_km2 = self.cells.areas(cell)
         self._lay_out(places, np.searchsorted(cell, home))
@@ -117,13 +122,18 @@ class EarthDensity:
             (self._atom_km2, (self._atom_place, self._atom_cell)),
             shape=(len(places), len(self.cell)),
         )
+        self.place_km2: Floats = np.bincount(self._atom_place, self._atom_km2, len(places))
+        share = self._atom_km2 / self.areas_km2[self._atom_cell]
+        self._cell_means = csr_array(
+            (share, (self._atom_cell, self._atom_place)), shape=(len(self.cell), len(places))
+        )
 
     def __len__(self) -> int:
         return len(self.cell)
 
     def __repr__(self) -> str:
         return (
-            f"<EarthDensity of {len(self._first):,} places in {len(self.cell):,} cells of "
+            f"<EarthDensity of {len(self.rows):,} places in {len(self.cell):,} cells of "
             f"{self.cells.cell_km:g} km>"
         )
 
@@ -180,13 +190,29 @@ class EarthDensity:
             raise OptionError(
                 f"{len(truth):,} places for {len(likelihood):,} queries: give one each."
             )
-        at, inside = self._columns(truth)
-        total = likelihood @ np.asarray(self._to_cells.sum(axis=1))
-        # Only the columns of the truths are needed.
-        columns = self._to_cells.T.tocsr()[at]
-        mass = np.asarray(columns.multiply(likelihood).sum(axis=1)).ravel()
-        density = np.where(inside, mass / self.areas_km2[at] / total, 0.0)
-        return np.asarray(np.log((1.0 - _BACKGROUND) * density + _BACKGROUND / _SPHERE_KM2))
+        total = likelihood @ self.place_km2
+        density = np.asarray(self.means_at(truth).multiply(likelihood).sum(axis=1)).ravel() / total
+        return with_background(density)
+
+    def means_at(self, lonlat: NDArray[np.float64]) -> csr_array:
+        """Return what takes values at places to values of cells.
+
+        Parameters
+        ----------
+        lonlat : array of shape (m, 2)
+            Degrees, WGS 84.
+
+        Returns
+        -------
+        sparse array of shape (m, u)
+            Row by row the weights of the distinct places in the cell of a place, summing to 1;
+            the nearest place alone where the cell is empty, nothing outside the support.
+        """
+        number = self.cells.locate(lonlat)
+        at = np.minimum(np.searchsorted(self.cell, number), len(self.cell) - 1)
+        rows = self._cell_means[at]
+        inside = self.cell[at] == number
+        return csr_array(rows.multiply(inside[:, None]))
 
     def information(self, scores: ArrayLike, *, tau: float) -> Floats:
         """Tell how much a query narrows the Earth down.
@@ -270,12 +296,6 @@ class EarthDensity:
         radii: Floats = np.minimum(distance[by_distance[at]], np.pi * EARTH_RADIUS_KM)
         return radii
 
-    def _columns(self, lonlat: Floats) -> tuple[Rows, NDArray[np.bool_]]:
-        """Positions in `cell` of the cells of places, and whether they are there."""
-        cells = self.cells.locate(lonlat)
-        at = np.minimum(np.searchsorted(self.cell, cells), len(self.cell) - 1)
-        return at, self.cell[at] == cells
-
     def _likelihoods(self, scores: ArrayLike, tau: float) -> Floats:
         """exp(score / tau) at every distinct place, (m, u), the largest of a row being 1."""
         values = np.atleast_2d(np.asarray(scores))
@@ -286,12 +306,17 @@ class EarthDensity:
             )
         if not (np.isfinite(tau) and tau > 0.0):
             raise OptionError(f"tau={tau!r} does not fit: give a temperature above 0.")
-        picked = values[:, self._first].astype(np.float64)
+        picked = values[:, self.rows].astype(np.float64)
         if not np.isfinite(picked).all():
             raise OptionError("scores hold values that are not finite: leave out such queries.")
         picked -= picked.max(axis=1, keepdims=True)
         picked /= tau
         return np.asarray(np.exp(picked, out=picked))
+
+
+def with_background(density: Floats) -> Floats:
+    """Return the logarithm of a density of which a hundredth is spread over the sphere."""
+    return np.asarray(np.log((1.0 - _BACKGROUND) * density + _BACKGROUND / _SPHERE_KM2))
 
 
 def score_blocks(

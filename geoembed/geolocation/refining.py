@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoembed.containing import inside_of
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError
 from geoembed.geodesy import great_circle_km, to_unit_vectors
 from geoembed.geolocation.ascent import climb
-from geoembed.containing import inside_of
 from geoembed.geolocation.scoring import Score, scorer
 from geoembed.geolocation.tangent import hexagonal, points_around, stretch_of
 

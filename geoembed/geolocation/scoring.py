@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from geoembed.containing import Inside
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_blocks
-from geoembed.containing import Inside
 
 __all__ = ["Score", "scorer"]
 

@@ -1,0 +1,279 @@
+"""Everything that held-out pairs teach about how far off answers are, in one object."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoembed.errors import OptionError
+from geoembed.geodesy import distance_km
+from geoembed.geolocation.density import EarthDensity, score_blocks
+from geoembed.geolocation.radius import ConformalRadius, fit_radius
+from geoembed.geolocation.signal import SignalTest, fit_signal_test, shuffled_queries
+from geoembed.geolocation.temperature import Temperature, fit_temperature
+
+__all__ = ["Assessment", "Calibration", "assess", "calibrate"]
+
+Floats = NDArray[np.float64]
+
+_COVERAGES: Final = (0.5, 0.9)
+# Of the pairs, for the temperature; the rest, which it has not seen, for the radii.
+_FOR_TEMPERATURE: Final = 1.0 / 3.0
+_NOISE_QUERIES: Final = 400
+_FEWEST_FOR_TEMPERATURE: Final = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, radii and a test for pictures without a signal.
+
+    Parameters
+    ----------
+    temperature : Temperature
+        Of the density.
+    radii : tuple of ConformalRadius
+        One a coverage, rising; empty if not calibrated.
+    signal : SignalTest, optional
+        None if not calibrated.
+
+    Examples
+    --------
+    >>> rough = Calibration(Temperature.trained(39.69))
+    >>> rough.calibrated, Calibration.from_dict(rough.to_dict()) == rough
+    (False, True)
+    """
+
+    temperature: Temperature
+    radii: tuple[ConformalRadius, ...] = ()
+    signal: SignalTest | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it rests on held-out pairs."""
+        return self.temperature.calibrated and bool(self.radii)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            "temperature": self.temperature.to_dict(),
+            "radii": [radius.to_dict() for radius in self.radii],
+            "signal": None if self.signal is None else self.signal.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make it again.
+
+        Raises
+        ------
+        OptionError
+            If a value is missing or does not fit.
+        """
+        try:
+            signal = values["signal"]
+            return cls(
+                Temperature.from_dict(values["temperature"]),
+                tuple(ConformalRadius.from_dict(radius) for radius in values["radii"]),
+                None if signal is None else SignalTest.from_dict(signal),
+            )
+        except (KeyError, TypeError) as error:
+            raise OptionError(f"No calibration can be made of {values!r:.80}: {error}.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OptionError
+            If the file holds something else.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OptionError(f"{path} is not JSON: {error}.") from error
+        return cls.from_dict(values)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How sure an answer is, a value a query.
+
+    Parameters
+    ----------
+    radius_50_km, radius_90_km : array of shape (m,)
+        Around the predicted places. With a calibration, conformal radii of these coverages;
+        without one, what the density gathers under the trained temperature.
+    information : array of shape (m,)
+        Nats by which a query narrows the Earth down.
+    no_signal : array of bool, shape (m,), or None
+        Queries that tell no more than noise; None without a calibration.
+    calibrated : bool
+        Whether all this rests on held-out pairs.
+    """
+
+    radius_50_km: Floats
+    radius_90_km: Floats
+    information: Floats
+    no_signal: NDArray[np.bool_] | None
+    calibrated: bool
+
+
+def calibrate(
+    density: EarthDensity,
+    queries: ArrayLike,
+    embeddings: NDArray[Any],
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    *,
+    coverages: Sequence[float] = _COVERAGES,
+    false_alarm: float = 0.05,
+    seed: int = 0,
+) -> Calibration:
+    """Learn from held-out pairs how far off answers are.
+
+    A third of the pairs, drawn at random, fits the temperature; the others, which it has not
+    seen, the radii. The test for a signal is made of shuffled queries.
+
+    Parameters
+    ----------
+    density : EarthDensity
+        Of the gallery that will be used.
+    queries : array of shape (m, d)
+        Finite; pictures that nothing was trained on, taken as those to come will be.
+    embeddings : array of shape (n, d)
+        The gallery's unit vectors.
+    truth : array of shape (m, 2)
+        Where they were taken, degrees, WGS 84.
+    predicted : array of shape (m, 2)
+        What is answered for them, made in the way that will be used: refined or not.
+    coverages : sequence of float
+        Nominal coverages of the radii; 0.5 and 0.9 are what `assess` gives.
+    false_alarm : float
+        Share of queries without a signal that pass for having one.
+    seed : int
+        Of the split and the shuffling.
+
+    Returns
+    -------
+    Calibration
+        To be saved beside the gallery.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than 30 pairs, or shapes or values do not fit.
+
+    Notes
+    -----
+    The guarantee is that of split conformal prediction; see `ConformalRadius` for what it says
+    and does not.
+    """
+    vectors = np.asarray(queries)
+    true, answers = (np.asarray(x, dtype=np.float64).reshape(-1, 2) for x in (truth, predicted))
+    if not len(vectors) == len(true) == len(answers):
+        raise OptionError(
+            f"{len(vectors):,} queries, {len(true):,} truths and {len(answers):,} predictions: "
+            "give one each."
+        )
+    if len(vectors) < 3 * _FEWEST_FOR_TEMPERATURE:
+        raise OptionError(
+            f"{len(vectors)} pairs are too few to calibrate with: give "
+            f"{3 * _FEWEST_FOR_TEMPERATURE} or more."
+        )
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    count = round(len(vectors) * _FOR_TEMPERATURE)
+    first, rest = order[:count], order[count:]
+    temperature = fit_temperature(density, vectors[first], embeddings, true[first])
+    scales, _ = _measure(density, vectors[rest], embeddings, answers[rest], temperature.tau)
+    errors = distance_km(*true[rest].T, *answers[rest].T)
+    radii = tuple(fit_radius(errors, scales[:, 0], coverage=share) for share in sorted(coverages))
+    noise = shuffled_queries(vectors, _NOISE_QUERIES, seed=seed)
+    quiet = [
+        density.information(scores, tau=temperature.tau)
+        for _, scores in score_blocks(noise, embeddings)
+    ]
+    signal = fit_signal_test(np.concatenate(quiet), false_alarm=false_alarm)
+    return Calibration(temperature, radii, signal)
+
+
+def assess(
+    density: EarthDensity,
+    queries: ArrayLike,
+    embeddings: NDArray[Any],
+    predicted: ArrayLike,
+    calibration: Calibration,
+) -> Assessment:
+    """Say how sure answers are.
+
+    Parameters
+    ----------
+    density : EarthDensity
+        Of the gallery in use.
+    queries : array of shape (m, d)
+        Finite.
+    embeddings : array of shape (n, d)
+        The gallery's unit vectors.
+    predicted : array of shape (m, 2)
+        The answers, degrees, WGS 84.
+    calibration : Calibration
+        From `calibrate`, or an uncalibrated one with the trained temperature.
+
+    Returns
+    -------
+    Assessment
+        One value a query.
+
+    Raises
+    ------
+    OptionError
+        If shapes or values do not fit, or a calibration lacks the coverages 0.5 and 0.9.
+
+    Examples
+    --------
+    >>> density = EarthDensity([[2.35, 48.86], [-58.4, -34.6]], cell_km=200)
+    >>> rough = Calibration(Temperature(0.05))
+    >>> sure = assess(density, np.eye(2)[:1], np.eye(2), [[2.35, 48.86]], rough)
+    >>> bool(sure.radius_50_km[0] < sure.radius_90_km[0]), sure.calibrated
+    (True, False)
+    """
+    vectors = np.asarray(queries)
+    answers = np.asarray(predicted, dtype=np.float64).reshape(-1, 2)
+    scales, information = _measure(
+        density, vectors, embeddings, answers, calibration.temperature.tau
+    )
+    if not calibration.calibrated:
+        return Assessment(scales[:, 0], scales[:, 1], information, None, False)
+    known = {radius.coverage: radius for radius in calibration.radii}
+    if any(share not in known for share in _COVERAGES):
+        raise OptionError(
+            f"The calibration has radii for {sorted(known)}: 0.5 and 0.9 are needed here."
+        )
+    half, most = (known[share].radii_km(scales[:, 0]) for share in _COVERAGES)
+    quiet = None if calibration.signal is None else calibration.signal.no_signal(information)
+    return Assessment(half, most, information, quiet, True)
+
+
+def _measure(
+    density: EarthDensity,
+    queries: NDArray[Any],
+    embeddings: NDArray[Any],
+    predicted: Floats,
+    tau: float,
+) -> tuple[Floats, Floats]:
+    """Radii of the density (m, 2) for half and nine tenths, and information (m,)."""
+    radii = np.empty((len(queries), len(_COVERAGES)))
+    information = np.empty(len(queries))
+    for some, scores in score_blocks(queries, embeddings):
+        radii[some] = density.radii_km(scores, predicted[some], tau=tau, shares=_COVERAGES)
+        information[some] = density.information(scores, tau=tau)
+    return radii, information
