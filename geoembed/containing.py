@@ -125,7 +125,7 @@ def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
             "shapely polygons in lon/lat."
         )
     # Filled one by one: NumPy would take a list of multipolygons apart.
-    geometries = np.empty(len(listed), dtype=object)
+    geometries: NDArray[np.object_] = np.empty(len(listed), dtype=object)
     geometries[:] = listed
     geometries = geometries[~(shapely.is_missing(geometries) | shapely.is_empty(geometries))]
     if not len(geometries) or not (shapely.get_dimensions(geometries) == 2).all():

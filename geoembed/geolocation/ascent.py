@@ -107,7 +107,7 @@ def climb(
 
 def _next(points: Floats, values: Floats, size: Floats, best: Floats) -> tuple[Floats, Floats]:
     """Choose the next centres, and by what the radii are divided."""
-    known: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+    known = np.asarray(np.isfinite(values).all(axis=1))
     vertex, concave = _vertex(np.where(known[:, None], values, 0.0))
     away = np.hypot(*vertex.T)
     top = known & concave & np.isfinite(away)

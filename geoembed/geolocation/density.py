@@ -118,11 +118,8 @@ class EarthDensity:
         self._atom_cell: Rows = np.concatenate([home, empty])
         self._atom_km2 = np.concatenate([self.areas_km2[home] / crowd[home], self.areas_km2[empty]])
         self._atom_units = to_unit_vectors(np.concatenate([places, centres]))
-        self._to_cells = csr_array(
-            (self._atom_km2, (self._atom_place, self._atom_cell)),
-            shape=(len(places), len(self.cell)),
-        )
-        self.place_km2: Floats = np.bincount(self._atom_place, self._atom_km2, len(places))
+        self.place_km2 = np.zeros(len(places))
+        np.add.at(self.place_km2, self._atom_place, self._atom_km2)
         share = self._atom_km2 / self.areas_km2[self._atom_cell]
         self._cell_means = csr_array(
             (share, (self._atom_cell, self._atom_place)), shape=(len(self.cell), len(places))
@@ -159,7 +156,7 @@ class EarthDensity:
             If the shape does not fit, a score is not finite or `tau` is not positive.
         """
         likelihood = self._likelihoods(scores, tau)
-        mass = np.asarray(likelihood @ self._to_cells)
+        mass = np.asarray((self._cell_means @ likelihood.T).T) * self.areas_km2
         mass /= mass.sum(axis=1, keepdims=True)
         return mass
 

@@ -160,9 +160,8 @@ def fit_temperature(
     ]
 
     def loss(log_tau: float) -> float:
-        return -float(
-            np.mean(with_background(np.array([p.density(np.exp(log_tau)) for p in pairs])))
-        )
+        densities = np.array([pair.density(np.exp(log_tau)) for pair in pairs])
+        return -float(with_background(densities).mean())
 
     tried = np.linspace(np.log(_LEAST), np.log(_LARGEST), _LOOKS)
     at = int(np.argmin([loss(log_tau) for log_tau in tried]))
