@@ -1,0 +1,190 @@
+"""Where the places of galleries come from: published lists, cities, grids, cells of H3."""
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+
+from geoembed import weights
+from geoembed.containing import inside_of, polygons_of
+from geoembed.data import is_land, load_cities
+from geoembed.errors import CoordinateError, OptionError, PluginError
+from geoembed.extending.gallery_specs import GallerySpec
+from geoembed.extending.registry import weights_specs
+from geoembed.galleries.lattice import lattice_blocks, lattice_size
+from geoembed.galleries.places import GalleryPlaces
+from geoembed.optional import import_optional
+
+__all__ = ["city_places", "geoclip_100k", "geoclip_100k_land45", "grid_places", "h3_places"]
+
+_LAND_GRID_KM: Final = 45.0
+_H3_FINEST: Final = 15
+
+
+def geoclip_100k(spec: GallerySpec) -> GalleryPlaces:
+    """Read GeoCLIP's gallery: 100,000 rows, of which equal ones become one place with a count."""
+    return GalleryPlaces.of(
+        _published_lonlat(), name=spec.name, source=spec.source, version=spec.version
+    )
+
+
+def geoclip_100k_land45(spec: GallerySpec) -> GalleryPlaces:
+    """Read the same and add a grid over all land, one place a square of 45 km."""
+    land = grid_places(_LAND_GRID_KM)
+    return GalleryPlaces.of(
+        np.concatenate([_published_lonlat(), land.lonlat]),
+        name=spec.name,
+        source=spec.source,
+        version=spec.version,
+    )
+
+
+def city_places(spec: GallerySpec) -> GalleryPlaces:
+    """Take the cities that ship with geoembed."""
+    return cities_from(0, spec.name, spec.source, spec.version)
+
+
+def cities_from(
+    min_population: int, name: str, source: str = "GeoNames", version: str = "1"
+) -> GalleryPlaces:
+    """Take the cities with so many people."""
+    cities = load_cities()
+    cities = cities[cities["population"] >= min_population]
+    if cities.empty:
+        raise OptionError(f"min_population={min_population!r}: no city has so many people.")
+    return GalleryPlaces.of(cities[["lon", "lat"]], name=name, source=source, version=version)
+
+
+def grid_places(spacing_km: float, within: Any = None, *, land_only: bool = True) -> GalleryPlaces:
+    """Lay an even grid over the land, or over polygons.
+
+    Parameters
+    ----------
+    spacing_km : float
+        Each place stands for the area of a square of that side; the nearest neighbour is at 0.87
+        to 1.00 of it, and no point of the Earth is further than 0.70 of it from a place.
+    within : polygons, optional
+        Where places may lie (`geoembed.containing.inside_of`); all land if not given.
+    land_only : bool
+        Leave out the sea, at 1:50 million: islands too small for that scale count as sea.
+
+    Returns
+    -------
+    GalleryPlaces
+        From north to south.
+
+    Raises
+    ------
+    OptionError
+        If `spacing_km` is not between 0.1 and 5000, or `within` holds no polygons.
+    CoordinateError
+        If no place of the grid lies there.
+
+    Examples
+    --------
+    >>> grid_places(500, land_only=False).lonlat.shape
+    (2040, 2)
+    """
+    count = lattice_size(spacing_km)
+    inside, (south, north) = inside_of(within), _latitudes(within)
+    kept = []
+    for block in lattice_blocks(count, south, north):
+        block = block if inside is None else block[inside(block)]
+        kept.append(block[is_land(*block.T)] if land_only else block)
+    lonlat = np.concatenate([np.empty((0, 2)), *kept])
+    where = f"{'land ' if land_only else ''}{'' if within is None else 'within the polygons '}"
+    if not len(lonlat):
+        raise CoordinateError(
+            f"No place of a grid of {spacing_km:g} km lies on {where}: take a finer one"
+            f"{', or land_only=False' if land_only else ''}."
+        )
+    label = f"{spacing_km:g}".replace(".", "-")
+    source = f"Fibonacci lattice of {spacing_km:g} km"
+    return GalleryPlaces.of(lonlat, name=f"grid.{label}km", source=source)
+
+
+def h3_places(resolution: int, within: Any = None, *, land_only: bool = True) -> GalleryPlaces:
+    """Take the centres of H3's cells.
+
+    Parameters
+    ----------
+    resolution : int
+        0 to 15: cells of 1,107 km, of 22.6 km at 4, of 8.5 km at 5, of 3.2 km at 6 (edges).
+    within, land_only
+        As in `grid_places`; a cell counts by its centre.
+
+    Returns
+    -------
+    GalleryPlaces
+        In the order of the cells' numbers.
+
+    Raises
+    ------
+    MissingExtraError
+        If h3 is not installed.
+    OptionError
+        If `resolution` is not one of those, or too fine for the whole Earth.
+    CoordinateError
+        If no centre lies there.
+
+    Examples
+    --------
+    >>> h3_places(1, land_only=False).lonlat.shape
+    (842, 2)
+    """
+    h3 = import_optional("h3", extra="h3", purpose="A gallery of H3 cells")
+    whole = isinstance(resolution, int) and not isinstance(resolution, bool)
+    if not whole or not 0 <= resolution <= _H3_FINEST:
+        raise OptionError(f"resolution={resolution!r} is no whole number from 0 to {_H3_FINEST}.")
+    cells = _h3_cells(h3, resolution, within)
+    lonlat = np.array([h3.cell_to_latlng(cell)[::-1] for cell in cells]).reshape(-1, 2)
+    inside = inside_of(within)
+    if inside is not None and len(lonlat):
+        lonlat = lonlat[inside(lonlat)]
+    if land_only and len(lonlat):
+        lonlat = lonlat[is_land(*lonlat.T)]
+    if not len(lonlat):
+        raise CoordinateError(
+            f"No cell of H3 at resolution {resolution} has its centre there: take a finer one"
+            f"{', or land_only=False' if land_only else ''}."
+        )
+    return GalleryPlaces.of(lonlat, name=f"h3.r{resolution}", source=f"H3 cells, r{resolution}")
+
+
+def _published_lonlat() -> NDArray[np.float64]:
+    spec = weights_specs().get("geoclip.v1")
+    if spec is None:
+        raise PluginError("The weights 'geoclip.v1', which the gallery comes with, are not known.")
+    table = pd.read_csv(weights.checked_path(spec, "gallery"))
+    lonlat: NDArray[np.float64] = table[["LON", "LAT"]].to_numpy(np.float64)
+    return lonlat
+
+
+def _latitudes(within: Any) -> tuple[float, float]:
+    """Return the southernmost and northernmost latitude of polygons, widened by rounding."""
+    if within is None or callable(within):
+        return -90.0, 90.0
+    _, south, _, north = shapely.total_bounds(polygons_of(within))
+    return max(-90.0, south - 1e-9), min(90.0, north + 1e-9)
+
+
+# About 2 million cells of resolution 5; each finer one has seven times as many.
+_H3_WORLD_FINEST: Final = 5
+
+
+def _h3_cells(h3: Any, resolution: int, within: Any) -> list[str]:
+    if within is None or callable(within):
+        if resolution > _H3_WORLD_FINEST:
+            raise OptionError(
+                f"resolution={resolution} has too many cells for the whole Earth: give within=, "
+                f"or a resolution of at most {_H3_WORLD_FINEST}."
+            )
+        return sorted(
+            cell for root in h3.get_res0_cells() for cell in h3.cell_to_children(root, resolution)
+        )
+    cells: set[str] = set()
+    for polygon in shapely.get_parts(polygons_of(within)):
+        cells.update(h3.geo_to_cells(polygon, resolution))
+    return sorted(cells)

@@ -1,0 +1,118 @@
+"""Galleries that are encoded once: kept in geoembed's cache under a key of all that matters."""
+
+import hashlib
+import json
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.devices import resolve_device
+from geoembed.encoders.base import LocationEncoder
+from geoembed.encoders.blocks import encode_blocks
+from geoembed.errors import TableError
+from geoembed.galleries.places import GalleryPlaces
+from geoembed.galleries.store import FORMAT, read_folder, write_folder
+from geoembed.weights import cache_dir
+
+__all__ = ["GalleryCacheWarning", "cached_vectors", "gallery_facts"]
+
+
+class GalleryCacheWarning(UserWarning):
+    """A gallery in the cache was damaged and built again, or the cache cannot be written."""
+
+
+def gallery_facts(places: GalleryPlaces, encoder: LocationEncoder, dtype: str) -> dict[str, Any]:
+    """Describe a gallery: everything that decides what its vectors are, bit by bit.
+
+    Parameters
+    ----------
+    places : GalleryPlaces
+        What is encoded.
+    encoder : LocationEncoder
+        Loaded with ``normalize=True``.
+    dtype : str
+        In which the vectors are kept.
+
+    Returns
+    -------
+    dict
+        Plain types.
+    """
+    return {
+        "name": places.name,
+        "source": places.source,
+        "version": places.version,
+        "places_sha256": places.digest,
+        "encoder": encoder.name,
+        "weights_sha256": encoder.weights_sha256,
+        "layers": encoder.layers,
+        "seam": encoder.seam,
+        "dtype": dtype,
+        "precision": encoder.precision,
+        "device": resolve_device(encoder.device).type,
+        "block_size": encoder.blocks_of(),
+    }
+
+
+def cached_vectors(
+    places: GalleryPlaces, encoder: LocationEncoder, dtype: str, progress: bool | None
+) -> tuple[NDArray[Any], Path | None]:
+    """Return the vectors of places from the cache, or encode them and keep them there.
+
+    Parameters
+    ----------
+    places : GalleryPlaces
+        What is encoded.
+    encoder : LocationEncoder
+        Loaded with ``normalize=True``.
+    dtype : str
+        In which the vectors are kept.
+    progress : bool or None
+        Show a progress bar while encoding.
+
+    Returns
+    -------
+    embeddings : array of shape (n, d)
+        Memory-mapped where they lie in the cache.
+    folder : Path or None
+        Where that is.
+
+    Warns
+    -----
+    GalleryCacheWarning
+        If what is in the cache is damaged (it is built again), or the cache cannot be written or
+        is full (the vectors are then kept in memory only).
+    """
+    facts = gallery_facts(places, encoder, dtype)
+    key = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True).encode()).hexdigest()
+    folder = cache_dir() / "galleries" / f"{places.name}-{key[:16]}"
+    damaged = False
+    if folder.exists():
+        try:
+            return read_folder(folder)[1]["embeddings"], folder
+        except TableError as error:
+            damaged = True
+            warnings.warn(f"{error} It is built again.", GalleryCacheWarning, stacklevel=4)
+    encode = partial(encode_blocks, encoder, places.lonlat, progress=progress)
+    shape = (len(places), encoder.dimension)
+    try:
+        write_folder(
+            folder, facts, places.lonlat, places.counts, shape, dtype, encode, replace=damaged
+        )
+        return read_folder(folder)[1]["embeddings"], folder
+    except (OSError, TableError) as error:
+        reason = getattr(error, "strerror", None) or error
+        warnings.warn(
+            f"The gallery {places.name!r} cannot be kept in {folder.parent} ({reason}): its "
+            "vectors are in memory only and will be encoded again next time. Mend the folder, or "
+            "set GEOEMBED_CACHE to another one.",
+            GalleryCacheWarning,
+            stacklevel=4,
+        )
+    vectors = np.empty(shape, dtype=dtype)
+    encode(vectors)
+    return vectors, None

@@ -1,0 +1,135 @@
+"""How densely a gallery covers the Earth, and how near its places come to given ones."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyproj import Geod
+from scipy.spatial import KDTree
+
+from geoembed.data import label_country, load_countries
+from geoembed.geodesy import distance_km, to_unit_vectors
+
+__all__ = ["THRESHOLDS_KM", "Coverage", "coverage_of"]
+
+# Those that the field reports.
+THRESHOLDS_KM: Final = (1.0, 25.0, 200.0, 750.0, 2500.0)
+_PERCENTILES: Final = (5, 50, 95)
+_SEA: Final = "at sea"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What `Gallery.coverage_report` found.
+
+    Attributes
+    ----------
+    places, rows : int
+        Distinct places, and rows of the source that they stand for.
+    spacing_km : dict of int to float
+        Percentile (5, 50, 95) -> distance from a place to the nearest other one, geodesic; NaN
+        for a single place.
+    continents : DataFrame
+        One row a continent, with ``places``, ``share`` (of all) and ``per_1000_km2``; a last row
+        counts those at sea.
+    ceiling : dict of float to float
+        Kilometres -> share of the given places with a place of the gallery so near; empty where
+        none were given.
+    truths : int
+        How many were given.
+    """
+
+    places: int
+    rows: int
+    spacing_km: dict[int, float]
+    continents: pd.DataFrame
+    ceiling: dict[float, float]
+    truths: int
+
+    def __str__(self) -> str:
+        near, middle, far = (f"{self.spacing_km[p]:.3g} km" for p in _PERCENTILES)
+        lines = [
+            f"{self.places:,} places (of {self.rows:,} rows); nearest other place: {near} (5 %), "
+            f"{middle} (median), {far} (95 %)",
+            self.continents.to_string(float_format=lambda value: f"{value:.3g}"),
+        ]
+        if self.ceiling:
+            found = ", ".join(f"{km:g} km {share:.1%}" for km, share in self.ceiling.items())
+            lines.append(f"ceiling for {self.truths:,} given places: {found}")
+        return "\n".join(lines)
+
+
+def coverage_of(
+    lonlat: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    truth: NDArray[np.float64] | None = None,
+) -> Coverage:
+    """Measure the coverage of places.
+
+    Parameters
+    ----------
+    lonlat : array of shape (n, 2)
+        Distinct places, degrees, WGS 84.
+    counts : array of shape (n,)
+        Rows that each stands for.
+    truth : array of shape (m, 2), optional
+        Places that answers should come near.
+
+    Returns
+    -------
+    Coverage
+        The report.
+
+    Examples
+    --------
+    >>> report = coverage_of(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([1, 1]))
+    >>> round(report.spacing_km[50], 2)
+    110.57
+    """
+    tree = KDTree(to_unit_vectors(lonlat))
+    spacing = np.full(1, np.nan)
+    if len(lonlat) > 1:
+        _, nearest = tree.query(to_unit_vectors(lonlat), k=2)
+        # Two places so close that rounding swaps them are neighbours of each other all the same.
+        other = np.where(nearest[:, 0] == np.arange(len(lonlat)), nearest[:, 1], nearest[:, 0])
+        spacing = distance_km(*lonlat.T, *lonlat[other].T)
+    ceiling: dict[float, float] = {}
+    if truth is not None:
+        _, nearest = tree.query(to_unit_vectors(truth))
+        away = distance_km(*truth.T, *lonlat[nearest].T)
+        ceiling = {km: float(np.mean(away <= km)) for km in THRESHOLDS_KM}
+    percentiles = np.percentile(spacing, _PERCENTILES)
+    return Coverage(
+        places=len(lonlat),
+        rows=int(counts.sum()),
+        spacing_km=dict(zip(_PERCENTILES, map(float, percentiles), strict=True)),
+        continents=_continents(lonlat),
+        ceiling=ceiling,
+        truths=0 if truth is None else len(truth),
+    )
+
+
+def _continents(lonlat: NDArray[np.float64]) -> pd.DataFrame:
+    names = pd.Series(label_country(*lonlat.T, column="continent")).fillna(_SEA)
+    areas = _continent_areas()
+    found = names.value_counts().reindex([*areas, _SEA], fill_value=0)
+    density = [
+        found[name] / areas[name] * 1000 if name in areas else np.nan for name in found.index
+    ]
+    return pd.DataFrame(
+        {"places": found, "share": found / len(lonlat), "per_1000_km2": density}
+    ).rename_axis("continent")
+
+
+@cache
+def _continent_areas() -> dict[str, float]:
+    """Square kilometres by continent, in alphabetical order."""
+    countries = load_countries()
+    geod: Any = Geod(ellps="WGS84")
+    km2 = [abs(geod.geometry_area_perimeter(shape)[0]) / 1e6 for shape in countries.geometry]
+    return {
+        str(k): float(v) for k, v in pd.Series(km2).groupby(countries["continent"]).sum().items()
+    }

@@ -1,0 +1,305 @@
+"""A gallery: places with their embeddings, encoded once, searched many times."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoembed.containing import inside_of
+from geoembed.coordinates import read_places
+from geoembed.errors import CoordinateError, OptionError
+from geoembed.extending.registry import index_spec, resolve_factory
+from geoembed.galleries.coverage import Coverage, coverage_of
+from geoembed.galleries.index import Found, GalleryIndex
+from geoembed.galleries.making import Making
+from geoembed.galleries.places import GalleryPlaces
+from geoembed.galleries.store import read_folder, write_folder
+
+__all__ = ["Gallery"]
+
+
+class Gallery(Making):
+    """Places with their embeddings. Made by its class methods or `geoembed.load_gallery`.
+
+    Parameters
+    ----------
+    places : GalleryPlaces
+        Distinct places.
+    embeddings : array of shape (n, d), float32 or float16
+        Their unit vectors.
+    facts : dict
+        How they were made, see `geoembed.galleries.cache.gallery_facts`.
+    folder : Path, optional
+        Where they lie.
+    device : str
+        Where it is searched: ``"auto"`` or a device name.
+
+    Examples
+    --------
+    >>> gallery = Gallery.from_lonlat([[2.35, 48.86], [13.4, 52.5], [2.35, 48.86]], name="two")
+    >>> len(gallery), gallery.counts.tolist(), gallery.embeddings.shape
+    (2, [2, 1], (2, 512))
+    >>> scores, rows = gallery.search(gallery.embeddings[1:], k=1)
+    >>> rows.tolist()
+    [[1]]
+    """
+
+    def __init__(
+        self,
+        places: GalleryPlaces,
+        embeddings: NDArray[np.floating[Any]],
+        facts: dict[str, Any],
+        *,
+        folder: Path | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.places = places
+        self.embeddings = embeddings
+        self.facts = facts
+        self.folder = folder
+        self.device = device
+        self._indexes: dict[str, GalleryIndex] = {}
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.places.name
+
+    @property
+    def lonlat(self) -> NDArray[np.float64]:
+        """Its places, array of shape (n, 2): longitude, latitude, degrees, WGS 84."""
+        return self.places.lonlat
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows of the source each place stands for, array of shape (n,)."""
+        return self.places.counts
+
+    @property
+    def encoder(self) -> str:
+        """Name of the location encoder."""
+        return str(self.facts["encoder"])
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the encoder's weights."""
+        return str(self.facts["weights_sha256"])
+
+    @property
+    def layers(self) -> str:
+        """Which layers make up a vector."""
+        return str(self.facts["layers"])
+
+    @property
+    def dtype(self) -> str:
+        """In which the vectors are kept."""
+        return str(self.embeddings.dtype)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the places, the same wherever they are encoded."""
+        return self.places.digest
+
+    def frame(self) -> gpd.GeoDataFrame:
+        """Return the places as a table.
+
+        Returns
+        -------
+        GeoDataFrame
+            EPSG:4326, with the columns ``lon``, ``lat``, ``count`` and ``geometry``.
+        """
+        lon, lat = self.lonlat.T
+        return gpd.GeoDataFrame(
+            {"lon": lon, "lat": lat, "count": self.counts},
+            geometry=gpd.points_from_xy(lon, lat),
+            crs="EPSG:4326",
+        )
+
+    def coverage_report(self, truth: Any = None) -> Coverage:
+        """Say how densely the gallery covers the Earth, and how near it comes to given places.
+
+        Parameters
+        ----------
+        truth : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (m, 2), optional
+            Places that answers should come near: no answer of a search can be nearer than the
+            gallery's nearest place.
+
+        Returns
+        -------
+        Coverage
+            Spacing, density by continent, and the ceiling where `truth` is given.
+
+        Examples
+        --------
+        >>> report = Gallery.cities(1_000_000).coverage_report(truth=[[2.35, 48.86]])
+        >>> report.ceiling[25.0]
+        1.0
+        """
+        lonlat = None if truth is None else read_places(truth).lonlat
+        return coverage_of(self.lonlat, self.counts, lonlat)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Gallery {self.name}: {len(self):,} places, {self.encoder}, {self.layers}, "
+            f"{self.dtype}>"
+        )
+
+    # -- using -----------------------------------------------------------------------------------
+
+    def search(self, queries: ArrayLike, k: int, *, index: str = "exact") -> Found:
+        """Find the most similar places to vectors.
+
+        Parameters
+        ----------
+        queries : array of shape (m, d)
+            Finite. With unit vectors the scores are cosine similarities.
+        k : int
+            How many places a query, from 1 to their number.
+        index : str
+            Registered name of how to search.
+
+        Returns
+        -------
+        scores : array of shape (m, k), float32
+            Falling.
+        rows : array of shape (m, k), int64
+            Positions in this gallery; of equal scores the lower one comes first.
+
+        Raises
+        ------
+        OptionError
+            If shapes or k do not fit, or a query is not finite.
+        UnknownNameError
+            If there is no such index.
+        """
+        if index not in self._indexes:
+            spec = index_spec(index)
+            made = resolve_factory(spec.factory, owner=spec.owner)(
+                self.embeddings, device=self.device
+            )
+            self._indexes[index] = made
+        return self._indexes[index].search(queries, k)
+
+    def restrict(self, within: Any) -> Self:
+        """Return the part of the gallery that lies in polygons.
+
+        Parameters
+        ----------
+        within : GeoDataFrame, GeoSeries, shapely polygons or callable
+            See `geoembed.containing.inside_of`: any CRS; without one lon/lat.
+
+        Returns
+        -------
+        Gallery
+            Its places keep their order.
+
+        Raises
+        ------
+        CoordinateError
+            If no place lies there.
+        OptionError
+            If `within` holds no polygons.
+        """
+        inside = inside_of(within)
+        rows = np.arange(len(self)) if inside is None else np.flatnonzero(inside(self.lonlat))
+        if not len(rows):
+            raise CoordinateError(
+                f"None of the {len(self):,} places of the gallery {self.name!r} lies in within=. "
+                "Take a denser gallery, such as Gallery.grid(spacing_km, within=...), or check "
+                "that the polygons are where you think: the order is longitude, latitude."
+            )
+        if len(rows) == len(self):
+            return self
+        places = GalleryPlaces(
+            self.lonlat[rows],
+            self.counts[rows],
+            self.name,
+            self.places.source,
+            self.places.version,
+        )
+        facts = self.facts | {"places_sha256": places.digest}
+        return type(self)(places, self.embeddings[rows], facts, device=self.device)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write the gallery into a folder, from which `load` reads it anywhere.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made by this; ``lonlat.npy``, ``counts.npy``, ``embeddings.npy`` and ``gallery.json``
+            come to lie in it.
+        force : bool
+            Replace a folder that is there.
+
+        Raises
+        ------
+        OptionError
+            If the folder is there and is not to be replaced.
+        OSError
+            If it cannot be written; nothing is left behind.
+        """
+        path = Path(folder).expanduser().absolute()
+        if path.exists() and not force:
+            raise OptionError(f"{path} is there already: give force=True to replace it.")
+        write_folder(
+            path,
+            self.facts,
+            self.lonlat,
+            self.counts,
+            self.embeddings.shape,
+            self.dtype,
+            _copier(self.embeddings),
+            replace=force,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Open a saved gallery; its vectors are memory-mapped.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Written by `save`.
+        device : str
+            Where it is searched.
+
+        Returns
+        -------
+        Gallery
+            As it was saved.
+
+        Raises
+        ------
+        TableError
+            If it is no gallery, is damaged, or was written by a newer geoembed.
+        """
+        path = Path(folder).expanduser().absolute()
+        facts, arrays = read_folder(path)
+        places = GalleryPlaces(
+            arrays["lonlat"],
+            arrays["counts"],
+            str(facts.get("name")),
+            str(facts.get("source")),
+            str(facts.get("version")),
+        )
+        return cls(places, arrays["embeddings"], facts, folder=path, device=device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Indexes hold a second view of the vectors, and are made again when asked for.
+        return self.__dict__ | {"_indexes": {}}
+
+
+def _copier(vectors: NDArray[Any]) -> Callable[[NDArray[Any]], None]:
+    def fill(out: NDArray[Any]) -> None:
+        out[:] = vectors
+
+    return fill

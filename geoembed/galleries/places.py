@@ -1,0 +1,124 @@
+"""The places of a gallery, before they are encoded."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from geoembed.errors import CoordinateError, OptionError
+
+__all__ = ["GalleryPlaces"]
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryPlaces:
+    """Distinct places, how often each was there, and where they come from.
+
+    Made by `of`, which merges duplicates; a factory of a plugin returns one.
+
+    Attributes
+    ----------
+    lonlat : array of shape (n, 2), float64
+        Longitude in [-180, 180] and latitude in [-90, 90], degrees, WGS 84; no two rows are equal.
+    counts : array of shape (n,), int64
+        How many rows of the source each place stands for.
+    name : str
+        What the gallery is called.
+    source : str
+        Where the places come from.
+    version : str
+        Of the places.
+
+    Examples
+    --------
+    >>> places = GalleryPlaces.of([[2.35, 48.86], [13.4, 52.5], [2.35, 48.86]], name="twice")
+    >>> places.lonlat.tolist(), places.counts.tolist()
+    ([[2.35, 48.86], [13.4, 52.5]], [2, 1])
+    """
+
+    lonlat: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    name: str
+    source: str = ""
+    version: str = "1"
+
+    def __len__(self) -> int:
+        return len(self.lonlat)
+
+    @classmethod
+    def of(
+        cls,
+        lonlat: ArrayLike,
+        counts: ArrayLike | None = None,
+        *,
+        name: str,
+        source: str = "",
+        version: str = "1",
+    ) -> "GalleryPlaces":
+        """Check places and merge those that are equal, in the order of first appearance.
+
+        Parameters
+        ----------
+        lonlat : array_like of shape (n, 2)
+            Longitude and latitude, degrees, WGS 84.
+        counts : array_like of shape (n,), optional
+            How many each row stands for; 1 if not given.
+        name, source, version : str
+            See the class.
+
+        Returns
+        -------
+        GalleryPlaces
+            Distinct places.
+
+        Raises
+        ------
+        CoordinateError
+            If there is no place, or one is not finite or out of range.
+        OptionError
+            If a count is no positive whole number.
+        """
+        table = np.ascontiguousarray(lonlat, dtype=np.float64)
+        if table.ndim != 2 or table.shape[1:] != (2,) or not len(table):
+            raise CoordinateError(
+                f"The gallery {name!r} needs places of shape (n, 2), at least one; got "
+                f"{np.shape(lonlat)}."
+            )
+        limits = np.array([180.0, 90.0])
+        bad = ~(np.isfinite(table).all(axis=1) & (np.abs(table) <= limits).all(axis=1))
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise CoordinateError(
+                f"{bad.sum():,} of {len(table):,} places of the gallery {name!r} are missing or "
+                f"out of range, the first at position {first}: {table[first].tolist()}. The order "
+                "is longitude, latitude, in degrees."
+            )
+        each = _read_counts(counts, len(table))
+        # -0.0 and 0.0 are one place, but not one row of bytes.
+        codes, _ = pd.factorize(pd.MultiIndex.from_arrays(list((table + 0.0).T)))
+        firsts = np.flatnonzero(~pd.Series(codes).duplicated().to_numpy())
+        totals = np.bincount(codes, weights=each).astype(np.int64)
+        return cls(table[firsts] + 0.0, totals, name, source, version)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the places and their counts."""
+        digest = hashlib.sha256()
+        for array in (self.lonlat.astype("<f8"), self.counts.astype("<i8")):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def _read_counts(counts: Any, rows: int) -> NDArray[np.int64]:
+    if counts is None:
+        return np.ones(rows, dtype=np.int64)
+    array = np.asarray(counts)
+    if array.shape != (rows,) or array.dtype.kind not in "iu" or (array < 1).any():
+        raise OptionError(
+            f"counts= must be {rows:,} whole numbers of at least 1, one a place; got "
+            f"{array.dtype} of shape {array.shape}."
+        )
+    return array.astype(np.int64)

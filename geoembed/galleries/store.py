@@ -1,0 +1,199 @@
+"""Galleries in folders: places, vectors and a description, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.errors import TableError
+
+__all__ = ["FORMAT", "Stored", "digest_array", "read_folder", "write_folder"]
+
+FORMAT: Final = 1
+
+_DESCRIPTION: Final = "gallery.json"
+_ARRAYS: Final = ("lonlat", "counts", "embeddings")
+# Up to so many bytes every one of them is checked when a folder is opened (a third of a second);
+# of larger files so many parts of so many bytes, spread evenly, the ends among them.
+_WHOLE: Final = 512 * 2**20
+_STALE_SECONDS: Final = 24 * 3600
+_PARTS: Final = 128
+_PART: Final = 2**20
+
+# Facts of a folder, and its arrays by name.
+Stored = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+
+
+def write_folder(
+    folder: Path,
+    facts: dict[str, Any],
+    lonlat: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    shape: tuple[int, int],
+    dtype: str,
+    fill: Callable[[NDArray[Any]], None],
+    *,
+    replace: bool = False,
+) -> None:
+    """Write a gallery under a temporary name, then rename the whole folder.
+
+    Parameters
+    ----------
+    folder : Path
+        What it becomes.
+    facts : dict
+        Written into its description.
+    lonlat, counts : array
+        Its places.
+    shape, dtype
+        Of its vectors.
+    fill : callable
+        Writes the vectors into the array that it is given, which lies in the file.
+    replace : bool
+        Put it in the place of a folder that is there. If it is not to be replaced and somebody
+        else has put one there in the meantime, theirs stays.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        np.save(part / "lonlat.npy", lonlat)
+        np.save(part / "counts.npy", counts)
+        # The disk's space is asked for at once: a full disk must not end the process by a signal,
+        # which is what writing to a hole in a mapped file does.
+        target = part / "embeddings.npy"
+        vectors = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
+        _reserve(target)
+        fill(vectors)
+        vectors.flush()
+        del vectors
+        arrays = {name: digest_array(part / f"{name}.npy") for name in _ARRAYS}
+        sizes = {name: (part / f"{name}.npy").stat().st_size for name in _ARRAYS}
+        document = {"format": FORMAT, **facts, "sha256": arrays, "bytes": sizes}
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        (part / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        part.chmod(0o755)
+        _rename(part, folder, replace)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def read_folder(folder: Path) -> Stored:
+    """Open a gallery, its vectors memory-mapped; everything is checked.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by `write_folder`.
+
+    Returns
+    -------
+    facts : dict
+        Its description.
+    arrays : dict of str to array
+        ``"lonlat"``, ``"counts"`` and ``"embeddings"``.
+
+    Raises
+    ------
+    TableError
+        If the folder is none, is damaged, or was written by a newer geoembed; says what differs.
+    """
+    facts = _read_description(folder)
+    arrays = {}
+    for name in _ARRAYS:
+        path = folder / f"{name}.npy"
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise TableError(f"The gallery {folder} has no {path.name}.") from error
+        if size != facts["bytes"].get(name):
+            raise TableError(
+                f"The gallery {folder} is damaged: {path.name} has {size:,} bytes, expected "
+                f"{facts['bytes'].get(name)}."
+            )
+        if digest_array(path) != facts["sha256"].get(name):
+            raise TableError(
+                f"The gallery {folder} is damaged: {path.name} is not what was written."
+            )
+        # Copy on write: torch wants memory that could be written, and nothing here writes.
+        arrays[name] = np.load(path, mmap_mode="c" if name == "embeddings" else None)
+    return facts, arrays
+
+
+def digest_array(path: Path) -> str:
+    """Return a SHA-256 of a file: of every byte, or of parts of one that is large."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            while block := file.read(_PART):
+                digest.update(block)
+        else:
+            digest.update(str(size).encode())
+            for position in np.linspace(0, size - _PART, _PARTS, dtype=np.int64).tolist():
+                file.seek(position)
+                digest.update(file.read(_PART))
+    return digest.hexdigest()
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / _DESCRIPTION
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TableError(f"{folder} is no gallery: it has no {_DESCRIPTION}.") from error
+    except ValueError as error:
+        raise TableError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else None
+        raise TableError(
+            f"The gallery {folder} has the format {found!r}; this geoembed reads {FORMAT}. Build "
+            "it again, or update geoembed."
+        )
+    if not all(isinstance(facts.get(key), dict) for key in ("sha256", "bytes")):
+        raise TableError(f"{path} is damaged: it says nothing of the files beside it.")
+    return facts
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left of this gallery a day ago or before."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            continue  # somebody else removed it
+
+
+def _reserve(path: Path) -> None:
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _rename(part: Path, folder: Path, replace: bool) -> None:
+    if replace and folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+        with suppress(FileNotFoundError):  # somebody else may have replaced it just now
+            folder.rename(old / "old")
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        part.rename(folder)
+    except OSError:
+        # Another process built the same one meanwhile: theirs is as good.
+        if not (folder / _DESCRIPTION).is_file():
+            raise
