@@ -39,6 +39,13 @@ _HOME = {
     "BufferedLeaveOneBlockOut": "geoembed.splits",
     "LeaveRegionOut": "geoembed.splits",
     "compare_encoders": "geoembed.evaluation.compare",
+    "GeoLocalizer": "geoembed.geolocation",
+    "Gallery": "geoembed.galleries",
+    "load_gallery": "geoembed.galleries",
+    "list_galleries": "geoembed.galleries",
+    "load_image_encoder": "geoembed.images",
+    "list_image_encoders": "geoembed.images",
+    "read_gps": "geoembed.images.gps",
     "GeoembedError": "geoembed.errors",
     "CoordinateError": "geoembed.errors",
 }
@@ -46,12 +53,16 @@ _ROOMS = (
     "data",
     "errors",
     "evaluation",
+    "galleries",
     "geodesy",
+    "geolocation",
     "heads",
+    "images",
     "plot",
     "splits",
     "targets",
     "testing",
+    "webmap",
 )
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -67,6 +78,10 @@ if TYPE_CHECKING:
     from geoembed.evaluation.compare import compare_encoders as compare_encoders
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import encode as encode
+    from geoembed.galleries import Gallery as Gallery
+    from geoembed.galleries import list_galleries as list_galleries
+    from geoembed.galleries import load_gallery as load_gallery
+    from geoembed.geolocation import GeoLocalizer as GeoLocalizer
     from geoembed.heads import make_head as make_head
     from geoembed.heads.labelsets import split_labels as split_labels
     from geoembed.heads.landcover import LandCoverRegressor as LandCoverRegressor
@@ -75,6 +90,9 @@ if TYPE_CHECKING:
     from geoembed.heads.regions import RegionClassifier as RegionClassifier
     from geoembed.heads.saving import load_head as load_head
     from geoembed.heads.wall_to_wall import predict_raster as predict_raster
+    from geoembed.images import list_image_encoders as list_image_encoders
+    from geoembed.images import load_image_encoder as load_image_encoder
+    from geoembed.images.gps import read_gps as read_gps
     from geoembed.similar import similar_places as similar_places
     from geoembed.splits import BufferedLeaveOneBlockOut as BufferedLeaveOneBlockOut
     from geoembed.splits import LeaveRegionOut as LeaveRegionOut

@@ -1,0 +1,95 @@
+"""The table of answers: a row a candidate, with what the place is called."""
+
+from collections.abc import Sequence
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoembed.data import label_country, load_countries, nearest_city
+from geoembed.geolocation.queries import Queries
+
+__all__ = ["Answer", "answers_frame", "name_places"]
+
+# Scores, best first, and places (k, 2) of one query.
+Answer = tuple[NDArray[np.floating], NDArray[np.float64]]
+
+
+def answers_frame(queries: Queries, answers: Sequence[Answer]) -> gpd.GeoDataFrame:
+    """Put the candidates of all queries into one table.
+
+    Parameters
+    ----------
+    queries : Queries
+        What was asked; those with an error get one row without a place.
+    answers : sequence of (scores, lonlat)
+        One a query that has a vector, in order.
+
+    Returns
+    -------
+    GeoDataFrame
+        EPSG:4326, a row a candidate, with the columns ``query``, ``rank`` (from 1), ``score``,
+        ``lon``, ``lat``, ``place``, ``place_km`` and ``error``.
+    """
+    waiting = iter(answers)
+    parts = []
+    for name, error in zip(queries.names, queries.errors, strict=True):
+        scores, lonlat = (np.array([np.nan]), np.full((1, 2), np.nan)) if error else next(waiting)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "query": name,
+                    "rank": [pd.NA] if error else np.arange(1, len(scores) + 1),
+                    "score": np.asarray(scores, dtype=np.float64),
+                    "lon": lonlat[:, 0],
+                    "lat": lonlat[:, 1],
+                    "error": error,
+                }
+            ).astype({"rank": "Int64", "query": object, "error": object})
+        )
+    table = pd.concat(parts, ignore_index=True)
+    placed = table["lon"].notna().to_numpy()
+    table["place"], table["place_km"] = None, np.nan
+    names, away = name_places(table.loc[placed, ["lon", "lat"]].to_numpy())
+    table.loc[placed, "place"], table.loc[placed, "place_km"] = names, away
+    points = gpd.points_from_xy(table["lon"], table["lat"])
+    columns = ["query", "rank", "score", "lon", "lat", "place", "place_km", "error"]
+    frame = gpd.GeoDataFrame(table[columns], geometry=points, crs="EPSG:4326")
+    frame.loc[~placed, "geometry"] = None
+    return frame
+
+
+def name_places(lonlat: NDArray[np.float64]) -> tuple[list[str], NDArray[np.float64]]:
+    """Say what places are called: the nearest city of 50,000 people or more, and the country.
+
+    Parameters
+    ----------
+    lonlat : array of shape (n, 2)
+        Degrees, WGS 84, finite.
+
+    Returns
+    -------
+    names : list of str
+        Such as ``"Abancay, Peru"``. The country is the one that the place itself lies in; at sea,
+        that of the city.
+    km : array of shape (n,)
+        Geodesic distance to that city.
+
+    Examples
+    --------
+    >>> names, km = name_places(np.array([[-72.545, -13.163]]))
+    >>> names, km.round().tolist()
+    (['Abancay, Peru'], [64.0])
+    """
+    if not len(lonlat):
+        return [], np.empty(0)
+    cities = nearest_city(lonlat[:, 0], lonlat[:, 1])
+    countries = label_country(lonlat[:, 0], lonlat[:, 1], column="name")
+    named = load_countries().drop_duplicates("iso_a2").set_index("iso_a2")["name"]
+    of_city = cities["iso_a2"].map(named).fillna(cities["iso_a2"])
+    names = [
+        f"{city}, {here or there}"
+        for city, here, there in zip(cities["name"], countries, of_city, strict=True)
+    ]
+    return names, cities["distance_km"].to_numpy()

@@ -1,0 +1,145 @@
+"""What is asked: photographs, texts or vectors, as rows with a name, a vector or an error."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoembed.errors import OptionError
+
+__all__ = ["Queries", "fuse", "one_kind", "read_texts", "vector_queries"]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked, in order.
+
+    Attributes
+    ----------
+    names : list of str
+        What each query is called.
+    vectors : array of shape (n, d), float32
+        Directions in the space of the gallery; rows of NaN where there is an error.
+    errors : list of str
+        Why a query has no vector; empty where it has one.
+    """
+
+    names: list[str]
+    vectors: NDArray[np.float32]
+    errors: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """Which queries have a vector."""
+        return np.array([not error for error in self.errors], dtype=bool)
+
+
+def one_kind(**given: Any) -> str:
+    """Return which of images, text and vectors is given, or raise OptionError."""
+    there = [name for name, value in given.items() if value is not None]
+    if len(there) != 1:
+        got = " and ".join(f"{name}=" for name in there) or "nothing"
+        raise OptionError(
+            f"Give one of {', '.join(f'{name}=' for name in given)}: {got} was given."
+        )
+    return there[0]
+
+
+def read_texts(text: Any) -> list[str]:
+    """Return one text or several as a list, or raise OptionError."""
+    texts = [text] if isinstance(text, str) else list(text)
+    for position, one in enumerate(texts):
+        if not isinstance(one, str):
+            raise OptionError(f"text[{position}] is {type(one).__name__}, not text: {one!r:.60}.")
+    if not texts:
+        raise OptionError("text= holds no text.")
+    return texts
+
+
+def vector_queries(vectors: Any, dimension: int) -> Queries:
+    """Take vectors of pictures or places as queries; a row that is not finite becomes an error.
+
+    Parameters
+    ----------
+    vectors : array_like of shape (n, d) or (d,)
+        In the space of the gallery. Lengths do not matter for the order of places; a score is a
+        cosine where the vector's length is 1.
+    dimension : int
+        What d must be.
+
+    Returns
+    -------
+    Queries
+        Named by their position.
+
+    Raises
+    ------
+    OptionError
+        If the shape does not fit.
+    """
+    try:
+        array = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"vectors= cannot be read as numbers: {error}.") from error
+    if array.ndim != 2 or array.shape[1] != dimension:
+        raise OptionError(
+            f"vectors= has the shape {np.shape(vectors)}: the gallery's vectors have {dimension} "
+            f"values, so give an array of shape (n, {dimension})."
+        )
+    good = np.asarray(np.isfinite(array).all(axis=1) & array.any(axis=1))
+    errors = ["" if fine else "the vector is zero or not finite" for fine in good]
+    names = [str(position) for position in range(len(array))]
+    return Queries(names, np.where(good[:, None], array, np.float32(np.nan)), errors)
+
+
+def fuse(queries: Queries, groups: Sequence[Hashable]) -> Queries:
+    """Make one query of several photographs of one place: the mean of their vectors.
+
+    The score of a place is then the mean of the photographs' scores. Photographs with an error
+    are left out; a group of nothing else keeps their errors.
+
+    Parameters
+    ----------
+    queries : Queries
+        One a photograph.
+    groups : sequence of length n
+        What each photograph belongs to: the name of the query that it becomes part of.
+
+    Returns
+    -------
+    Queries
+        One a group, in the order of first appearance.
+
+    Raises
+    ------
+    OptionError
+        If there is not one group a photograph, or a group is missing.
+    """
+    labels = list(groups)
+    if len(labels) != len(queries):
+        raise OptionError(
+            f"groups= has {len(labels):,} entries and there are {len(queries):,} queries: "
+            "give one group a photograph."
+        )
+    codes, named = pd.factorize(pd.Series(labels, dtype=object))
+    if (codes < 0).any():
+        raise OptionError(
+            f"groups= has no value at position {int(np.argmin(codes))}: give one group a "
+            "photograph."
+        )
+    vectors = np.full((len(named), queries.vectors.shape[1]), np.nan, dtype=np.float32)
+    errors = []
+    for group in range(len(named)):
+        members = np.flatnonzero(codes == group)
+        good = members[queries.good[members]]
+        if len(good):
+            vectors[group] = queries.vectors[good].mean(axis=0, dtype=np.float64)
+        reasons = dict.fromkeys(queries.errors[member] for member in members)
+        errors.append("" if len(good) else "; ".join(reasons))
+    return Queries([str(label) for label in named], vectors, errors)
