@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import geoembed as ge
 from geoembed import __version__
 from geoembed.errors import CoordinateError, OptionError, TableError, UnknownNameError
 from geoembed.evaluation.geolocation import (
@@ -19,8 +20,12 @@ from geoembed.evaluation.geolocation import (
     evaluate_manifest,
     load_geolocation_protocol,
 )
+from geoembed.galleries import Gallery
 from geoembed.geodesy import destination
+from geoembed.geolocation import GeoLocalizer
+from geoembed.images import load_image_encoder
 from geoembed.images.running import ImageEmbeddings
+from geoembed.testing import tiny_clip_spec, write_tiny_clip
 
 # A gallery of four places; a picture's vector is its colour.
 PLACES = np.array([[2.35, 48.86], [36.82, -1.29], [-58.38, -34.60], [151.2, -33.9]])
@@ -326,7 +331,7 @@ def test_features_in_place_of_pictures(folder: Path) -> None:
     assert report.rows["km"].equals(pictures.rows["km"])
     assert report.rows["error"].tolist()[3] == "its features are zero"
     assert report.record["features"] == {
-        "name": "features=",
+        "name": "given in Python",
         "sha256": "",
         "shape": [7, 3],
         "missing": 2,
@@ -399,6 +404,65 @@ def test_other_rules_are_refused(folder: Path) -> None:
         run(folder, 3)
     with pytest.raises(UnknownNameError, match="no geolocation protocol"):
         run(folder, protocol="im2gps")
+
+
+# The real parts together.
+
+
+@pytest.fixture(scope="module")
+def localizer(tmp_path_factory: pytest.TempPathFactory) -> GeoLocalizer:
+    """A small CLIP of random weights behind the released head, and a gallery of 200 cities."""
+    weights = write_tiny_clip(tmp_path_factory.mktemp("clip"))
+    encoder = load_image_encoder(tiny_clip_spec(), weights=weights)
+    cities = ge.data.load_cities().head(200)
+    gallery = Gallery.from_frame(cities, name="cities200")
+    return GeoLocalizer(gallery, image_encoder=encoder, progress=False).fit()
+
+
+def test_pictures_through_a_real_localizer(folder: Path, localizer: GeoLocalizer) -> None:
+    report = run(folder, localizer, output=folder / "out", tta="five")
+    assert report.lost["file"].tolist() == ["3.png", "6.png"]
+    paths = [folder / "images" / f"{at}.png" for at in (0, 1, 2, 4, 5)]
+    expected = localizer.predict_vectors(localizer.encode(paths, tta="five").vectors)
+    found = report.rows.loc[[0, 1, 2, 4, 5], ["predicted_lon", "predicted_lat"]].to_numpy()
+    assert found.tolist() == expected.tolist()
+    # From what was kept.
+    again = run(folder, localizer, output=folder / "out", tta="five")
+    pd.testing.assert_frame_equal(again.rows, report.rows)
+    assert report.record["gallery"]["digest"] == localizer.gallery_.digest
+    assert report.record["image_encoder"]["weights_sha256"] == (
+        localizer.image_encoder_.weights_sha256
+    )
+
+
+def test_location_embeddings_find_their_places(localizer: GeoLocalizer) -> None:
+    gallery = localizer.gallery_
+    vectors = ge.encode(gallery.lonlat[:, 0], gallery.lonlat[:, 1], normalize=True)
+    table = pd.DataFrame({"file": [str(at) for at in range(len(gallery))]})
+    table[["lon", "lat"]] = gallery.lonlat
+    report = evaluate_manifest(table, gallery, features=vectors, leak_m=5.0)
+    assert report.value("within 1 km") == 100.0
+    assert report.value("mean_km") == 0.0
+    assert len(report.leaks or ()) == len(gallery)
+    assert np.isnan(report.scores["without_leaks"]).all()
+
+
+def test_a_localizer_that_is_not_fitted_is_refused(folder: Path) -> None:
+    with pytest.raises(OptionError, match="is not fitted yet: call its fit"):
+        run(folder, GeoLocalizer("cities"))
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_photographs_all_go_through(
+    shared_data: Path, localizer: GeoLocalizer, tmp_path: Path
+) -> None:
+    folder = shared_data / "photos_world"
+    options = {"images": folder, "output": tmp_path, "progress": False}
+    with pytest.warns(UserWarning, match="in EXIF. It is not used"):
+        report = evaluate_manifest(folder / "index.csv", localizer, **options)
+    assert report.evaluated == len(report.rows) == 109
+    assert report.record["pictures"]["with_exif_gps"] > 0
 
 
 # Scoring alone.

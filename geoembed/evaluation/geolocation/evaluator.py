@@ -298,7 +298,7 @@ def _from_features(
     facts = {
         "crops": tta or _VIEWS.get(found.views, f"{found.views} views"),
         "features": {
-            "name": found.name,
+            "name": found.name if found.sha256 else "given in Python",
             "sha256": found.sha256,
             "shape": list(found.vectors.shape),
             "missing": sum(map(bool, found.errors)),

@@ -121,7 +121,8 @@ def to_dict(report: "GeolocationReport") -> dict[str, Any]:
 
 def _how(report: "GeolocationReport") -> str:
     facts = report.record
-    parts = [f"{facts['crops']} crops" if facts.get("crops") == "not known" else facts.get("crops")]
+    crops = facts.get("crops")
+    parts = ["crops not known" if crops == "not known" else f"tta {crops}" if crops else None]
     gallery = facts.get("gallery") or {}
     parts.append(f"gallery {gallery['name']}" if gallery.get("name") else None)
     return ", ".join(part for part in parts if part) or "-"
