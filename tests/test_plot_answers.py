@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_refused(one, regions):
         answers_map(one.assign(lon=[1.0, np.nan]))
     with pytest.raises(CoordinateError, match=r"1 do not, the first at row 0 \(-91.0\)"):
         answers_map(one.assign(lat=[-91.0, 2.0]))
-    with pytest.raises(TableError, match="must be numbers"):
+    with pytest.raises(TableError, match="'lon' does not hold numbers"):
         answers_map(one.assign(lon=["a", "b"]))
     with pytest.raises(OptionError, match="'b.jpg', which is no query"):
         answers_map(one, pictures={"b.jpg": Image.new("L", (2, 2))})

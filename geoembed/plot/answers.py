@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from geoembed.errors import CoordinateError, OptionError, TableError
-from geoembed.geodesy import destination, wrap_longitude
+from geoembed.found import check_found, check_pictures, check_regions
+from geoembed.geodesy import destination
 from geoembed.plot.artists import add_colour_bar
 from geoembed.plot.axes import INK, import_matplotlib, land_paths, new_axes, world_axes
 from geoembed.plot.cards import Card, add_cards, cards_height, read_pictures
@@ -23,7 +23,9 @@ __all__ = ["answers_map"]
 
 Floats = npt.NDArray[np.float64]
 
-_NEEDED: Final = ("query", "rank", "score", "lon", "lat")
+# Query, mass, polygons.
+_Shape = tuple[str, float, Any]
+
 # From the palette of Okabe and Ito, dark enough for white numbers; letters tell queries apart too.
 _COLOURS: Final = (
     "#b5480d",
@@ -115,10 +117,10 @@ def answers_map(
     >>> ax.get_title(loc="left")
     'Where could it be?'
     """
-    queries = _read(found)
+    queries = _split(check_found(found))
     names = [query.name for query in queries]
-    images = read_pictures(pictures, names)
-    shapes = _read_regions(regions, names)
+    images = read_pictures(check_pictures(pictures, names))
+    shapes = _shapes(check_regions(regions, names))
     extent = _fitting(queries, shapes) if extent is None else extent
     few = len(queries) <= len(_COLOURS)
     own = ax is None
@@ -144,71 +146,26 @@ def answers_map(
 # -- reading --------------------------------------------------------------------------------------
 
 
-def _read(found: pd.DataFrame) -> list[_Query]:
-    missing = [column for column in _NEEDED if column not in found.columns]
-    if missing:
-        raise TableError(
-            f"The table of answers has no column {', '.join(map(repr, missing))}. Give the table "
-            "that GeoLocalizer.localize returns."
-        )
-    if not len(found):
-        raise TableError("The table of answers has no row: there is nothing to show.")
-    table = pd.DataFrame(found).assign(query=[str(name) for name in found["query"]])
-    placed = table["rank"].notna().to_numpy()
-    try:
-        numbers = table[["lon", "lat", "score"]].astype(np.float64).to_numpy()
-    except (TypeError, ValueError) as cause:
-        raise TableError(f"lon, lat and score must be numbers: {cause}.") from cause
-    bad = np.flatnonzero(placed & ~np.isfinite(numbers).all(axis=1))
-    if len(bad):
-        raise TableError(
-            f"{len(bad):,} of {int(placed.sum()):,} candidates have no finite lon, lat and score, "
-            f"the first at row {found.index[bad[0]]!r}. Rows without a place have no rank."
-        )
-    outside = np.flatnonzero(placed & (np.abs(numbers[:, 1]) > 90))
-    if len(outside):
-        raise CoordinateError(
-            f"Latitudes must lie in [-90, 90]: {len(outside):,} do not, the first at row "
-            f"{found.index[outside[0]]!r} ({float(numbers[outside[0], 1])!r})."
-        )
-    table["lon"] = wrap_longitude(numbers[:, 0])
+def _split(table: pd.DataFrame) -> list[_Query]:
+    """Split the table into queries, in order of first appearance."""
     queries = []
-    for name in dict.fromkeys(table["query"]):
-        rows = table[table["query"] == name]
+    for name, rows in table.groupby("query", sort=False):
         candidates = rows[rows["rank"].notna()].sort_values("rank", kind="stable")
-        errors = rows["error"].dropna() if "error" in rows else pd.Series(dtype=object)
-        said = str(errors.iloc[0]) if len(errors) else ""
-        error = "" if len(candidates) else said or "no place was found"
-        queries.append(_Query(name, candidates, error))
+        error = "" if len(candidates) else rows["error"].iloc[0]
+        queries.append(_Query(str(name), candidates, error))
     return queries
 
 
-def _read_regions(
-    regions: gpd.GeoDataFrame | None, names: Sequence[str]
-) -> list[tuple[str, float, Any]]:
-    """Return query, mass and polygons in degrees, the largest mass first."""
-    if regions is None or not len(regions):
-        return []
-    if not isinstance(regions, gpd.GeoDataFrame) or not {"query", "mass"} <= set(regions.columns):
-        raise TableError(
-            "regions= must be a GeoDataFrame with the columns 'query', 'mass' and a geometry: got "
-            f"{type(regions).__name__} with {', '.join(map(str, regions.columns))}."
-        )
-    strange = [name for name in dict.fromkeys(map(str, regions["query"])) if name not in names]
-    if strange:
-        raise OptionError(f"regions= has {strange[0]!r:.80}, which is no query of the answers.")
-    if regions.crs is None:
-        raise CoordinateError("regions= has no CRS: set it with set_crs('EPSG:4326').")
-    table = regions.to_crs("EPSG:4326").sort_values("mass", ascending=False, kind="stable")
-    rows = zip(table["query"], table["mass"], table.geometry, strict=True)
-    return [(str(name), float(mass), shape) for name, mass, shape in rows if shape is not None]
+def _shapes(regions: gpd.GeoDataFrame) -> list[_Shape]:
+    rows = zip(regions["query"], regions["mass"], regions.geometry, strict=True)
+    return [(name, float(mass), shape) for name, mass, shape in rows]
 
 
 # -- where ----------------------------------------------------------------------------------------
 
 
 def _fitting(
-    queries: Sequence[_Query], shapes: Sequence[tuple[str, float, Any]]
+    queries: Sequence[_Query], shapes: Sequence[_Shape]
 ) -> tuple[float, float, float, float]:
     """Find the smallest window around everything, over the antimeridian if that is shorter."""
     parts = [query.lonlat for query in queries if len(query.table)]
@@ -240,8 +197,8 @@ def _circles(query: _Query) -> list[tuple[Floats, Any]]:
     """Geodesic circles around the best place, shape (181, 2), with their line styles."""
     circles = []
     for column, style in _RADII.items():
-        if len(query.table) and column in query.table:
-            km = float(pd.to_numeric(query.table[column], errors="coerce").iloc[0])
+        if len(query.table):
+            km = float(query.table[column].iloc[0])
             if np.isfinite(km) and km > 0:
                 lon, lat = query.lonlat[0]
                 circle = destination(lon, lat, np.arange(0.0, 361.0, 2.0), min(km, 20_000.0))
@@ -258,9 +215,7 @@ def _in_view(ax: "Axes", lon: Any) -> Any:
 # -- drawing --------------------------------------------------------------------------------------
 
 
-def _draw_regions(
-    ax: "Axes", shapes: Sequence[tuple[str, float, Any]], colours: Mapping[str, str]
-) -> None:
+def _draw_regions(ax: "Axes", shapes: Sequence[_Shape], colours: Mapping[str, str]) -> None:
     patches, paths = import_matplotlib("patches"), import_matplotlib("path")
     lines = import_matplotlib("collections").LineCollection
     thick = 1.0 if len(colours) in (1, 2) else 0.55
@@ -312,7 +267,7 @@ def _draw_ranks(ax: "Axes", queries: Sequence[_Query], colours: Mapping[str, str
         ax.plot(x, lat, "o", ms=size, zorder=zorder, label=f"{letter}{rank}", **style)
         text: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
         ax.text(x, lat, f"{letter}{rank}", fontsize=7, zorder=zorder, clip_on=True, **text)
-    if not several and "place" in queries[0].table and len(queries[0].table):
+    if not several and len(queries[0].table):
         name = queries[0].table["place"].iloc[0]
         if isinstance(name, str):
             at_best = (float(_in_view(ax, queries[0].lonlat[0, 0])), queries[0].lonlat[0, 1])
@@ -371,11 +326,10 @@ def _cards(
     cards = []
     for number, query in enumerate(queries):
         table = query.table
-        given = table["place"] if "place" in table else [None] * len(table)
         places = [
             (int(rank), name if isinstance(name, str) else f"{lon:.2f}, {lat:.2f}", float(score))
             for rank, name, score, (lon, lat) in zip(
-                table["rank"], given, table["score"], query.lonlat, strict=True
+                table["rank"], table["place"], table["score"], query.lonlat, strict=True
             )
         ]
         mark = _mark(number, len(queries) > 1)
@@ -387,7 +341,7 @@ def _cards(
 def _write(
     ax: "Axes",
     queries: Sequence[_Query],
-    shapes: Sequence[tuple[str, float, Any]],
+    shapes: Sequence[_Shape],
     few: bool,
     title: str | None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from geoembed.errors import OptionError, PictureError
+from geoembed.errors import PictureError
 from geoembed.plot.axes import INK, import_matplotlib
 
 if TYPE_CHECKING:
@@ -38,24 +38,10 @@ class Card:
     picture: npt.NDArray[np.uint8] | None
 
 
-def read_pictures(
-    pictures: Mapping[str, Any] | None, known: Sequence[str]
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """Turn PIL pictures into arrays of shape (height, width, 3), or raise OptionError."""
+def read_pictures(pictures: Mapping[str, Any]) -> dict[str, npt.NDArray[np.uint8]]:
+    """Turn PIL pictures into small arrays of shape (height, width, 3), or raise PictureError."""
     read = {}
-    for name, picture in (pictures or {}).items():
-        if name not in known:
-            raise OptionError(
-                f"pictures= has {name!r:.80}, which is no query of the table: its keys are the "
-                "values of the column 'query'."
-            )
-        if picture is None:
-            continue
-        if not hasattr(picture, "thumbnail"):
-            raise OptionError(
-                f"pictures[{name!r:.80}] is {type(picture).__name__}: give PIL pictures, such as "
-                "PIL.Image.open() returns."
-            )
+    for name, picture in pictures.items():
         try:
             small = picture.copy()
             small.thumbnail((_PIXELS, _PIXELS))

@@ -16,6 +16,7 @@ import geopandas as gpd
 
 from geoembed import __version__
 from geoembed.errors import OptionError
+from geoembed.found import check_found, check_pictures, check_regions
 from geoembed.webmap.outlines import pack_world
 from geoembed.webmap.reading import STEP, pack_queries, pack_regions
 from geoembed.webmap.thumbnails import thumbnails
@@ -88,9 +89,10 @@ def write_map(
         raise OptionError(f"path={str(target)!r}: the page is an HTML file, so end it in .html.")
     if not target.parent.is_dir():
         raise OptionError(f"path={str(target)!r}: there is no folder {str(target.parent)!r}.")
-    known = set(map(str, found["query"])) if "query" in found else set()
-    queries = pack_queries(found, thumbnails(pictures, known))
-    shapes = pack_regions(regions, known)
+    table = check_found(found)
+    known = set(table["query"])
+    queries = pack_queries(table, thumbnails(check_pictures(pictures, known)))
+    shapes = pack_regions(check_regions(regions, known))
     for query in queries:
         query["regions"] = shapes.get(query["name"], [])
     page = _fill(title or _TITLE, {"queries": queries, "step": STEP, "world": pack_world()})

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-from geoembed.errors import OptionError, PictureError
+from geoembed.errors import PictureError
 from geoembed.optional import import_optional
 
 if TYPE_CHECKING:
@@ -19,44 +19,33 @@ _QUALITY: Final = 80
 _GROUND: Final = (255, 255, 255)
 
 
-def thumbnails(pictures: Mapping[str, Any] | None, known: set[str]) -> dict[str, str]:
+def thumbnails(pictures: Mapping[str, Any]) -> dict[str, str]:
     """Turn pictures into data URIs of small JPEG files.
 
     Parameters
     ----------
-    pictures : mapping of str to PIL.Image.Image or None, optional
-        Picture of each query; None where there is none.
-    known : set of str
-        Names of all queries.
+    pictures : mapping of str to PIL.Image.Image
+        Picture of each query.
 
     Returns
     -------
     dict of str to str
-        Data URI a query that has a picture.
+        Data URI of each.
 
     Raises
     ------
-    OptionError
-        If a name is no query's, or a value no PIL picture.
     PictureError
         If a picture cannot be decoded.
 
     Examples
     --------
     >>> from PIL import Image
-    >>> found = thumbnails({"a.jpg": Image.new("RGB", (20, 10))}, {"a.jpg"})
+    >>> found = thumbnails({"a.jpg": Image.new("RGB", (20, 10))})
     >>> found["a.jpg"][:23]
     'data:image/jpeg;base64,'
     """
     found = {}
-    for name, picture in (pictures or {}).items():
-        if name not in known:
-            raise OptionError(
-                f"pictures= has {name!r:.80}, which is no query of the table: its keys are the "
-                "values of the column 'query'."
-            )
-        if picture is None:
-            continue
+    for name, picture in pictures.items():
         file = BytesIO()
         shrink(picture, SIDE, name).save(file, "JPEG", quality=_QUALITY, optimize=True)
         data = base64.b64encode(file.getvalue()).decode("ascii")
@@ -83,8 +72,6 @@ def shrink(picture: Any, side: int, name: str = "picture") -> "Image":
 
     Raises
     ------
-    OptionError
-        If it is no PIL picture.
     PictureError
         If it cannot be decoded.
 
@@ -96,11 +83,6 @@ def shrink(picture: Any, side: int, name: str = "picture") -> "Image":
     """
     pil = import_optional("PIL.Image", extra="image", purpose="Pictures on a map")
     ops = import_optional("PIL.ImageOps", extra="image", purpose="Pictures on a map")
-    if not isinstance(picture, pil.Image):
-        raise OptionError(
-            f"pictures[{name!r:.80}] is {type(picture).__name__}: give PIL pictures, such as "
-            "PIL.Image.open() returns."
-        )
     try:
         small = _eight_bits(picture)
         small.thumbnail((side, side))
