@@ -20,6 +20,7 @@ from geoembed.evaluation.geolocation import (
     evaluate_manifest,
     load_geolocation_protocol,
 )
+from geoembed.evaluation.geolocation.encoding import count_gps
 from geoembed.galleries import Gallery
 from geoembed.geodesy import destination
 from geoembed.geolocation import GeoLocalizer
@@ -459,18 +460,26 @@ def test_real_photographs_all_go_through(
 ) -> None:
     folder = shared_data / "photos_world"
     placed = pd.read_csv(folder / "index.csv")[["lat", "lon"]].notna().all(axis=1)
-    with pytest.warns(UserWarning, match="in EXIF. It is not used"):
-        report = evaluate_manifest(
-            folder / "index.csv",
-            localizer,
-            images=folder,
-            output=tmp_path,
-            on_invalid="drop",
-            progress=False,
-        )
+    report = evaluate_manifest(
+        folder / "index.csv",
+        localizer,
+        images=folder,
+        output=tmp_path,
+        on_invalid="drop",
+        progress=False,
+    )
     assert report.evaluated == len(report.rows) == placed.sum() > 90
-    assert report.record["pictures"]["with_exif_gps"] > 0
+    # Copies without EXIF; the originals with it are tested where it is read.
+    assert report.record["pictures"] == {"missing": 0, "unreadable": 0, "with_exif_gps": 0}
     assert "left out of the manifest: 13 rows without a place or a picture" in report.notes
+
+
+@pytest.mark.shared
+def test_places_that_real_cameras_wrote_are_counted(shared_data: Path) -> None:
+    originals = sorted((shared_data / "photos_world" / "exif_originals").iterdir())
+    # Three of the eight hold what is no place: broken, out of range, 0, 0.
+    with pytest.warns(UserWarning, match="5 pictures carry their place in EXIF"):
+        assert count_gps([*originals, None]) == 5
 
 
 # Scoring alone.
