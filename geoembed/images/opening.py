@@ -201,6 +201,8 @@ def describe_failure(error: Exception, what: str) -> str:
     text = str(error).strip().rstrip(".") or "no reason given"
     if isinstance(error, MemoryError):
         return f"There is not enough memory to read {what}."
+    if type(error).__name__ == "DecompressionBombError":
+        return f"Pillow takes it for a decompression bomb: {text} (PIL.Image.MAX_IMAGE_PIXELS)."
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return f"It is cut off: {text}."
     return f"It is damaged: reading {what} failed with {type(error).__name__}: {text}."
