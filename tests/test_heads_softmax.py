@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import geoembed as ge
 from geoembed.errors import OptionError, TargetError
 from geoembed.heads import paths
 from geoembed.heads.descent import CrossEntropy, Point
@@ -220,6 +221,20 @@ def test_known_shares_are_recovered_from_columns_that_depend_on_one_another():
     assert predicted.dtype == np.float32
     assert np.abs(predicted - truth[4000:]).mean() < 0.01
     assert model.n_iter_ < 60
+
+
+def test_few_places_of_many_countries():
+    # All can be told apart: how the last fit comes to its penalty decides what it learns.
+    cities = ge.data.load_cities().sample(1500, random_state=1)
+    learned, new = cities.iloc[:1000], cities.iloc[1000:]
+    new = new[new["iso_a2"].isin(learned["iso_a2"])]
+    head = ge.LocationClassifier(ge.LocationFeaturizer(layers="final"), calibration=None)
+    head.fit(learned, "iso_a2")
+    assert head.score(learned, "iso_a2") > 0.99
+    assert head.score(new, "iso_a2") > 0.88
+    chances = head.predict_proba(new).astype(np.float64)
+    chances /= chances.sum(axis=1, keepdims=True)
+    assert log_loss(new["iso_a2"], chances, labels=head.classes_) < 0.5
 
 
 # --- classes --------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from geoembed.heads.paths import (
     read_weights,
     splits,
 )
-from geoembed.heads.walk import Trial, walk
+from geoembed.heads.walk import Trial, retrace, walk
 
 __all__ = ["PathSoftmax"]
 
@@ -41,8 +41,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Minimises ``sum(w * cross_entropy) + alpha / 2 * sum(b**2)``, where the weights b are those of
     the standardised columns of X and the intercepts are free. It walks from strong to weak
     penalties, each solution the start of the next, until the cross-entropy on the rows held out
-    has turned; the best penalty is fitted to all rows. `fit_fractions` learns shares of classes
-    in the same way.
+    has turned; all rows are then fitted by the same way down to the best penalty. `fit_fractions`
+    learns shares of classes in the same way.
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         holds factors by label, 1 where there is none.
     path_rows : int
         The path is walked on at most so many rows drawn from those to learn from, and at most a
-        quarter as many of those held out. The last fit takes all.
+        quarter as many of those held out; and once more on as many of all rows, from where the
+        last fit, of all, starts.
     scale_floor : float
         As for `PathRidge`.
     tol : float
@@ -268,6 +269,7 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         start = Point(np.zeros((X.shape[1], k)), _log_shares(seen, weights, k))
         curvature = curvature_of(start)
 
+        everything = CrossEntropy(X, seen, weights, scale)
         path: list[tuple[float, float]] = []
         if grid is not None and len(grid) == 1:
             self.alpha_ = float(grid[0])
@@ -277,8 +279,19 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parts = drawn(learned, rows, codes, random), drawn(held, rows // 4, codes, random)
                 learn, judge = (CrossEntropy(X[at], seen[at], weights[at], scale) for at in parts)
                 trials.append(Trial(learn, judge, start, directions, self.tol, self.max_iter))
-            path, self.alpha_, start, curvature = walk(trials, grid, self._start)
-        everything = CrossEntropy(X, seen, weights, scale)
+            path, self.alpha_ = walk(trials, grid, self._start)
+            path.sort(reverse=True)
+            del trials
+            taken = drawn(np.flatnonzero(weights > 0), rows, codes, random)
+            few = len(taken) < len(X)
+            start, curvature = retrace(
+                CrossEntropy(X[taken], seen[taken], weights[taken], scale) if few else everything,
+                start,
+                [alpha for alpha, _ in path if alpha >= self.alpha_],
+                directions,
+                tol=self.tol,
+                max_iter=self.max_iter,
+            )
         best, self.n_iter_, reached = descend(
             everything,
             start,
@@ -299,7 +312,6 @@ class PathSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if k == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         self.coef_, self.intercept_ = coef, intercept
-        path.sort(reverse=True)
         self.path_ = {
             "alphas": np.array([alpha for alpha, _ in path]),
             "cross_entropy": np.array([loss for _, loss in path]),

@@ -1,5 +1,6 @@
 """The walk of softmax regression from strong to weak penalties, judged on rows held out."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from geoembed.heads.descent import CrossEntropy, Directions, Point, curvature_of, descend
 from geoembed.heads.paths import Array
 
-__all__ = ["Trial", "walk"]
+__all__ = ["Trial", "retrace", "walk"]
 
 # Penalties over the sum of weights: where the path starts, its steps of half a decade, its ends.
 _START: Final = 1e-2
@@ -19,6 +20,9 @@ _WEAKEST, _STRONGEST = 1e-9, 1e3
 # taken. The path has turned when the loss rose by the other share, or was no better twice in a row.
 _GAIN: Final = 1e-3
 _RISE: Final = 5e-3
+
+# Of the curvature at the start of a path so much is left at least.
+_LEAST: Final = 1e-3
 
 
 class Trial:
@@ -37,7 +41,7 @@ class Trial:
         self.tol, self.max_iter = tol, max_iter
         self.point, self.curvature = start, curvature_of(start)
         # Where classes are told apart for certain nothing is left of the curvature.
-        self.least = 1e-3 * self.curvature
+        self.least = _LEAST * self.curvature
 
     def advance(self, alpha: float) -> float:
         """Go on to another penalty; return the mean cross-entropy on the rows held out."""
@@ -57,16 +61,15 @@ class Trial:
 
 def walk(
     trials: list[Trial], grid: NDArray[np.float64] | None, start: float | None = None
-) -> tuple[list[tuple[float, float]], float, Point, Array]:
+) -> tuple[list[tuple[float, float]], float]:
     """Walk along penalties until the loss on held-out rows turns; both ways if it rises at once.
 
     Without a grid it starts at `start`, or else at 0.01 times the sum of weights learned from.
-    Returns pairs of a penalty and its loss, the best penalty, and where it left off the first
-    split: its point and its curvature.
+    Returns pairs of a penalty and its loss, and the best penalty.
     """
     weight = np.array([trial.held.total for trial in trials])
     path: list[tuple[float, float]] = []
-    best, least = (np.nan, trials[0].point, trials[0].curvature), np.inf
+    best, least = np.nan, np.inf
 
     def follow(alphas: NDArray[np.float64]) -> None:
         nonlocal best, least
@@ -79,7 +82,7 @@ def walk(
                 return
             if loss < least * (1.0 - _GAIN):
                 stalled = 0
-                least, best = loss, (float(alpha), trials[0].point, trials[0].curvature)
+                least, best = loss, float(alpha)
             else:
                 stalled += 1
                 if stalled == 2:
@@ -87,7 +90,7 @@ def walk(
 
     if grid is not None:
         follow(grid)
-        return path, *best
+        return path, best
     first = start or _START * float(np.mean([trial.learned.total for trial in trials]))
     follow(np.array([first]))
     marks = [(trial.point, trial.curvature) for trial in trials]
@@ -96,7 +99,40 @@ def walk(
         for trial, mark in zip(trials, marks, strict=True):
             trial.point, trial.curvature = mark
         follow(first * _STEP ** np.arange(-1.0, _steps(_STRONGEST) - 1, -1.0))
-    return path, *best
+    return path, best
+
+
+def retrace(
+    learned: CrossEntropy,
+    start: Point,
+    alphas: Sequence[float],
+    directions: Directions,
+    *,
+    tol: float,
+    max_iter: int,
+) -> tuple[Point, Array]:
+    """Walk down penalties on other rows, with nothing to judge; return where it ends.
+
+    Where classes can be told apart for certain, a weak penalty alone does not say what is learned:
+    a descent ends as soon as the loss is near 0, and how it came there decides. So all rows must
+    come to the best penalty in the way that was judged. Starting where a split left off does not
+    do: rows and classes that the split has not seen are then learned along directions that tell
+    little (1,200 cities of 140 countries: 2.4 nats on new rows instead of 0.22).
+    """
+    point, curvature = start, curvature_of(start)
+    least = _LEAST * curvature
+    for alpha in alphas:
+        point, *_ = descend(
+            learned,
+            point,
+            alpha / learned.total,
+            directions,
+            curvature,
+            tolerance=tol,
+            max_iter=max_iter,
+        )
+        curvature = np.maximum(learned.judge(point)[1], least)
+    return point, curvature
 
 
 def _steps(end: float) -> int:
