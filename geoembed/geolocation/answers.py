@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoembed.data import label_country, load_countries, nearest_city
+from geoembed.geolocation.calibration import Assessment
 from geoembed.geolocation.queries import Queries
 
 __all__ = ["Answer", "answers_frame", "name_places"]
@@ -16,7 +17,16 @@ __all__ = ["Answer", "answers_frame", "name_places"]
 Answer = tuple[NDArray[np.floating], NDArray[np.float64]]
 
 
-def answers_frame(queries: Queries, answers: Sequence[Answer]) -> gpd.GeoDataFrame:
+# Order of the columns.
+_COLUMNS = (
+    *("query", "rank", "score", "lon", "lat", "place", "place_km"),
+    *("radius_50_km", "radius_90_km", "calibrated", "no_signal", "error"),
+)
+
+
+def answers_frame(
+    queries: Queries, answers: Sequence[Answer], assessment: Assessment | None
+) -> gpd.GeoDataFrame:
     """Put the candidates of all queries into one table.
 
     Parameters
@@ -25,12 +35,13 @@ def answers_frame(queries: Queries, answers: Sequence[Answer]) -> gpd.GeoDataFra
         What was asked; those with an error get one row without a place.
     answers : sequence of (scores, lonlat)
         One a query that has a vector, in order.
+    assessment : Assessment or None
+        How sure the first answers of those are; None leaves radii open.
 
     Returns
     -------
     GeoDataFrame
-        EPSG:4326, a row a candidate, with the columns ``query``, ``rank`` (from 1), ``score``,
-        ``lon``, ``lat``, ``place``, ``place_km`` and ``error``.
+        EPSG:4326, a row a candidate, see `geoembed.GeoLocalizer.localize`.
     """
     waiting = iter(answers)
     parts = []
@@ -53,11 +64,25 @@ def answers_frame(queries: Queries, answers: Sequence[Answer]) -> gpd.GeoDataFra
     table["place"], table["place_km"] = None, np.nan
     names, away = name_places(table.loc[placed, ["lon", "lat"]].to_numpy())
     table.loc[placed, "place"], table.loc[placed, "place_km"] = names, away
+    _add_assessment(table, assessment)
     points = gpd.points_from_xy(table["lon"], table["lat"])
-    columns = ["query", "rank", "score", "lon", "lat", "place", "place_km", "error"]
-    frame = gpd.GeoDataFrame(table[columns], geometry=points, crs="EPSG:4326")
+    frame = gpd.GeoDataFrame(table[list(_COLUMNS)], geometry=points, crs="EPSG:4326")
     frame.loc[~placed, "geometry"] = None
     return frame
+
+
+def _add_assessment(table: pd.DataFrame, assessment: Assessment | None) -> None:
+    """Write radii beside first answers; those of other ranks stay open."""
+    first = (table["rank"] == 1).fillna(False).to_numpy(bool)
+    table["radius_50_km"], table["radius_90_km"] = np.nan, np.nan
+    table["calibrated"] = assessment is not None and assessment.calibrated
+    table["no_signal"] = pd.array([pd.NA] * len(table), dtype="boolean")
+    if assessment is None:
+        return
+    table.loc[first, "radius_50_km"] = assessment.radius_50_km
+    table.loc[first, "radius_90_km"] = assessment.radius_90_km
+    if assessment.no_signal is not None:
+        table.loc[first, "no_signal"] = assessment.no_signal
 
 
 def name_places(lonlat: NDArray[np.float64]) -> tuple[list[str], NDArray[np.float64]]:

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError
+from geoembed.extending.image_specs import ImageEncoderSpec
+from geoembed.extending.registry import image_encoder_spec
 from geoembed.galleries import Gallery
 from geoembed.geolocation.queries import Queries, fuse, one_kind, read_texts, vector_queries
 from geoembed.images import ImageEmbeddings, ImageEncoder, load_image_encoder
@@ -63,6 +65,13 @@ class Asking:
                 "cannot be compared."
             )
         return encoder
+
+    def _image_spec(self) -> ImageEncoderSpec:
+        """Describe the image encoder without loading its tower."""
+        given = self.image_encoder
+        if isinstance(given, ImageEncoderSpec):
+            return given
+        return given.spec if isinstance(given, ImageEncoder) else image_encoder_spec(given)
 
     @cached_property
     def _location_encoder(self) -> LocationEncoder:

@@ -163,7 +163,7 @@ class Mapping(Asking):
     def __getstate__(self) -> dict[str, Any]:
         # A kept grid is quickly made again and large.
         state: Any = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_kept_grid"}
+        return {key: value for key, value in state.items() if not key.startswith("_kept")}
 
 
 def _score_columns(names: Sequence[str]) -> list[str]:

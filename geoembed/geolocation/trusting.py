@@ -1,0 +1,197 @@
+"""How far a localizer's answers can be trusted: density, radii, credible regions, calibration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from geoembed.coordinates import read_places
+from geoembed.errors import CoordinateError, OptionError
+from geoembed.galleries import Gallery
+from geoembed.geolocation.asking import Asking
+from geoembed.geolocation.calibration import Assessment, Calibration, assess, calibrate
+from geoembed.geolocation.density import EarthDensity, score_blocks
+from geoembed.geolocation.queries import Queries
+from geoembed.geolocation.regions import credible_regions
+from geoembed.geolocation.temperature import Temperature
+from geoembed.images.head import load_temperature
+
+__all__ = ["Trusting"]
+
+
+class Trusting(Asking):
+    """What a localizer knows of its own errors; see `geoembed.GeoLocalizer`."""
+
+    calibration: Any
+
+    def calibrate(
+        self,
+        images: Any = None,
+        truth: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        vectors: ArrayLike | None = None,
+        refine: bool = False,
+        random_state: int = 0,
+    ) -> Calibration:
+        """Learn from held-out photographs how far off answers are.
+
+        Parameters
+        ----------
+        images, text, vectors
+            As in `localize`; such as those to come, and none that anything was trained on. A few
+            hundred make radii steady; 30 is the least.
+        truth : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+            Where they were taken, one place a query, in order.
+        refine : bool
+            Whether answers will be refined: calibrate as you will ask.
+        random_state : int
+            Decides which pairs fit the temperature and which the radii.
+
+        Returns
+        -------
+        Calibration
+            Used by this localizer from now on; ``calibration.save("radius.json")`` keeps it, and
+            ``GeoLocalizer(calibration="radius.json")`` takes it up again.
+
+        Raises
+        ------
+        CoordinateError
+            If there is not one place a query.
+        OptionError
+            If fewer than 30 queries have a vector.
+
+        Examples
+        --------
+        >>> import geoembed as ge
+        >>> rng = np.random.default_rng(0)
+        >>> cities = ge.data.load_cities().sample(200, random_state=0)
+        >>> places = ge.encode(cities["lon"], cities["lat"], normalize=True)
+        >>> photos = places + rng.normal(0, 0.02, places.shape)  # stand in for photographs
+        >>> localizer = ge.GeoLocalizer("cities").fit()
+        >>> localizer.calibrate(vectors=photos, truth=cities).calibrated
+        True
+        """
+        queries = self.ask(images, text=text, vectors=vectors)
+        lonlat = read_places(truth).lonlat
+        if len(lonlat) != len(queries):
+            raise CoordinateError(
+                f"truth has {len(lonlat):,} places and there are {len(queries):,} queries: give "
+                "one place a query, in order."
+            )
+        good = queries.good
+        asked = queries.vectors[good]
+        self.calibration_ = calibrate(
+            self._density(self.gallery_),
+            asked,
+            self.gallery_.embeddings,
+            lonlat[good],
+            self._first_answers(asked, refine),
+            seed=random_state,
+        )
+        return self.calibration_
+
+    def regions(
+        self,
+        images: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        vectors: ArrayLike | None = None,
+        within: Any = None,
+        shares: Sequence[float] = (0.5, 0.9),
+    ) -> gpd.GeoDataFrame:
+        """Return the smallest parts of the Earth that hold shares of the probability.
+
+        Parameters
+        ----------
+        images, text, vectors
+            As in `localize`.
+        within : polygons, optional
+            Where the queries are known to be from.
+        shares : sequence of float
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        GeoDataFrame
+            EPSG:4326, a row a query and share, with the columns ``query``, ``share``, ``mass``
+            (what the region holds, a cell too much at most), ``area_km2``, ``calibrated`` and
+            ``geometry``. Queries with an error are left out.
+
+        Notes
+        -----
+        Without a calibration the temperature is the one of training, and a share says how sure
+        the model was among its training batches, not how often it is right: the column
+        ``calibrated`` is False then.
+        """
+        queries = self.ask(images, text=text, vectors=vectors)
+        gallery = self.gallery_ if within is None else self.gallery_.restrict(within)
+        density, known = self._density(gallery, within), self._calibration
+        good = queries.vectors[queries.good]
+        names = [n for n, fine in zip(queries.names, queries.good, strict=True) if fine]
+        parts = [
+            credible_regions(
+                density,
+                density.probabilities(scores, tau=known.temperature.tau),
+                shares=shares,
+                names=names[some],
+            )
+            for some, scores in score_blocks(good, gallery.embeddings)
+        ]
+        if not parts:
+            raise OptionError("No query has a vector: there is nothing to draw regions of.")
+        found = gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs="EPSG:4326")
+        found.insert(4, "calibrated", known.calibrated)
+        return found
+
+    def _assess(
+        self,
+        gallery: Gallery,
+        within: Any,
+        queries: Queries,
+        predicted: NDArray[np.float64],
+    ) -> Assessment:
+        """Say how sure the first answers are, for the queries that have a vector."""
+        return assess(
+            self._density(gallery, within),
+            queries.vectors[queries.good],
+            gallery.embeddings,
+            predicted,
+            self._calibration,
+        )
+
+    def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
+        """Return the first answer to every vector; written by the localizer."""
+        raise NotImplementedError
+
+    def _density(self, gallery: Gallery, within: Any = None) -> EarthDensity:
+        """Return the density of a gallery; the last two are kept, for they take seconds."""
+        support = "land" if within is None or callable(within) else within
+        key = (gallery.digest, support if isinstance(support, str) else id(support))
+        kept: dict[Any, EarthDensity] = self.__dict__.setdefault("_kept_densities", {})
+        if key not in kept:
+            for old in list(kept)[:-1]:
+                del kept[old]
+            kept[key] = EarthDensity(gallery.lonlat, support=support)
+        return kept[key]
+
+    @property
+    def _calibration(self) -> Calibration:
+        """What was learned, given, or else known from training alone."""
+        learned: Calibration | None = getattr(self, "calibration_", None)
+        given = self.calibration
+        if learned is not None:
+            return learned
+        if isinstance(given, Calibration):
+            return given
+        if isinstance(given, str | Path):
+            return Calibration.load(given)
+        if given is not None:
+            raise OptionError(
+                f"calibration={given!r:.60} is no Calibration and no file that one was saved to."
+            )
+        return Calibration(Temperature.trained(load_temperature(self._image_spec()) or 1.0))
