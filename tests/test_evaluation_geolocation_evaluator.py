@@ -340,6 +340,7 @@ def test_features_in_place_of_pictures(folder: Path) -> None:
     views = np.repeat(vectors[:, None], 10, axis=1)
     report = run(folder, images=None, features=views, protocol="im2gps3k")
     assert report.record["crops"] == "ten-crop"
+    assert report.record["image_encoder"]["head_sha256"] is None
     with pytest.raises(OptionError, match="vectors of 5 values. Give final vectors of 3"):
         evaluate_manifest(folder / "manifest.csv", _with_known_encoder(), features=np.ones((7, 5)))
 
@@ -357,6 +358,7 @@ def test_protocols_bring_rules_and_published_rows(folder: Path) -> None:
     assert report.record["protocol"] == {
         "name": "im2gps3k",
         "followed": False,
+        "as_published": False,
         "deviations": [
             "the gallery is 'four' instead of 'geoclip.100k'",
             "2 of 7 pictures are not evaluated",
@@ -384,9 +386,15 @@ def test_a_protocol_that_is_followed_says_so(folder: Path) -> None:
     options = {"images": folder / "images", "progress": False}
     report = evaluate_manifest(table, localizer, protocol="im2gps3k", **options)
     assert report.record["protocol"]["followed"]
+    assert report.record["protocol"]["as_published"]
     assert not any("Not as" in note for note in report.notes)
     streets = evaluate_manifest(table, localizer, protocol="gws15k", **options)
     assert not streets.record["protocol"]["followed"]
+    localizer.gallery_.name = "geoclip.100k+land45"
+    streets = evaluate_manifest(table, localizer, protocol="gws15k", **options)
+    assert streets.record["protocol"]["followed"]
+    # Its gallery is not published: it cannot be what the paper did.
+    assert not streets.record["protocol"]["as_published"]
     assert streets.notes[0].startswith(
         "GWS15k here: the 500K gallery of the paper is not published"
     )
@@ -446,6 +454,21 @@ def test_location_embeddings_find_their_places(localizer: GeoLocalizer) -> None:
     assert report.value("mean_km") == 0.0
     assert len(report.leaks or ()) == len(gallery)
     assert np.isnan(report.scores["without_leaks"]).all()
+
+
+def test_features_of_a_tower_name_the_head(folder: Path, localizer: GeoLocalizer) -> None:
+    tower = np.random.default_rng(0).normal(size=(7, 768))
+    by_name = GeoLocalizer(localizer.gallery_).fit()
+    report = run(folder, by_name, images=None, features=tower)
+    assert report.evaluated == 7
+    # The released head, as pinned by the published wheel.
+    assert report.record["image_encoder"]["head_sha256"].startswith("5342c391eec96179")
+
+
+def test_a_localizers_own_crops_are_used(folder: Path, localizer: GeoLocalizer) -> None:
+    own = GeoLocalizer(localizer.gallery_, image_encoder=localizer.image_encoder, tta="five").fit()
+    assert run(folder, own).record["crops"] == "five"
+    assert run(folder, own, tta="none").record["crops"] == "none"
 
 
 def test_a_localizer_that_is_not_fitted_is_refused(folder: Path) -> None:

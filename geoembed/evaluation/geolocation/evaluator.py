@@ -17,7 +17,7 @@ from geoembed.evaluation.geolocation.encoding import (
     gps_note,
     predict_pictures,
 )
-from geoembed.evaluation.geolocation.features import read_features, to_embeddings
+from geoembed.evaluation.geolocation.features import head_sha256, read_features, to_embeddings
 from geoembed.evaluation.geolocation.leakage import LEAK_M
 from geoembed.evaluation.geolocation.manifests import Manifest, read_manifest
 from geoembed.evaluation.geolocation.metrics import THRESHOLDS_KM, check_thresholds
@@ -90,14 +90,14 @@ def evaluate_manifest(
     thresholds_km : sequence of float, optional
         Ascending; 1, 25, 200, 750 and 2500 km if not given.
     tta : {"none", "five", "ten-crop"}, optional
-        Views of every picture; with `features`, what they are of. ``"none"``, or what the protocol
-        says, if not given.
+        Views of every picture; with `features`, what they are of. What the protocol says, else what
+        the localizer does, if not given.
     file, lon, lat, layer, on_invalid
         Of `read_manifest`.
     id_column : str, optional
         Of `read_features`.
     leak_m, resamples, level, seed
-        Of `geoembed.evaluate_geolocation`.
+        Of `evaluate_geolocation`.
     progress : bool or None
         Show a progress bar; None shows one on a terminal when the work is long.
 
@@ -148,7 +148,7 @@ def evaluate_manifest(
     ready = _localizer(localizer, rules, progress)
     folder = None if output is None else Path(output).expanduser()
     if features is None:
-        crops = tta or ("none" if rules is None else rules.tta)
+        crops = tta or str(getattr(ready, "tta", "none") if rules is None else rules.tta)
         run = _from_images(table, ready, images, crops, folder, progress)
     else:
         run = _from_features(table, ready, features, tta, id_column)
@@ -205,6 +205,7 @@ def _protocol_facts(
     facts = {
         "name": rules.name,
         "followed": not found,
+        "as_published": not found and not rules.differences,
         "deviations": found,
         "differences": list(rules.differences),
     }
@@ -294,7 +295,8 @@ def _from_features(
     found = read_features(features, manifest, id_column=id_column)
     name = getattr(localizer, "image_encoder", "geoclip.v1")
     encoder = name if isinstance(name, str) else str(getattr(name, "name", "geoclip.v1"))
-    vectors = to_embeddings(found, gallery.embeddings.shape[1], encoder)
+    width = gallery.embeddings.shape[1]
+    vectors = to_embeddings(found, width, encoder)
     facts = {
         "crops": tta or _VIEWS.get(found.views, f"{found.views} views"),
         "features": {
@@ -303,7 +305,12 @@ def _from_features(
             "shape": list(found.vectors.shape),
             "missing": sum(map(bool, found.errors)),
         },
-        "image_encoder": {"name": encoder, "weights_sha256": None, "precision": None},
+        "image_encoder": {
+            "name": encoder,
+            "weights_sha256": None,
+            "precision": None,
+            "head_sha256": head_sha256(found, width, encoder),
+        },
     }
     predicted = _predict(localizer, Encoded(vectors, found.errors))
     return _Run(predicted, found.errors, facts, found.notes)

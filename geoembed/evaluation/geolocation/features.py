@@ -21,7 +21,7 @@ from geoembed.images.head import build_head
 from geoembed.weights import load_tensors
 from geoembed.weights.tensors import digest_file
 
-__all__ = ["Features", "read_features", "to_embeddings"]
+__all__ = ["Features", "head_sha256", "read_features", "to_embeddings"]
 
 Vectors = NDArray[np.float32]
 
@@ -222,6 +222,27 @@ def _apply_head(vectors: Vectors, head: Any) -> Vectors:
             for start in range(0, len(flat), _BLOCK)
         ]
     return np.concatenate(blocks).reshape(*vectors.shape[:-1], -1)
+
+
+def head_sha256(features: Features, dimension: int, encoder: str) -> str | None:
+    """Return the digest of the head that features go through; None where they need none.
+
+    Parameters
+    ----------
+    features : Features
+        What is evaluated.
+    dimension : int
+        Length of the gallery's vectors.
+    encoder : str
+        Name of the image encoder.
+
+    Returns
+    -------
+    str or None
+        SHA-256 of the file.
+    """
+    spec = image_encoder_spec(encoder) if features.vectors.shape[-1] != dimension else None
+    return None if spec is None or spec.weights is None else spec.weights.file("image_mlp").sha256
 
 
 def _match(

@@ -19,7 +19,7 @@ __all__ = ["GeolocationReport"]
 
 @dataclass(eq=False)
 class GeolocationReport:
-    """How well places were predicted, as `geoembed.evaluate_geolocation` gives it.
+    """How well places were predicted, as `evaluate_geolocation` gives it.
 
     Parameters
     ----------
