@@ -1,7 +1,7 @@
 """Polygons that answers must lie in."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import geopandas as gpd
 import numpy as np
@@ -9,11 +9,15 @@ import shapely
 from numpy.typing import NDArray
 
 from geoembed.errors import CoordinateError, OptionError
+from geoembed.parts import decompose
 
 __all__ = ["Inside", "inside_of", "polygons_of"]
 
 # Places (n, 2), degrees -> which of them are allowed.
 Inside = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+
+# Pieces that the diagonal of a projected polygon's box is worth.
+_PIECES: Final = 200
 
 
 def inside_of(within: Any) -> Inside | None:
@@ -78,6 +82,9 @@ def _groups(
 def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
     """Read polygons in lon/lat from anything that holds some.
 
+    Edges are straight in the CRS that they come in. Over the antimeridian they go the short way,
+    and a ring that winds round a pole encloses it, as in `geoembed.geometries`.
+
     Parameters
     ----------
     within : GeoDataFrame, GeoSeries, shapely polygon or sequence of those
@@ -88,8 +95,8 @@ def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
 
     Returns
     -------
-    array of shapely geometries
-        At least one.
+    array of shapely polygons
+        At least one, each valid, without jumps: longitudes may go beyond 180.
 
     Raises
     ------
@@ -108,7 +115,7 @@ def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
     if isinstance(within, gpd.GeoSeries):
         if within.crs is not None and not within.crs.equals("EPSG:4326"):
             try:
-                within = within.to_crs("EPSG:4326")
+                within = _dense(within).to_crs("EPSG:4326")
             except Exception as error:
                 raise CoordinateError(f"{name}= cannot be brought to lon/lat: {error}.") from error
         listed = list(within)
@@ -130,4 +137,17 @@ def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
     geometries = geometries[~(shapely.is_missing(geometries) | shapely.is_empty(geometries))]
     if not len(geometries) or not (shapely.get_dimensions(geometries) == 2).all():
         raise OptionError(f"{name}= must hold polygons, at least one, and nothing else.")
-    return geometries
+    parts, _ = decompose(geometries)
+    return parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+
+
+def _dense(series: gpd.GeoSeries) -> gpd.GeoSeries:
+    """Give long edges of a projected CRS corners between, so that they keep their course."""
+    if not series.crs.is_projected:
+        return series
+    west, south, east, north = series.bounds.to_numpy().T
+    longest = np.hypot(east - west, north - south) / _PIECES
+    usable = np.isfinite(longest) & (longest > 0)
+    shapes = series.to_numpy().copy()
+    shapes[usable] = shapely.segmentize(shapes[usable], longest[usable])
+    return gpd.GeoSeries(shapes, crs=series.crs)

@@ -21,6 +21,8 @@ __all__ = ["city_places", "geoclip_100k", "geoclip_100k_land45", "grid_places", 
 
 _LAND_GRID_KM: Final = 45.0
 _H3_FINEST: Final = 15
+# Degrees of longitude.
+_STRIP: Final = 60
 
 
 def geoclip_100k(spec: GallerySpec) -> GalleryPlaces:
@@ -185,6 +187,21 @@ def _h3_cells(h3: Any, resolution: int, within: Any) -> list[str]:
             cell for root in h3.get_res0_cells() for cell in h3.cell_to_children(root, resolution)
         )
     cells: set[str] = set()
-    for polygon in shapely.get_parts(polygons_of(within)):
+    for polygon in _strips(polygons_of(within)):
         cells.update(h3.geo_to_cells(polygon, resolution))
     return sorted(cells)
+
+
+def _strips(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Cut polygons along every 60th meridian, into longitudes from -180 to 180.
+
+    H3 takes a polygon that is wider than half a turn for one that crosses the antimeridian.
+    """
+    found = []
+    for west in range(-540, 540, _STRIP):
+        strip = shapely.intersection(polygons, shapely.box(west, -90.0, west + _STRIP, 90.0))
+        turn = -360.0 * np.floor((west + 180.0) / 360.0)
+        moved = shapely.transform(strip, lambda lonlat, turn=turn: lonlat + np.array([turn, 0.0]))
+        found.append(shapely.get_parts(moved))
+    parts = np.concatenate(found)
+    return parts[shapely.area(parts) > 0.0]

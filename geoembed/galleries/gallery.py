@@ -14,7 +14,7 @@ from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.extending.registry import index_spec, resolve_factory
 from geoembed.galleries.coverage import Coverage, coverage_of
-from geoembed.galleries.index import Found, GalleryIndex
+from geoembed.galleries.index import ExactIndex, Found, GalleryIndex
 from geoembed.galleries.making import Making
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import read_folder, write_folder
@@ -155,7 +155,14 @@ class Gallery(Making):
 
     # -- using -----------------------------------------------------------------------------------
 
-    def search(self, queries: ArrayLike, k: int, *, index: str = "exact") -> Found:
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int,
+        *,
+        index: str = "exact",
+        rows: ArrayLike | None = None,
+    ) -> Found:
         """Find the most similar places to vectors.
 
         Parameters
@@ -166,6 +173,10 @@ class Gallery(Making):
             How many places a query, from 1 to their number.
         index : str
             Registered name of how to search.
+        rows : array of int or bool, optional
+            Search only among these positions, or where a mask of length n is True: always one by
+            one, whatever the index. Where the same part is searched again and again, `restrict` or
+            `take` keep it.
 
         Returns
         -------
@@ -177,10 +188,15 @@ class Gallery(Making):
         Raises
         ------
         OptionError
-            If shapes or k do not fit, or a query is not finite.
+            If shapes, rows or k do not fit, or a query is not finite.
         UnknownNameError
             If there is no such index.
         """
+        if rows is not None:
+            among = _positions(rows, len(self))
+            part = ExactIndex(self.embeddings[among], device=self.device)
+            scores, found = part.search(queries, k)
+            return scores, among[found]
         if index not in self._indexes:
             spec = index_spec(index)
             made = resolve_factory(spec.factory, owner=spec.owner)(
@@ -217,6 +233,27 @@ class Gallery(Making):
                 "Take a denser gallery, such as Gallery.grid(spacing_km, within=...), or check "
                 "that the polygons are where you think: the order is longitude, latitude."
             )
+        return self.take(rows)
+
+    def take(self, rows: ArrayLike) -> Self:
+        """Return the part of the gallery in some rows.
+
+        Parameters
+        ----------
+        rows : array of int or bool
+            Positions, or a mask of length n; each row once, in the gallery's order.
+
+        Returns
+        -------
+        Gallery
+            The gallery itself if all its rows are taken.
+
+        Raises
+        ------
+        OptionError
+            If they are no rows of the gallery, or none.
+        """
+        rows = _positions(rows, len(self))
         if len(rows) == len(self):
             return self
         places = GalleryPlaces(
@@ -296,6 +333,21 @@ class Gallery(Making):
     def __getstate__(self) -> dict[str, Any]:
         # Indexes hold a second view of the vectors, and are made again when asked for.
         return self.__dict__ | {"_indexes": {}}
+
+
+def _positions(rows: ArrayLike, length: int) -> NDArray[np.int64]:
+    """Distinct rows, ascending, from positions or a mask."""
+    array = np.asarray(rows)
+    if array.dtype == np.bool_ and array.shape == (length,):
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise OptionError(
+            f"rows= must be positions, at least one, or a mask of {length:,} with at least one "
+            f"True; got {array.dtype} of shape {array.shape}."
+        )
+    if array.min() < 0 or array.max() >= length:
+        raise OptionError(f"rows= must lie between 0 and {length - 1:,}; some do not.")
+    return np.unique(array).astype(np.int64)
 
 
 def _copier(vectors: NDArray[Any]) -> Callable[[NDArray[Any]], None]:

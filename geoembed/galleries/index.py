@@ -20,6 +20,8 @@ _SCORES: Final = 2**24
 _VALUES: Final = 2**24
 # Queries at a time.
 _QUERIES: Final = 1024
+# Neighbouring scores whose maximum is looked at before each of them is.
+_GROUP: Final = 256
 
 
 class GalleryIndex(ABC):
@@ -158,13 +160,44 @@ class ExactIndex(GalleryIndex):
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k best of every row, falling; of equal scores those of the lower columns."""
-    values, columns = torch.topk(scores, k, dim=1)
-    # What `topk` keeps of equal scores is chance: where more have the last score than fit, count.
-    last = values[:, -1:]
-    for row in torch.nonzero((scores >= last).sum(dim=1) > k).flatten().tolist():
-        order = torch.sort(scores[row], descending=True, stable=True).indices[:k]
-        values[row], columns[row] = scores[row, order], order
+    width = scores.shape[1]
+    # One more than asked for: if it is worse than the last, no other column has the last's score.
+    values, columns = _candidates(scores, min(k + 1, width))
+    if k < width:
+        tied = torch.nonzero(values[:, k - 1] == values[:, k]).flatten().tolist()
+        values, columns = values[:, :k].clone(), columns[:, :k].clone()
+        for row in tied:
+            values[row], columns[row] = _first_of_equal(scores[row], values[row, -1], k)
     columns, order = torch.sort(columns, dim=1)
     values = values.gather(1, order)
     order = torch.sort(values, dim=1, descending=True, stable=True).indices
     return values.gather(1, order), columns.gather(1, order)
+
+
+def _candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` best of every row, falling, in a quarter of the time of `torch.topk`.
+
+    The best `count` values lie in those `count` groups of neighbours whose maxima are largest.
+    """
+    width = scores.shape[1]
+    groups = width // _GROUP
+    if count * _GROUP * 3 > width:
+        values, columns = torch.topk(scores, count, dim=1)
+        return values, columns
+    grouped = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
+    best = torch.topk(grouped.amax(dim=2), count, dim=1).indices
+    # What is left over behind the last whole group is looked at as well.
+    rest = torch.arange(groups * _GROUP, width, device=scores.device).expand(len(scores), -1)
+    members = torch.arange(_GROUP, device=scores.device)
+    inside = (best[:, :, None] * _GROUP + members).flatten(1)
+    columns = torch.cat([inside, rest], dim=1)
+    values, at = torch.topk(scores.gather(1, columns), count, dim=1)
+    return values, columns.gather(1, at)
+
+
+def _first_of_equal(scores: Tensor, last: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k best of one row; of those that equal the last, the first."""
+    above = torch.nonzero(scores > last).flatten()
+    equal = torch.nonzero(scores == last).flatten()[: k - len(above)]
+    columns = torch.cat([above, equal])
+    return scores[columns], columns
