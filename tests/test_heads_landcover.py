@@ -16,6 +16,7 @@ from geoembed.errors import OptionError, TableError, TargetError
 from geoembed.evaluation.cached import CachedEncoder
 from geoembed.heads import GeoembedHeadWarning, LocationRegressor, make_head
 from geoembed.heads.landcover import LandCoverRegressor
+from geoembed.heads.softmax import PathSoftmax
 
 LINKS = ["softmax", "identity", "alr", "ilr"]
 CLASSES = ["wood", "grass", "water", "ice"]
@@ -209,8 +210,11 @@ def test_extra_columns_join_the_vectors(cover):
     ("options", "message"),
     [
         ({"link": "clr"}, "link='clr' is not offered: choose 'softmax', 'identity', 'alr', 'ilr'"),
-        ({"model": "knn"}, "learns with model='kernel' or 'logistic', and model='knn' is another"),
-        ({"model": Ridge()}, r"or 'logistic', and model=Ridge\(\) is another"),
+        (
+            {"link": "softmax", "model": "knn"},
+            "learns with model='kernel' or 'logistic', and model='knn' is another",
+        ),
+        ({"link": "softmax", "model": Ridge()}, r"or 'logistic', and model=Ridge\(\) is another"),
         ({"link": "ilr", "model": "logistic"}, "model='logistic' is not offered for regression"),
         ({"link": "ilr", "epsilon": 0.25}, "epsilon=0.25 must be above 0 and below 1 / 4"),
         ({"link": "alr", "epsilon": 0.0}, "epsilon=0.0 must be above 0 and below 1 / 4"),
@@ -230,6 +234,26 @@ def test_named_models_learn_shares_of_two_and_of_more_classes(cover, name, class
     shares = shares / shares.sum(axis=1, keepdims=True)
     fitted = LandCoverRegressor("xyz", name, link="ilr", coverage=None).fit(cover, shares)
     assert fitted.score(cover, shares) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("model", "link"),
+    [
+        (None, "softmax"),
+        ("kernel", "softmax"),
+        ("logistic", "softmax"),
+        (PathSoftmax(), "softmax"),
+        ("ridge", "identity"),
+        ("knn", "identity"),
+        (Ridge(), "identity"),
+    ],
+)
+def test_without_a_link_the_model_decides(cover, model, link):
+    free, told = (
+        LandCoverRegressor("xyz", model, link=at).fit(cover, CLASSES) for at in (None, link)
+    )
+    assert free.get_params()["link"] is None
+    np.testing.assert_array_equal(free.predict(cover), told.predict(cover))
 
 
 # --- what comes out ------------------------------------------------------------------------------

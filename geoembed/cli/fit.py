@@ -238,9 +238,6 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     given = {option: value for option, value in options.items() if value is not None}
     if options["coverage"] is None and "coverage" in known:
         given["coverage"] = None
-    if "link" in known and not learns_by_softmax(given.get("model")):
-        # Shares are learned by softmax regression, or by any model of numbers and made shares.
-        given["link"] = "identity"
     defaults = {"random_state", "coverage"}
     if options["validation"] == "spatial":
         defaults.add("validation")

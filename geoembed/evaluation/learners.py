@@ -22,7 +22,6 @@ from geoembed.evaluation.plans import Fold
 from geoembed.evaluation.tasks import HEADS, Task
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads import GeoembedHeadWarning, LocationHead, make_head
-from geoembed.heads.landcover import learns_by_softmax
 
 __all__ = ["HeadLearner", "Learner", "points_frame"]
 
@@ -162,9 +161,6 @@ def _make_head(task: Task, head: Any, model: Any, options: Mapping[str, Any]) ->
     wanted: dict[str, Any] = {**options, "coverage": None, "calibration": None}
     if model is not None:
         wanted["model"] = _model(task, model)
-        if "link" in offered and not learns_by_softmax(model):
-            # Other models than its own learn the shares themselves.
-            wanted["link"] = "identity"
     if model is not None and "model" not in offered:
         raise OptionError(f"head={head!r} has no model to choose: leave model= out.")
     if "featurizer" not in offered:

@@ -48,8 +48,9 @@ class LandCoverRegressor(LocationRegressor):
         What learns from the vectors. None stands for ``"kernel"``, which measured best on land
         cover. With ``link="softmax"`` there is ``"logistic"`` beside it, which is linear; the
         other links take every model of `LocationRegressor`.
-    link : {"softmax", "identity", "alr", "ilr"}
-        How predictions come to be shares:
+    link : {None, "softmax", "identity", "alr", "ilr"}
+        How predictions come to be shares. None stands for ``"softmax"`` where the model learns
+        by it, and for ``"identity"`` with every other:
 
         - ``"softmax"``: softmax regression on the shares themselves, which minimises their
           Kullback-Leibler divergence; zeros need no replacement.
@@ -121,7 +122,7 @@ class LandCoverRegressor(LocationRegressor):
         featurizer: Any = None,
         model: Any = None,
         *,
-        link: str = "softmax",
+        link: str | None = None,
         epsilon: float = 3e-3,
         extra_columns: Any = None,
         coverage: float | None = 0.9,
@@ -246,14 +247,22 @@ class LandCoverRegressor(LocationRegressor):
     # -- what LocationHead asks for --------------------------------------------------------------
 
     def _check_parameters(self) -> None:
-        if self.link not in LINKS:
+        if self.link is not None and self.link not in LINKS:
             raise OptionError(
-                f"link={self.link!r} is not offered: choose {', '.join(map(repr, LINKS))}."
+                f"link={self.link!r} is not offered: choose {', '.join(map(repr, LINKS))}, or None "
+                "for what suits the model."
             )
         super()._check_parameters()
 
+    @property
+    def _link(self) -> str:
+        if self.link is not None:
+            return self.link
+        of_shares = not isinstance(self.model, type) and hasattr(self.model, "fit_fractions")
+        return "softmax" if of_shares or learns_by_softmax(self.model) else "identity"
+
     def _make_model(self, pairs: Any = None) -> Any:
-        if self.link != "softmax":
+        if self._link != "softmax":
             given = "kernel" if self.model is None else self.model
             return make_model(given, "regression", self.random_state, pairs)
         if learns_by_softmax(self.model):
@@ -274,8 +283,8 @@ class LandCoverRegressor(LocationRegressor):
         self.target_names_ = target.names
         self.classes_ = np.asarray(target.names or [str(at) for at in range(classes)])
         self.flat_ = False
-        self.reference_ = int(shares.mean(axis=0).argmax()) if self.link == "alr" else None
-        if self.link in ("alr", "ilr"):
+        self.reference_ = int(shares.mean(axis=0).argmax()) if self._link == "alr" else None
+        if self._link in ("alr", "ilr"):
             replace_zeros(shares[:1], self.epsilon)  # refuses what does not fit, before the work
         warn_of_absent(shares, self.classes_)
         return shares
@@ -283,7 +292,7 @@ class LandCoverRegressor(LocationRegressor):
     def _fit_model(
         self, features: NDArray[np.float32], encoded: NDArray[Any], weights: Any, pairs: Any
     ) -> None:
-        if self.link != "softmax":
+        if self._link != "softmax":
             super()._fit_model(features, self._linked(encoded), weights, pairs)
             return
         model = self._make_model(pairs)
@@ -291,18 +300,18 @@ class LandCoverRegressor(LocationRegressor):
         forget_pairs(self.model_)
 
     def _linked(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.link == "identity":
+        if self._link == "identity":
             return shares
         positive = replace_zeros(shares, self.epsilon)
         return ilr(positive) if self.reference_ is None else alr(positive, self.reference_)
 
     def _predict_features(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        if self.link == "softmax":
+        if self._link == "softmax":
             shares = np.asarray(self.model_.predict_proba(features), dtype=np.float64)
         else:
             raw = np.asarray(self.model_.predict(features), dtype=np.float64)
             raw = raw.reshape(len(features), -1)
-            if self.link == "identity":
+            if self._link == "identity":
                 shares = nearest_shares(raw)
             elif self.reference_ is None:
                 shares = ilr_inverse(raw)
