@@ -74,6 +74,14 @@ def test_folders_patterns_columns_mappings_and_batches(folder):
     assert list(read_pictures([])) == []
 
 
+@pytest.mark.parametrize("kind", ["string", "category", object])
+def test_columns_of_every_kind_of_text(folder, kind):
+    paths = pd.Series([str(folder / "2.png"), None, str(folder / "4.png")], dtype=kind)
+    good, missing, last = read_pictures(paths)
+    assert reds([good, last]) == [2, 4]
+    assert (missing.name, missing.error) == ("row 1", "There is no picture: the value is missing.")
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_pictures_are_rows_and_the_rest_go_on(folder, workers):
     good = folder / "1.png"
@@ -234,6 +242,25 @@ def test_a_failing_source_fails_in_its_place(folder):
 def test_a_function_runs_on_each_and_its_errors_are_raised(folder):
     assert list(map_pictures(folder, lambda p: p.image.size, workers=2)) == [(4, 3)] * 6
 
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "MPO", "BMP"])
+def test_what_is_lent_to_a_function_is_what_is_read(kind, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "lime")]
+    ways = [{}]
+    ways += [{"exif": exif}] if kind not in ("GIF", "BMP") else []
+    several = {"append_images": frames[1:], "save_all": True}
+    ways += [several] if kind not in ("JPEG", "BMP") else []
+    paths = [tmp_path / str(number) for number in range(len(ways))]
+    for path, options in zip(paths, ways, strict=True):
+        frames[0].save(path, kind, **options)
+    read = [picture.image.resize((9, 9)).tobytes() for picture in read_pictures(paths)]
+    lent = map_pictures(paths, lambda p: (p.image.mode, p.image.resize((9, 9)).tobytes()))
+    assert list(lent) == [("RGB", values) for values in read]
+
+
+def test_errors_of_a_function_are_raised(folder):
     def broken(picture):
         raise ZeroDivisionError(picture.name)
 

@@ -58,7 +58,7 @@ def prepare(image: "Image.Image", preprocessing: Preprocessing) -> torch.Tensor:
     >>> tuple(pixels.shape), pixels[:, 0, 0].tolist()
     ((3, 4, 4), [1.0, -1.0, -1.0])
     """
-    image = upright_rgb(image)
+    image = upright_rgb(image, copy=False)
     size = preprocessing.size
     squash = preprocessing.fit == "squash"
     target = (size, size) if squash else resized_size(image.size, size)

@@ -115,12 +115,10 @@ def read_pictures(
     picture 0: (3, 2)
     missing.jpg: There is no such file.
     """
-    return map_pictures(
-        source,
+    return _stream(
+        find_inputs(source, column=column, recursive=recursive),
         lambda picture: picture,
-        column=column,
-        recursive=recursive,
-        max_pixels=max_pixels,
+        _Options(max_pixels=max_pixels, copy=True),
         workers=workers,
         ahead=ahead,
     )
@@ -143,7 +141,9 @@ def map_pictures(
     source, column, recursive, max_pixels, workers, ahead
         As for `read_pictures`. What waits for the caller is what `function` returns.
     function : callable
-        Takes a `Picture`; runs in a worker's thread. Anything that it raises ends the stream.
+        Takes a `Picture`; runs in a worker's thread. The picture's image is lent: it may carry
+        metadata, and is to be copied if it is kept. Anything that `function` raises ends the
+        stream.
 
     Returns
     -------
@@ -161,47 +161,71 @@ def map_pictures(
     >>> list(map_pictures(np.zeros((2, 4, 5)), lambda picture: picture.error or picture.image.size))
     ['The array has the shape (2, 4, 5): (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) can be read.']
     """
-    _check_whole("max_pixels", max_pixels, 1)
+    return _stream(
+        find_inputs(source, column=column, recursive=recursive),
+        function,
+        _Options(max_pixels=max_pixels, copy=False),
+        workers=workers,
+        ahead=ahead,
+    )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a picture is read."""
+
+    max_pixels: int
+    copy: bool
+
+
+def _stream(
+    inputs: Inputs,
+    function: Callable[[Picture], T],
+    options: _Options,
+    *,
+    workers: int | None,
+    ahead: int | None,
+) -> Iterator[T]:
+    _check_whole("max_pixels", options.max_pixels, 1)
     threads = check_workers(workers)
     if ahead is not None:
         _check_whole("ahead", ahead, 0)
-    inputs = find_inputs(source, column=column, recursive=recursive)
-
-    jobs = (_job(name, item, function, max_pixels) for name, item in inputs)
+    jobs = (_job(name, item, function, options) for name, item in inputs)
     return map_ahead(jobs, workers=threads, ahead=2 * threads if ahead is None else ahead)
 
 
 def _job(
-    name: str, item: Any, function: Callable[[Picture], T], max_pixels: int
+    name: str, item: Any, function: Callable[[Picture], T], options: _Options
 ) -> Callable[[], T] | Ready[T]:
     """Put off what a thread can decode; do the rest now, before the source can change it."""
     if is_file_object(item):
         try:
-            item = read_bytes(item, max_pixels=max_pixels)
+            item = read_bytes(item, max_pixels=options.max_pixels)
         except PictureError as error:
             return Ready(function(Picture(name, None, str(error))))
     elif isinstance(item, bytearray | memoryview):
         item = bytes(item)
     if isinstance(item, str | os.PathLike | bytes):
-        return lambda: function(_read(name, item, decode, max_pixels))
-    return Ready(function(_read(name, item, _convert, max_pixels)))
+        return lambda: function(_read(name, item, decode, options))
+    return Ready(function(_read(name, item, _convert, options)))
 
 
-def _read(name: str, item: Any, how: Callable[..., "Image.Image"], max_pixels: int) -> Picture:
+def _read(name: str, item: Any, how: Callable[..., "Image.Image"], options: _Options) -> Picture:
     try:
-        return Picture(name, how(item, max_pixels=max_pixels), "")
+        image = how(item, max_pixels=options.max_pixels, copy=options.copy)
+        return Picture(name, image, "")
     except GeoembedError as error:
         return Picture(name, None, str(error))
 
 
-def _convert(item: Any, *, max_pixels: int) -> "Image.Image":
+def _convert(item: Any, *, max_pixels: int, copy: bool) -> "Image.Image":
     """Make an upright RGB picture of pixels in memory."""
     if isinstance(item, np.ndarray):
-        return upright_rgb(image_from_array(item, max_pixels=max_pixels))
+        return upright_rgb(image_from_array(item, max_pixels=max_pixels), copy=False)
     if is_tensor(item):
-        return upright_rgb(image_from_tensor(item, max_pixels=max_pixels))
+        return upright_rgb(image_from_tensor(item, max_pixels=max_pixels), copy=False)
     if is_image(item):
-        return finish(item, max_pixels=max_pixels)
+        return finish(item, max_pixels=max_pixels, copy=copy)
     if item is None or (pd.api.types.is_scalar(item) and pd.isna(item)):
         raise PictureError("There is no picture: the value is missing.")
     raise PictureError(f"A picture cannot be read from an object of type {type(item).__name__}.")

@@ -91,7 +91,7 @@ def make_views(
     """
     if view_count(tta) == 1:
         return prepare(image, preprocessing)[None]
-    image = upright_rgb(image)
+    image = upright_rgb(image, copy=False)
     size = preprocessing.size
     shorter = round(size * _RESIZED)
     squash = preprocessing.fit == "squash"
