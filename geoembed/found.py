@@ -16,6 +16,7 @@ __all__ = ["check_found", "check_pictures", "check_regions"]
 _NEEDED: Final = ("query", "rank", "score", "lon", "lat")
 _OPTIONAL_NUMBERS: Final = ("place_km", "radius_50_km", "radius_90_km")
 _OPTIONAL_TEXTS: Final = ("place", "error")
+_OPTIONAL_FLAGS: Final = ("calibrated", "no_signal")
 
 
 def check_found(found: pd.DataFrame) -> pd.DataFrame:
@@ -26,14 +27,16 @@ def check_found(found: pd.DataFrame) -> pd.DataFrame:
     found : DataFrame
         As `geoembed.GeoLocalizer.localize` returns it: the columns ``query``, ``rank`` (missing
         where there is no place), ``score``, ``lon`` and ``lat`` (degrees, WGS 84), and if there
-        are any ``place``, ``place_km``, ``radius_50_km``, ``radius_90_km`` and ``error``.
+        are any ``place``, ``place_km``, ``radius_50_km``, ``radius_90_km``, ``calibrated``,
+        ``no_signal`` and ``error``.
 
     Returns
     -------
     DataFrame
-        Those ten columns and no other, with a fresh index: ``query`` text, ``rank`` float64 (NaN
-        where there is no place), longitudes in [-180, 180], numbers float64, ``place`` text or
-        None, ``error`` text, empty for a candidate and never empty for a row without a place.
+        Those columns and no other, with a fresh index: ``query`` text, ``rank`` float64 (NaN where
+        there is no place), longitudes in [-180, 180], numbers float64, ``calibrated`` and
+        ``no_signal`` True, False or None where nothing is said, ``place`` text or None, ``error``
+        text, empty for a candidate and never empty for a row without a place.
 
     Raises
     ------
@@ -70,6 +73,7 @@ def check_found(found: pd.DataFrame) -> pd.DataFrame:
     ]
     queries = [str(name) for name in found["query"]]
     columns = {name: pd.Series(text, dtype=object) for name, text in texts.items()}
+    columns |= {name: _flags(found, name) for name in _OPTIONAL_FLAGS}
     return pd.DataFrame({"query": pd.Series(queries, dtype=object), **numbers, **columns})
 
 
@@ -79,19 +83,21 @@ def check_regions(regions: gpd.GeoDataFrame | None, known: Collection[str]) -> g
     Parameters
     ----------
     regions : GeoDataFrame, optional
-        The columns ``query`` and ``mass`` (share in (0, 1)) and polygons, in any CRS.
+        The column ``query``, ``share`` (in (0, 1), such as 0.5 and 0.9; ``mass`` if there is none)
+        and polygons, in any CRS.
     known : collection of str
         Names of all queries.
 
     Returns
     -------
     GeoDataFrame
-        EPSG:4326, the largest mass first, without rows that have no shape; ``query`` is text.
+        EPSG:4326, ``query`` as text, ``share`` and the shapes that there are, the largest share
+        first.
 
     Raises
     ------
     TableError
-        If it is no GeoDataFrame, a column is missing, a mass is no share, or a geometry no polygon.
+        If it is no GeoDataFrame, a column is missing, a share is none, or a geometry no polygon.
     OptionError
         If a query is none of the answers'.
     CoordinateError
@@ -103,20 +109,23 @@ def check_regions(regions: gpd.GeoDataFrame | None, known: Collection[str]) -> g
     0
     """
     if regions is None:
-        empty = {"query": pd.Series(dtype=object), "mass": pd.Series(dtype=np.float64)}
+        empty = {"query": pd.Series(dtype=object), "share": pd.Series(dtype=np.float64)}
         return gpd.GeoDataFrame(empty, geometry=[], crs=WGS84)
-    if not isinstance(regions, gpd.GeoDataFrame) or not {"query", "mass"} <= set(regions.columns):
+    columns = set(getattr(regions, "columns", ()))
+    # Cells are taken whole, so what a region holds is a little more than what was asked for.
+    column = "share" if "share" in columns else "mass"
+    if not isinstance(regions, gpd.GeoDataFrame) or not {"query", column} <= columns:
         raise TableError(
-            "regions= must be a GeoDataFrame with the columns 'query', 'mass' and a geometry: got "
-            f"{type(regions).__name__} with {', '.join(map(str, regions.columns))}."
+            "regions= must be a GeoDataFrame with the columns 'query', 'share' and a geometry: got "
+            f"{type(regions).__name__} with {', '.join(map(str, columns)) or 'none'}."
         )
     names = [str(name) for name in regions["query"]]
     strange = [name for name in names if name not in known]
     if strange:
         raise OptionError(f"regions= has {strange[0]!r:.80}, which is no query of the answers.")
-    mass = pd.to_numeric(regions["mass"], errors="coerce").to_numpy(dtype=np.float64)
-    if not ((mass > 0) & (mass < 1)).all():
-        raise TableError("regions=: 'mass' is a share between 0 and 1, such as 0.5 and 0.9.")
+    share = pd.to_numeric(regions[column], errors="coerce").to_numpy(dtype=np.float64)
+    if not ((share > 0) & (share < 1)).all():
+        raise TableError(f"regions=: {column!r} lies between 0 and 1, such as 0.5 and 0.9.")
     kinds = set(regions.geometry.geom_type.dropna()) - {"Polygon", "MultiPolygon"}
     if kinds:
         raise TableError(f"regions= holds {', '.join(sorted(kinds))}: only polygons are regions.")
@@ -126,10 +135,10 @@ def check_regions(regions: gpd.GeoDataFrame | None, known: Collection[str]) -> g
     _, south, _, north = degrees.total_bounds
     if south < -90 or north > 90:
         raise CoordinateError(f"regions= reach latitudes {south:g} to {north:g}: beyond a pole.")
-    table = {"query": pd.Series(names, dtype=object), "mass": mass}
+    table = {"query": pd.Series(names, dtype=object), "share": share}
     checked = gpd.GeoDataFrame(table, geometry=degrees.geometry.array, crs=WGS84)
     shaped = ~(checked.geometry.isna() | checked.geometry.is_empty)
-    return checked[shaped].sort_values("mass", ascending=False, kind="stable", ignore_index=True)
+    return checked[shaped].sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 def check_pictures(pictures: Mapping[str, Any] | None, known: Collection[str]) -> dict[str, Any]:
@@ -186,8 +195,8 @@ def _check_places(
     if len(outside):
         raise CoordinateError(
             f"Latitudes must lie in [-90, 90]: {len(outside):,} do not, the first at row "
-            f"{found.index.tolist()[outside[0]]!r} ({float(numbers['lat'][outside[0]])!r}). The order is "
-            "lon, lat."
+            f"{found.index.tolist()[outside[0]]!r} ({float(numbers['lat'][outside[0]])!r}). The "
+            "order is lon, lat."
         )
 
 
@@ -204,3 +213,8 @@ def _texts(found: pd.DataFrame, column: str) -> list[str | None]:
     if column not in found.columns:
         return [None] * len(found)
     return [None if pd.isna(value) or value == "" else str(value) for value in found[column]]
+
+
+def _flags(found: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    flags = found[column] if column in found.columns else [None] * len(found)
+    return pd.Series([None if pd.isna(flag) else bool(flag) for flag in flags], dtype=object)

@@ -77,13 +77,30 @@ def test_missing_columns_and_rows_are_named():
 def test_regions_come_in_degrees_the_largest_first():
     shapes = [shapely.box(0, 0, 1, 1), shapely.box(0, 0, 9, 9), shapely.Polygon(), None]
     given = gpd.GeoDataFrame(
-        {"query": [7, 7, 7, 7], "mass": [0.5, 0.9, 0.7, 0.8]}, geometry=shapes, crs="EPSG:4326"
+        {"query": [7, 7, 7, 7], "share": [0.5, 0.9, 0.7, 0.8]}, geometry=shapes, crs="EPSG:4326"
     ).to_crs("EPSG:3857")
     checked = check_regions(given, {"7"})
     assert checked["query"].tolist() == ["7", "7"]
-    assert checked["mass"].tolist() == [0.9, 0.5]
+    assert checked["share"].tolist() == [0.9, 0.5]
     assert checked.crs == "EPSG:4326"
     assert checked.total_bounds == pytest.approx([0, 0, 9, 9], abs=1e-9)
+
+
+def test_the_share_asked_for_counts_and_a_mass_stands_in_for_it():
+    shapes = [shapely.box(0, 0, 1, 1)]
+    held = gpd.GeoDataFrame({"query": ["a"], "mass": [1.0]}, geometry=shapes, crs="EPSG:4326")
+    assert check_regions(held.assign(share=0.9), {"a"})["share"].tolist() == [0.9]
+    assert check_regions(held.assign(mass=0.7), {"a"})["share"].tolist() == [0.7]
+    with pytest.raises(TableError, match="'mass' lies between 0 and 1"):
+        check_regions(held, {"a"})
+    with pytest.raises(TableError, match="got list with none"):
+        check_regions([], {"a"})
+
+
+def test_what_no_flag_says_is_none():
+    flags = pd.array([True, pd.NA, False], dtype="boolean")
+    assert check_found(table(no_signal=flags))["no_signal"].tolist() == [True, None, False]
+    assert check_found(table())["calibrated"].tolist() == [None, None, None]
 
 
 def test_no_regions_and_no_pictures_are_none():

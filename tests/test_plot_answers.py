@@ -54,7 +54,7 @@ def three(one):
 def regions():
     boxes = [shapely.box(-5, 40, 10, 55), shapely.box(1, 47, 4, 50)]
     return gpd.GeoDataFrame(
-        {"query": ["a.jpg", "a.jpg"], "mass": [0.9, 0.5]}, geometry=boxes, crs="EPSG:4326"
+        {"query": ["a.jpg", "a.jpg"], "share": [0.9, 0.5]}, geometry=boxes, crs="EPSG:4326"
     )
 
 
@@ -147,7 +147,7 @@ def test_regions_are_filled_and_the_antimeridian_is_no_edge(one):
         [shapely.box(175, -22, 180, -12), shapely.box(-180, -22, -175, -12)]
     )
     regions = gpd.GeoDataFrame(
-        {"query": ["a.jpg"], "mass": [0.5]}, geometry=[halves], crs="EPSG:4326"
+        {"query": ["a.jpg"], "share": [0.5]}, geometry=[halves], crs="EPSG:4326"
     )
     ax = answers_map(fiji, regions=regions)
     west, east = ax.get_xlim()
@@ -261,8 +261,8 @@ def test_what_does_not_fit_is_refused(one, regions):
         answers_map(one, regions=regions.assign(query="b.jpg"))
     with pytest.raises(CoordinateError, match="has no CRS"):
         answers_map(one, regions=regions.set_crs(None, allow_override=True))
-    with pytest.raises(TableError, match="columns 'query', 'mass' and a geometry"):
-        answers_map(one, regions=regions.drop(columns="mass"))
+    with pytest.raises(TableError, match="columns 'query', 'share' and a geometry"):
+        answers_map(one, regions=regions.drop(columns="share"))
     with pytest.raises(OptionError, match="extent="):
         answers_map(one, extent=(0, 10, 20, 5))
     assert plt.get_fignums() == []

@@ -97,7 +97,7 @@ def found():
 @pytest.fixture
 def regions():
     boxes = [shapely.box(-5, 40, 10, 55), shapely.box(1, 47, 4, 50)]
-    table = {"query": ["a.jpg", "a.jpg"], "mass": [0.9, 0.5]}
+    table = {"query": ["a.jpg", "a.jpg"], "share": [0.9, 0.5]}
     return gpd.GeoDataFrame(table, geometry=boxes, crs="EPSG:4326")
 
 
@@ -153,11 +153,19 @@ def test_the_data_are_what_was_given(tmp_path, found, regions):
     ]
     assert (photo["error"], text["error"]) == ("", "")
     assert (broken["error"], broken["candidates"]) == ("cannot be decoded", [])
-    assert [mass for mass, _ in photo["regions"]] == [0.9, 0.5]
+    assert (photo["quiet"], photo["calibrated"], broken["calibrated"]) == (False, None, None)
+    assert [share for share, _ in photo["regions"]] == [0.9, 0.5]
     assert text["regions"] == []
     ((ring,),) = photo["regions"][1][1]
     assert decode(ring, data["step"]).min(axis=0).tolist() == [1.0, 47.0]
     assert decode(ring, data["step"]).max(axis=0).tolist() == [4.0, 50.0]
+
+
+def test_flags_reach_the_page(tmp_path, found):
+    flags = {"calibrated": True, "no_signal": pd.array([True, pd.NA, pd.NA, False], "boolean")}
+    _, _, data = read(write_map(tmp_path / "map.html", found.assign(**flags)))
+    assert [query["quiet"] for query in data["queries"]] == [True, False, False]
+    assert [query["calibrated"] for query in data["queries"]] == [True, True, True]
 
 
 def test_it_says_where_things_come_from_and_what_numbers_mean(tmp_path, found):
@@ -282,7 +290,7 @@ def test_what_rounding_leaves_nothing_of_is_left_out():
 
 
 def packed_regions(tmp_path, found, shape, crs="EPSG:4326"):
-    regions = gpd.GeoDataFrame({"query": ["a.jpg"], "mass": [0.9]}, geometry=[shape], crs=crs)
+    regions = gpd.GeoDataFrame({"query": ["a.jpg"], "share": [0.9]}, geometry=[shape], crs=crs)
     _, _, data = read(write_map(tmp_path / "map.html", found, regions=regions))
     ((_, polygons),) = data["queries"][0]["regions"]
     return [[decode(ring, data["step"]) for ring in rings] for rings in polygons]
@@ -417,12 +425,12 @@ def test_tables_that_do_not_fit(tmp_path, found):
 
 def test_regions_that_do_not_fit(tmp_path, found, regions):
     path = tmp_path / "map.html"
-    with pytest.raises(TableError, match="columns 'query', 'mass' and a geometry"):
-        write_map(path, found, regions=regions.drop(columns="mass"))
+    with pytest.raises(TableError, match="columns 'query', 'share' and a geometry"):
+        write_map(path, found, regions=regions.drop(columns="share"))
     with pytest.raises(OptionError, match=r"'c.jpg', which is no query"):
         write_map(path, found, regions=regions.assign(query="c.jpg"))
-    with pytest.raises(TableError, match="a share between 0 and 1"):
-        write_map(path, found, regions=regions.assign(mass=[90, 50]))
+    with pytest.raises(TableError, match="'share' lies between 0 and 1"):
+        write_map(path, found, regions=regions.assign(share=[90, 50]))
     with pytest.raises(CoordinateError, match="has no CRS"):
         write_map(path, found, regions=regions.set_crs(None, allow_override=True))
     with pytest.raises(TableError, match="holds LineString"):

@@ -23,7 +23,7 @@ __all__ = ["answers_map"]
 
 Floats = npt.NDArray[np.float64]
 
-# Query, mass, polygons.
+# Query, share, polygons.
 _Shape = tuple[str, float, Any]
 
 # From the palette of Okabe and Ito, dark enough for white numbers; letters tell queries apart too.
@@ -78,8 +78,9 @@ def answers_map(
         where there is no place), ``score``, ``lon`` and ``lat`` (degrees, WGS 84), and if there
         are any ``place``, ``radius_50_km``, ``radius_90_km`` and ``error``.
     regions : GeoDataFrame, optional
-        Credible regions: the columns ``query`` and ``mass`` (in (0, 1), such as 0.5 and 0.9) and
-        polygons in any CRS, cut at the antimeridian.
+        Credible regions, as `geoembed.geolocation.credible_regions` returns them: the columns
+        ``query`` and ``share`` (in (0, 1), such as 0.5 and 0.9) and polygons in any CRS, cut at
+        the antimeridian.
     pictures : mapping of str to PIL.Image.Image, optional
         Photograph of each query by its name, for the cards; None where there is none.
     ax : matplotlib.axes.Axes, optional
@@ -157,8 +158,8 @@ def _split(table: pd.DataFrame) -> list[_Query]:
 
 
 def _shapes(regions: gpd.GeoDataFrame) -> list[_Shape]:
-    rows = zip(regions["query"], regions["mass"], regions.geometry, strict=True)
-    return [(name, float(mass), shape) for name, mass, shape in rows]
+    rows = zip(regions["query"], regions["share"], regions.geometry, strict=True)
+    return [(name, float(share), shape) for name, share, shape in rows]
 
 
 # -- where ----------------------------------------------------------------------------------------
@@ -219,9 +220,9 @@ def _draw_regions(ax: "Axes", shapes: Sequence[_Shape], colours: Mapping[str, st
     patches, paths = import_matplotlib("patches"), import_matplotlib("path")
     lines = import_matplotlib("collections").LineCollection
     thick = 1.0 if len(colours) in (1, 2) else 0.55
-    smallest = {name: mass for name, mass, _ in shapes}  # the last of each
-    for name, mass, shape in shapes:
-        colour, inner = colours.get(name, INK), mass == smallest[name]
+    smallest = {name: share for name, share, _ in shapes}  # the last of each
+    for name, share, shape in shapes:
+        colour, inner = colours.get(name, INK), share == smallest[name]
         rings = [
             shapely.get_coordinates(ring)
             for ring in shapely.get_rings(shapely.normalize(shapely.get_parts(shape)))
@@ -349,10 +350,9 @@ def _write(
     failed = sum(not len(query.table) for query in queries)
     if failed and not few:
         parts.append(f"{failed:,} without a place")
-    masses = sorted({mass for _, mass, _ in shapes})
-    if masses:
-        shares = " and ".join(f"{mass:.0%}" for mass in masses)
-        parts.append(f"shaded: {shares} of the density")
+    shares = sorted({share for _, share, _ in shapes})
+    if shares:
+        parts.append(f"shaded: {' and '.join(f'{s:.0%}' for s in shares)} of the density")
     if few and any(_circles(query) for query in queries):
         parts.append("circles: radius of 50% and 90% around place 1")
     parts.append("score: cosine similarity, no probability")

@@ -49,10 +49,12 @@ def write_map(
     found : GeoDataFrame
         As `geoembed.GeoLocalizer.localize` returns it: the columns ``query``, ``rank`` (missing
         where there is no place), ``score``, ``lon`` and ``lat`` (degrees, WGS 84), and if there
-        are any ``place``, ``place_km``, ``radius_50_km``, ``radius_90_km`` and ``error``.
+        are any ``place``, ``place_km``, ``radius_50_km``, ``radius_90_km``, ``calibrated``,
+        ``no_signal`` and ``error``.
     regions : GeoDataFrame, optional
-        Credible regions: the columns ``query`` and ``mass`` (in (0, 1), such as 0.5 and 0.9) and
-        polygons in any CRS, cut at the antimeridian.
+        Credible regions, as `geoembed.geolocation.credible_regions` returns them: the columns
+        ``query`` and ``share`` (in (0, 1), such as 0.5 and 0.9) and polygons in any CRS, cut at
+        the antimeridian.
     pictures : mapping of str to PIL.Image.Image, optional
         Photograph of each query by its name; None where there is none. Copies of at most 480
         pixels are put in, without EXIF, so without the place that a camera wrote.

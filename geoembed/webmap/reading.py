@@ -40,7 +40,8 @@ def pack_queries(found: pd.DataFrame, pictures: Mapping[str, str]) -> list[dict[
     -------
     list of dict
         ``name``, ``error``, ``candidates`` (rank, lon, lat, score, place, place_km,
-        radius_50_km, radius_90_km; None for what is missing), and ``picture`` where there is one.
+        radius_50_km, radius_90_km; None for what is missing), ``quiet`` (no location signal),
+        ``calibrated`` (True, False or None if not said), and ``picture`` where there is one.
 
     Examples
     --------
@@ -60,6 +61,8 @@ def pack_queries(found: pd.DataFrame, pictures: Mapping[str, str]) -> list[dict[
     for row, (name, error) in enumerate(zip(names, found["error"], strict=True)):
         if begins[row]:
             packed.append({"name": name, "error": "", "candidates": []})
+            packed[-1]["quiet"] = bool(found["no_signal"].iloc[row])
+            packed[-1]["calibrated"] = found["calibrated"].iloc[row]
             if name in pictures:
                 packed[-1]["picture"] = pictures[name]
         if error:
@@ -82,20 +85,22 @@ def pack_regions(
     Returns
     -------
     dict
-        Query to pairs of mass and encoded polygons.
+        Query to pairs of share and encoded polygons.
 
     Examples
     --------
     >>> box = gpd.GeoDataFrame(
-    ...     {"query": ["a"], "mass": [0.5]}, geometry=[shapely.box(0, 0, 1, 1)], crs=4326
+    ...     {"query": ["a"], "share": [0.5]}, geometry=[shapely.box(0, 0, 1, 1)], crs=4326
     ... )
-    >>> [(mass, len(polygons)) for mass, polygons in pack_regions(box)["a"]]
+    >>> [(share, len(polygons)) for share, polygons in pack_regions(box)["a"]]
     [(0.5, 1)]
     """
     packed: dict[str, list[tuple[float, list[list[str]]]]] = {}
-    for name, mass, shape in zip(regions["query"], regions["mass"], regions.geometry, strict=True):
+    for name, share, shape in zip(
+        regions["query"], regions["share"], regions.geometry, strict=True
+    ):
         polygons = [encode_polygon(part, STEP) for part in _parts(shape)]
-        packed.setdefault(name, []).append((float(mass), [p for p in polygons if p]))
+        packed.setdefault(name, []).append((float(share), [p for p in polygons if p]))
     return packed
 
 

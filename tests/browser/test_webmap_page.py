@@ -39,7 +39,7 @@ def path(tmp_path_factory):
         ]
     )
     regions = gpd.GeoDataFrame(
-        {"query": ["desk/one.jpg"] * 2, "mass": [0.5, 0.9]},
+        {"query": ["desk/one.jpg"] * 2, "share": [0.5, 0.9]},
         geometry=[shapely.box(17, -3, 23, 3), shapely.box(10, -8, 28, 8)],
         crs="EPSG:4326",
     )
@@ -109,7 +109,7 @@ def test_a_region_colours_its_ground_and_can_be_hidden(open_page, path):
     page = open_page(path)
     page.press("0")
     page.rest()
-    at = pixel(page, 25.0, 6.5, 20.0, 0.0)  # inside 90 %, outside 50 %
+    at = pixel(page, 11.1, -6.5, 20.0, 0.0)  # at sea, where no name stands; inside 90 %, not 50 %
     before = colour_at(page, *at)
     page.click("[data-key='region 0.9']")
     after = colour_at(page, *at)
@@ -230,6 +230,20 @@ def test_places_on_both_sides_of_the_antimeridian_are_seen_together(open_page, p
         " return [...seen].sort(); })()"
     )
     assert seen == ["1  Suva, Fiji", "2  Apia, Samoa"]
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "said"),
+    [(True, "holds the true place as often as it says"), (False, "own estimate")],
+)
+def test_what_a_radius_promises_depends_on_its_calibration(open_page, tmp_path, calibrated, said):
+    found = answers([("a.jpg", 1, 0.3, 10.0, 10.0, None, "")]).assign(
+        calibrated=calibrated, no_signal=True
+    )
+    page = open_page(write_map(tmp_path / "map.html", found))
+    assert said in page.text("#caution")
+    assert ("not calibrated" in page.text("#radius")) is not calibrated
+    assert page.text("#answers .quiet").startswith("No location signal")
 
 
 def test_two_hundred_queries_are_no_burden(open_page, tmp_path):

@@ -15,10 +15,10 @@ function scoreRange(packed) {
   return scores.length ? [scores.reduce((a, b) => Math.min(a, b)), scores.reduce((a, b) => Math.max(a, b))] : null;
 }
 
-function unpackQuery({ name, error, picture, candidates, regions }) {
+function unpackQuery({ name, error, quiet, calibrated, picture, candidates, regions }) {
   const share = (score) => (range[1] > range[0] ? (score - range[0]) / (range[1] - range[0]) : 1);
   return {
-    name, error, picture, packedRegions: regions,
+    name, error, quiet, calibrated, picture, packedRegions: regions,
     candidates: candidates.map(([rank, lon, lat, score, place, away, km50, km90]) => ({
       rank, score, place: [lon, lat], place_name: place, away, colour: scoreColour(share(score)),
       radii: [{ share: 0.5, km: km50 }, { share: 0.9, km: km90 }],
@@ -32,23 +32,23 @@ function unpackQuery({ name, error, picture, candidates, regions }) {
 // -- what is drawn --------------------------------------------------------------------------------
 
 function legendEntries() {
-  const masses = [...new Set(queries.flatMap((query) => query.packedRegions.map(([mass]) => mass)))].sort();
+  const shares = [...new Set(queries.flatMap((query) => query.packedRegions.map(([share]) => share)))].sort((a, b) => a - b);
   const radii = [0.5, 0.9].filter((_, at) => queries.some((q) => q.candidates.some((c) => c.radii[at].km !== null)));
   return [
-    ...masses.map((mass, at) => ({ key: `region ${mass}`, label: `${showShare(mass)} region`, look: at ? "area dashed" : "area", strength: at ? 0.4 : 1 })),
+    ...shares.map((share, at) => ({ key: `region ${share}`, label: `${showShare(share)} region`, look: at ? "area dashed" : "area", strength: at ? 0.4 : 1 })),
     ...radii.map((share) => ({ key: `radius ${share}`, label: `${showShare(share)} radius`, look: share > 0.5 ? "round dashed" : "round" })),
   ];
 }
 
 function makeScene() {
   const query = queries[state.query];
-  const smallest = Math.min(...query.regions.map(({ mass }) => mass));
+  const smallest = Math.min(...query.regions.map(({ share }) => share));
   const active = query.candidates[state.active];
   return {
     candidates: query.candidates,
     active: state.active,
-    regions: query.regions.filter(({ mass }) => !state.hidden.has(`region ${mass}`)).map((region) => ({
-      ...region, dashed: region.mass > smallest, strength: region.mass > smallest ? 0.4 : 1,
+    regions: query.regions.filter(({ share }) => !state.hidden.has(`region ${share}`)).map((region) => ({
+      ...region, dashed: region.share > smallest, strength: region.share > smallest ? 0.4 : 1,
     })),
     circles: (active ? active.radii : []).filter(({ share, km }) => km !== null && km > 0 && !state.hidden.has(`radius ${share}`))
       .map(({ share, km }) => ({ place: active.place, km, dashed: share > 0.5 })),
@@ -100,7 +100,7 @@ function activate(index) {
     button.setAttribute("aria-current", String(Number(button.dataset.index) === index));
   }
   const candidate = queries[state.query].candidates[index];
-  const lines = candidate && radiusLines(candidate);
+  const lines = candidate && radiusLines(candidate, queries[state.query].calibrated);
   find("radius")?.replaceChildren(...(lines ? [lines] : []));
   redraw();
 }
@@ -260,6 +260,16 @@ function pressKey(event) {
   event.preventDefault();
 }
 
+function radiusCaution() {
+  const said = new Set(queries.filter((query) => query.candidates.length).map((query) => query.calibrated));
+  const calibrated = "A calibrated radius holds the true place as often as it says for pictures like those of " +
+    "its calibration, and promises nothing for others.";
+  const estimated = "A radius that is not calibrated is the model's own estimate: how often it holds the true " +
+    "place is not known.";
+  return [said.has(false) ? "" : calibrated, said.has(false) || said.has(null) ? estimated : "",
+    said.has(false) && said.has(true) ? calibrated : ""].filter(Boolean).join(" ");
+}
+
 function start() {
   const list = find("queries");
   const failed = queries.filter((query) => query.error).length;
@@ -297,7 +307,7 @@ function start() {
   const shows = (kind) => entries.some(({ key }) => key.startsWith(kind));
   find("caution").textContent = [
     shows("region") ? "A region holds its share of the estimated density over the Earth." : "",
-    shows("radius") ? "A radius holds the true place as often as it says for pictures like those it was calibrated with, and promises nothing for others." : "",
+    shows("radius") ? radiusCaution() : "",
   ].join(" ").trim();
   find("globe").addEventListener("click", () => turnTo("globe"));
   find("flat").addEventListener("click", () => turnTo("flat"));

@@ -82,11 +82,11 @@ function makeCandidate(candidate, index) {
   );
 }
 
-function radiusLines({ rank, radii }) {
+function radiusLines({ rank, radii }, calibrated) {
   const known = radii.filter(({ km }) => km !== null);
   if (!known.length) return null;
   const text = known.map(({ share, km }) => `${showShare(share)} within ${showKm(km)}`).join(", ");
-  return make("p", { class: "radius" }, `Radius around place ${rank}: ${text}.`);
+  return make("p", { class: "radius" }, `Radius around place ${rank}: ${text}${calibrated === false ? " (an estimate, not calibrated)" : ""}.`);
 }
 
 function fillAnswers(panel, query, index, count) {
@@ -103,6 +103,9 @@ function fillAnswers(panel, query, index, count) {
   );
   if (query.error) {
     body.append(make("p", { class: "wrong" }, `No place: ${query.error}`));
+  }
+  if (query.quiet && !query.error) {
+    body.append(make("p", { class: "quiet" }, "No location signal: this tells no more about its place than noise does."));
   }
   if (places) {
     body.append(make("ol", {}, ...query.candidates.map(makeCandidate)), make("div", { id: "radius" }));

@@ -116,11 +116,11 @@ function unpackWorld(packed) {
 const REGION_CUTS = [-180, -89.937, 0.063, 90.063, 180];
 
 function unpackRegions(packed, step) {
-  return packed.map(([mass, polygons]) => {
+  return packed.map(([share, polygons]) => {
     const coordinates = polygons.map((rings) => decodePolygon(rings, step))
       .filter((polygon) => !isSliver(polygon));
     return {
-      mass,
+      share,
       fill: { type: "MultiPolygon", coordinates },
       edge: {
         type: "MultiLineString",
