@@ -448,7 +448,7 @@ def test_points_need_a_radius_and_polygons_must_not_have_one(stripes):
         TargetError, match=r"no polygons: row 0 \(Point\). For points give radius_m="
     ):
         class_fractions([Point(1, 1), box(0, 0, 1, 1)], stripes)
-    with pytest.raises(CoordinateError, match="are no single points"):
+    with pytest.raises(OptionError, match="there are polygons here: leave it out"):
         class_fractions([box(0, 0, 1, 1)], stripes, radius_m=5)
     for radius in (0, -1, np.nan, 6e6, [1, -1]):
         with pytest.raises(OptionError, match="metres above 0 and at most 5,000,000"):

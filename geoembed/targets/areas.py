@@ -198,6 +198,12 @@ def read_areas(
         return Outlines(
             read_polygons(places, crs=crs, repair=repair, on_invalid=on_invalid, what="areas")
         )
+    geoms = find_input(places, None, None).geoms
+    if geoms is not None and (shapely.get_dimensions(geoms) == 2).any():
+        raise OptionError(
+            "radius_m= is the radius of discs around points, and there are polygons here: leave it "
+            "out to look at the polygons, or give points in them (gdf.representative_point())."
+        )
     found = read_places(places, crs=crs, on_invalid=on_invalid)
     radius = read_numbers(radius_m, "radius_m=")
     if radius.shape not in ((), (len(found),)):
