@@ -185,6 +185,21 @@ def test_streams_are_not_read_to_their_end(encoder, photos):
     assert joined.names == [f"picture {i}" for i in range(4)]
 
 
+def test_progress_knows_how_many_there_are(encoder, photos, capsys):
+    encoder.encode_images(photos, batch_size=2, progress=True)
+    assert "5.00/5.00" in capsys.readouterr().err
+    encoder.encode_images(photos, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.shared
+def test_every_real_photograph_goes_through(encoder, shared_data):
+    # 108 photographs, and 8 originals with odd EXIF.
+    got = encoder.encode_images(shared_data / "photos_world", recursive=True, progress=False)
+    assert got.errors == [""] * 116
+    np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1.0, atol=1e-5)
+
+
 def test_no_pictures_at_all(encoder, tmp_path):
     empty = encoder.encode_images([], progress=False)
     assert (len(empty), empty.vectors.shape, empty.good.tolist()) == (0, (0, 512), [])
@@ -303,6 +318,16 @@ def test_compiling(encoder, folder, pixels, monkeypatch):
     got = load(SPEC, weights=folder, device="cpu", compile=True)
     np.testing.assert_array_equal(got.encode_pixels(pixels), encoder.encode_pixels(pixels))
     assert compiled == [got.network]
+
+
+def test_a_compiler_that_is_missing_is_said(folder, pixels, monkeypatch, tmp_path):
+    def fail(_):
+        raise torch._dynamo.exc.TorchDynamoException("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda module: fail)
+    other = load(SPEC, weights=write_tiny_clip(tmp_path), device="cpu", compile=True)
+    with pytest.raises(OptionError, match="cannot compile the tower here .No working C.. compiler"):
+        other.encode_pixels(pixels)
 
 
 @pytest.mark.parametrize(

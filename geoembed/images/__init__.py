@@ -76,13 +76,14 @@ def load_image_encoder(
     device : str, optional
         ``"auto"``, the default (CUDA, else MPS, else the CPU), or a device name.
     precision : {"float32", "bfloat16", "float16"}
-        What the towers compute in; the head and what comes out are float32 in all. How much it
-        changes is measured in `geoembed.images.geoclip`.
+        What the towers compute in; the head and what comes out are float32 in all. For
+        ``"geoclip.v1"`` bfloat16 keeps cosines to float32 above 0.9998 and float16 above 0.99999
+        (`geoembed.images.geoclip` says how it was measured); on most CPUs both are slower.
     channels_last : bool
         Lay pixels out with the channels last, which some devices convolve faster.
     compile : bool
-        Compile the image tower with `torch.compile` on its first use, which takes a minute and
-        needs a compiler on the CPU.
+        Compile the image tower with `torch.compile` when it is first used, and again for the first
+        batch of another size: a minute each, and a C++ compiler is needed on a CPU.
 
     Returns
     -------

@@ -4,6 +4,14 @@ The feature of a picture is CLIP's projected one, not normalised; the head is ap
 is, as in training. Texts go through the same CLIP's text tower and then the same head.
 
 The towers compute in ``precision``; their layer norms, embeddings and the head are float32 in all.
+Against float32, measured on a CLIP of ViT-L/14's size with random weights (no trained ones could be
+had), photographs and texts, values up to 0.92, on a CPU:
+
+- ``"bfloat16"``: cosine at least 0.9998, values off by at most 0.012;
+- ``"float16"``: cosine at least 0.99999, values off by at most 0.0017;
+- ``channels_last`` and ``compile``: rounding, 3e-7 at most.
+
+Half precision is for accelerators: on a CPU without units for it, it is slower than float32.
 """
 
 from collections import deque
