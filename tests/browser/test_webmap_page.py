@@ -246,6 +246,49 @@ def test_what_a_radius_promises_depends_on_its_calibration(open_page, tmp_path, 
     assert page.text("#answers .quiet").startswith("No location signal")
 
 
+def where(page, name):
+    """Middle of the spot on the canvas where pointing tells of a place, in pixels of the page."""
+    return page.run(
+        "(() => { const map = document.getElementById('map'), box = map.getBoundingClientRect();"
+        " let [n, sx, sy] = [0, 0, 0];"
+        " for (let x = 2; x < box.width; x += 4) for (let y = 2; y < box.height; y += 4) {"
+        "   map.dispatchEvent(new PointerEvent('pointermove',"
+        "     {clientX: box.x + x, clientY: box.y + y}));"
+        f"   if (document.getElementById('tip').innerText.includes({name!r}) &&"
+        "       !document.getElementById('tip').hidden) { n++; sx += x; sy += y; } }"
+        " return n ? [box.x + sx / n, box.y + sy / n] : null; })()"
+    )
+
+
+def test_two_fingers_zoom_and_a_finger_chooses(open_page, path):
+    page = open_page(path, width=390, height=844)
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+
+    def touch(kind, *points):
+        given = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=given)
+
+    first, second = where(page, "Kisangani"), where(page, "Yaoundé")
+    x, y, _ = middle(page)
+    touch("touchStart", (x - 60, y), (x + 60, y))
+    for step in range(1, 13):
+        touch("touchMove", (x - 60 + 2.5 * step, y), (x + 60 - 2.5 * step, y))
+    touch("touchEnd")
+    page.rest()
+    nearer = where(page, "Yaoundé")
+    # Half as far apart, half as large; the place in the middle stays there.
+    assert np.abs(np.subtract(where(page, "Kisangani"), first)).max() < 8
+    ratio = math.dist(nearer, first) / math.dist(second, first)
+    assert 0.45 < ratio < 0.55
+    touch("touchStart", nearer)
+    touch("touchEnd")
+    page.rest()
+    assert page.run("document.querySelector('.place[aria-current=true]').dataset.index") == "1"
+    assert "Yaoundé" in page.text("#tip")
+    assert page.run("scrollY") == 0
+    assert page.complaints() == []
+
+
 def test_two_hundred_queries_are_no_burden(open_page, tmp_path):
     rng = np.random.default_rng(4)
     places = np.stack([rng.uniform(-180, 180, 1000), rng.uniform(-60, 75, 1000)], axis=1)

@@ -51,6 +51,14 @@ function makeProjection(view, width, height) {
     .clipExtent([[-20, -20], [width + 20, height + 20]]);
 }
 
+// The place under a point, or null beside the globe or map.
+function placeAt(projection, x, y) {
+  const place = projection.invert([x, y]);
+  if (!place || !Number.isFinite(place[0]) || Math.abs(place[1]) > 90) return null;
+  const back = projection(place);
+  return back && Math.hypot(back[0] - x, back[1] - y) < 2 ? place : null;
+}
+
 class Drawing {
   constructor(canvas, world) {
     this.canvas = canvas;
@@ -306,9 +314,6 @@ class Drawing {
   }
 
   placeAt(x, y) {
-    const place = this.projection.invert([x, y]);
-    if (!place || !Number.isFinite(place[0]) || Math.abs(place[1]) > 90) return null;
-    const back = this.projection(place);
-    return back && Math.hypot(back[0] - x, back[1] - y) < 2 ? place : null;
+    return placeAt(this.projection, x, y);
   }
 }

@@ -12,14 +12,18 @@ function moved() {
   redraw();
 }
 
+// Of the view as it is now; what is drawn may be a frame behind.
+function currentProjection() {
+  return makeProjection(view, drawing.width, drawing.height);
+}
+
 function clampView() {
   view.zoom = Math.min(LARGEST_ZOOM, Math.max(1, view.zoom));
   view.lat = Math.min(88, Math.max(-88, view.lat));
   view.lon = ((view.lon + 540) % 360 + 360) % 360 - 180;
   // The flat map stops at its edges: what the view remembers must be what it shows.
   if (view.kind === "flat") {
-    view.lat = makeProjection(view, drawing.width, drawing.height)
-      .invert([drawing.width / 2, drawing.height / 2])[1];
+    view.lat = currentProjection().invert([drawing.width / 2, drawing.height / 2])[1];
   }
 }
 
@@ -82,7 +86,7 @@ function fly(target) {
 // Moves the map so that a place lies under a point of the canvas again.
 function hold(place, x, y) {
   for (let round = 0; round < 2; round++) {
-    const now = makeProjection(view, drawing.width, drawing.height).invert([x, y]);
+    const now = currentProjection().invert([x, y]);
     if (!now || !now.every(Number.isFinite)) return;
     view.lon += ((place[0] - now[0] + 540) % 360) - 180;
     view.lat += place[1] - now[1];
@@ -92,7 +96,7 @@ function hold(place, x, y) {
 
 function zoomAt(factor, x = drawing.width / 2, y = drawing.height / 2) {
   cancelAnimationFrame(state.flight);
-  const place = drawing.placeAt(x, y);
+  const place = placeAt(currentProjection(), x, y);
   view.zoom *= factor;
   clampView();
   if (place) hold(place, x, y);
@@ -101,7 +105,7 @@ function zoomAt(factor, x = drawing.width / 2, y = drawing.height / 2) {
 
 function pan(dx, dy) {
   cancelAnimationFrame(state.flight);
-  const perDegree = drawing.projection.scale() * RADIANS;
+  const perDegree = currentProjection().scale() * RADIANS;
   view.lon -= dx / perDegree / Math.max(0.25, Math.cos(view.lat * RADIANS));
   view.lat += dy / perDegree;
   clampView();
