@@ -59,7 +59,15 @@ _END_OF_TEXT: Final = (2, 49407)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShape:
-    """The vision transformer: `size` and `patch` in pixels, the rest counts."""
+    """The vision transformer.
+
+    Parameters
+    ----------
+    size, patch : int
+        Height and width of the pixels it takes, and of a patch of them.
+    width, layers, heads, mlp : int
+        Length of a token, blocks, attention heads, length of the hidden layer of a block.
+    """
 
     size: int
     patch: int
@@ -71,7 +79,15 @@ class ImageShape:
 
 @dataclass(frozen=True, kw_only=True)
 class TextShape:
-    """The text transformer: `context` and `vocabulary` in tokens, the rest counts."""
+    """The text transformer.
+
+    Parameters
+    ----------
+    context, vocabulary : int
+        Tokens that it reads at once, and that there are.
+    width, layers, heads, mlp : int
+        Length of a token, blocks, attention heads, length of the hidden layer of a block.
+    """
 
     context: int
     vocabulary: int
@@ -83,10 +99,19 @@ class TextShape:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipShape:
-    """A plain CLIP: two transformers, projected to vectors of `dimension` values.
+    """A plain CLIP: two transformers, whose outputs are projected to vectors of one length.
 
-    `activation` is ``"quick_gelu"`` or ``"gelu"``. Weights do not show it, and those trained with
-    the one give wrong vectors with the other, without any error: it is always compared.
+    Parameters
+    ----------
+    dimension : int
+        Length of the vectors.
+    activation : {"quick_gelu", "gelu"}
+        Of both transformers. Weights do not show it, and those trained with the one give wrong
+        vectors with the other without any error: it is always compared.
+    image : ImageShape
+        The vision transformer.
+    text : TextShape
+        The text transformer.
     """
 
     dimension: int
