@@ -71,6 +71,20 @@ def pixel(page, lon, lat, lon0, lat0):
     return x0 + radius * x, y0 - radius * y
 
 
+def where(page, name):
+    """Middle of the spot on the canvas where pointing tells of a place, in pixels of the page."""
+    return page.run(
+        "(() => { const map = document.getElementById('map'), box = map.getBoundingClientRect();"
+        " let [n, sx, sy] = [0, 0, 0];"
+        " for (let x = 2; x < box.width; x += 4) for (let y = 2; y < box.height; y += 4) {"
+        "   map.dispatchEvent(new PointerEvent('pointermove',"
+        "     {clientX: box.x + x, clientY: box.y + y}));"
+        f"   if (document.getElementById('tip').innerText.includes({name!r}) &&"
+        "       !document.getElementById('tip').hidden) { n++; sx += x; sy += y; } }"
+        " return n ? [box.x + sx / n, box.y + sy / n] : null; })()"
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (900, 700), (390, 844)])
 def test_it_opens_without_a_word_and_asks_for_nothing(open_page, path, width, height, scheme):
@@ -132,6 +146,28 @@ def test_arrows_go_through_the_queries(open_page, path):
     assert page.text("#answers h2") == "desk/one.jpg"
     assert page.run("document.querySelector('#answers .photo').naturalWidth") == 300
     assert page.text("#spoken").startswith("desk/one.jpg: best place Kisangani")
+
+
+def test_on_the_map_arrows_move_it(open_page, path):
+    page = open_page(path)
+    page.run("document.getElementById('map').focus()")
+    page.press("ArrowRight")
+    page.rest()
+    x, y, _ = middle(page)
+    moved = where(page, "Kisangani")
+    assert moved == pytest.approx([x - 60, y], abs=6)
+    assert page.text("#answers h2") == "desk/one.jpg"
+    page.press("f")
+    page.rest()
+    assert where(page, "Kisangani") == pytest.approx([x, y], abs=6)
+
+
+def test_one_query_has_no_list(open_page, tmp_path):
+    found = answers([("a.jpg", 1, 0.3, 10.0, 10.0, None, "")])
+    page = open_page(write_map(tmp_path / "map.html", found))
+    assert page.run("document.getElementById('side').offsetWidth") == 0
+    assert page.text(".place b") == "Unnamed place"
+    assert page.run("document.getElementById('map').clientWidth") > 850
 
 
 def test_names_stay_text(open_page, path):
@@ -244,20 +280,6 @@ def test_what_a_radius_promises_depends_on_its_calibration(open_page, tmp_path, 
     assert said in page.text("#caution")
     assert ("not calibrated" in page.text("#radius")) is not calibrated
     assert page.text("#answers .quiet").startswith("No location signal")
-
-
-def where(page, name):
-    """Middle of the spot on the canvas where pointing tells of a place, in pixels of the page."""
-    return page.run(
-        "(() => { const map = document.getElementById('map'), box = map.getBoundingClientRect();"
-        " let [n, sx, sy] = [0, 0, 0];"
-        " for (let x = 2; x < box.width; x += 4) for (let y = 2; y < box.height; y += 4) {"
-        "   map.dispatchEvent(new PointerEvent('pointermove',"
-        "     {clientX: box.x + x, clientY: box.y + y}));"
-        f"   if (document.getElementById('tip').innerText.includes({name!r}) &&"
-        "       !document.getElementById('tip').hidden) { n++; sx += x; sy += y; } }"
-        " return n ? [box.x + sx / n, box.y + sy / n] : null; })()"
-    )
 
 
 def test_two_fingers_zoom_and_a_finger_chooses(open_page, path):

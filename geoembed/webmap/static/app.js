@@ -276,6 +276,8 @@ function start() {
   const queriesText = queries.length === 1 ? "1 query" : `${queries.length.toLocaleString("en")} queries`;
   find("count").textContent = queriesText + (failed ? `, ${failed.toLocaleString("en")} without a place` : "");
   list.append(...queries.map(makeEntry));
+  // One query needs no list to choose from.
+  document.body.classList.toggle("single", queries.length === 1);
   find("filter").hidden = queries.length < 8;
   find("filter").addEventListener("input", (event) => filterList(event.target.value));
   list.addEventListener("click", (event) => {
