@@ -120,6 +120,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the two pictures of a saved report, which take a second."""
+    monkeypatch.setattr(GeolocationReport, "_draw", lambda self, path: None)
+
+
 def run(folder: Path, localizer: Any = None, **options: Any) -> GeolocationReport:
     localizer = FakeLocalizer() if localizer is None else localizer
     given = {"images": folder / "images", "progress": False, **options}
@@ -189,6 +195,7 @@ def test_leaks_are_told_first_and_scores_given_without_them(folder: Path) -> Non
     assert len(clean.leaks or ()) == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_record_says_what_was_done(folder: Path) -> None:
     report = run(folder, seed=7, resamples=50, level=0.9, tta="five", output=folder / "out")
     saved = json.loads((folder / "out" / "evaluation.json").read_text())
@@ -245,6 +252,7 @@ def test_files_of_a_run(folder: Path) -> None:
         run(folder).save(folder / "manifest.csv")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stopped_run_goes_on_where_it_was(folder: Path) -> None:
     first = FakeLocalizer()
     first.image_encoder_.stop_after = 4
@@ -261,6 +269,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path) -> None:
     assert third.image_encoder_.seen == ["3.png"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_kept_vectors_are_those_of_this_picture_and_this_encoder(folder: Path) -> None:
     run(folder, output=folder / "out")
     changed = FakeLocalizer()
@@ -428,6 +437,7 @@ def localizer(tmp_path_factory: pytest.TempPathFactory) -> GeoLocalizer:
     return GeoLocalizer(gallery, image_encoder=encoder, progress=False).fit()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_through_a_real_localizer(folder: Path, localizer: GeoLocalizer) -> None:
     report = run(folder, localizer, output=folder / "out", tta="five")
     assert report.lost["file"].tolist() == ["3.png", "6.png"]
