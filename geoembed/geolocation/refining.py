@@ -58,7 +58,7 @@ def refine(
     *,
     within: Any = None,
     reach_km: float = 40.0,
-    step_km: float = 8.0,
+    step_km: float = 10.0,
     beam: int = 4,
     finest_km: float = 0.02,
     max_steps: int = 30,
