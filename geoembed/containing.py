@@ -138,7 +138,12 @@ def polygons_of(within: Any, name: str = "within") -> NDArray[np.object_]:
     if not len(geometries) or not (shapely.get_dimensions(geometries) == 2).all():
         raise OptionError(f"{name}= must hold polygons, at least one, and nothing else.")
     parts, _ = decompose(geometries)
-    return parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    polygons: NDArray[np.object_] = parts[
+        shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    ]
+    if not len(polygons):
+        raise OptionError(f"{name}= holds polygons without any area.")
+    return polygons
 
 
 def _dense(series: gpd.GeoSeries) -> gpd.GeoSeries:

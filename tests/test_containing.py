@@ -70,6 +70,7 @@ def test_a_function_is_taken_as_it_is_and_none_is_none():
         (shapely.Polygon(), "at least one"),
         (shapely.Point(0, 0), "must hold polygons"),
         ([shapely.box(0, 0, 1, 1), shapely.Point(0, 0)], "nothing else"),
+        (shapely.Polygon([(0, 0), (1, 1), (2, 2)]), "without any area"),
         ("Kenya", "holds no polygons"),
         (7, "holds no polygons"),
     ],

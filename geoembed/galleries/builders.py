@@ -204,4 +204,5 @@ def _strips(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
         moved = shapely.transform(strip, lambda lonlat, turn=turn: lonlat + np.array([turn, 0.0]))
         found.append(shapely.get_parts(moved))
     parts = np.concatenate(found)
-    return parts[shapely.area(parts) > 0.0]
+    inside: NDArray[np.object_] = parts[shapely.area(parts) > 0.0]
+    return inside

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoembed import __version__
 from geoembed.devices import resolve_device
+from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_blocks
-from geoembed.errors import TableError
+from geoembed.errors import TableError, WeightsError
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import FORMAT, read_folder, write_folder
 from geoembed.weights import cache_dir
 
-__all__ = ["GalleryCacheWarning", "cached_vectors", "gallery_facts"]
+__all__ = ["GalleryCacheWarning", "cached_vectors", "find_again", "gallery_facts"]
 
 
 class GalleryCacheWarning(UserWarning):
@@ -48,6 +50,8 @@ def gallery_facts(places: GalleryPlaces, encoder: LocationEncoder, dtype: str) -
         "version": places.version,
         "places_sha256": places.digest,
         "encoder": encoder.name,
+        # Whose code it is: without weights nothing else tells one release's vectors from another's.
+        "encoder_owner": encoder.spec.owner or f"geoembed {__version__}",
         "weights_sha256": encoder.weights_sha256,
         "layers": encoder.layers,
         "seam": encoder.seam,
@@ -90,20 +94,20 @@ def cached_vectors(
     facts = gallery_facts(places, encoder, dtype)
     key = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True).encode()).hexdigest()
     folder = cache_dir() / "galleries" / f"{places.name}-{key[:16]}"
-    damaged = False
-    if folder.exists():
-        try:
-            return read_folder(folder)[1]["embeddings"], folder
-        except TableError as error:
-            damaged = True
-            warnings.warn(f"{error} It is built again.", GalleryCacheWarning, stacklevel=4)
     encode = partial(encode_blocks, encoder, places.lonlat, progress=progress)
     shape = (len(places), encoder.dimension)
     try:
+        damaged = False
+        if folder.exists():
+            try:
+                return _read(folder, facts), folder
+            except TableError as error:
+                damaged = True
+                warnings.warn(f"{error} It is built again.", GalleryCacheWarning, stacklevel=4)
         write_folder(
             folder, facts, places.lonlat, places.counts, shape, dtype, encode, replace=damaged
         )
-        return read_folder(folder)[1]["embeddings"], folder
+        return _read(folder, facts), folder
     except (OSError, TableError) as error:
         reason = getattr(error, "strerror", None) or error
         warnings.warn(
@@ -116,3 +120,56 @@ def cached_vectors(
     vectors = np.empty(shape, dtype=dtype)
     encode(vectors)
     return vectors, None
+
+
+def find_again(
+    places: GalleryPlaces, facts: dict[str, Any], folder: Path | None, device: str
+) -> tuple[NDArray[Any], Path | None]:
+    """Return the vectors of an unpickled gallery: from its folder, else encoded again.
+
+    Parameters
+    ----------
+    places : GalleryPlaces
+        Its places.
+    facts : dict
+        How they were encoded, see `gallery_facts`.
+    folder : Path or None
+        Where they lay when it was pickled, perhaps on another machine.
+    device : str
+        What encodes them if they have to be.
+
+    Returns
+    -------
+    embeddings : array of shape (n, d)
+        Memory-mapped where they lie in a folder.
+    folder : Path or None
+        Where that is.
+
+    Raises
+    ------
+    WeightsError
+        If the encoder of that name has other weights here.
+    """
+    same = ("places_sha256", "encoder", "weights_sha256", "layers", "seam", "dtype")
+    if folder is not None and folder.is_dir():
+        try:
+            return _read(folder, {fact: facts[fact] for fact in same}), folder
+        except TableError:
+            pass  # the folder holds another gallery by now
+    options = {option: facts[option] for option in ("layers", "precision", "seam")}
+    encoder = load_encoder(facts["encoder"], normalize=True, device=device, **options)
+    if encoder.weights_sha256 != facts["weights_sha256"]:
+        raise WeightsError(
+            f"The gallery {places.name!r} was encoded with other weights than {encoder.name!r} "
+            "has here. Build it again."
+        )
+    return cached_vectors(places, encoder, facts["dtype"], None)
+
+
+def _read(folder: Path, facts: dict[str, Any]) -> NDArray[Any]:
+    """Open what is in the cache, if it is what its name says."""
+    stored, arrays = read_folder(folder)
+    stale = sorted(fact for fact, value in facts.items() if stored.get(fact) != value)
+    if stale:
+        raise TableError(f"The gallery {folder} is another one: {', '.join(stale)} differ.")
+    return arrays["embeddings"]

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.containing import inside_of
 from geoembed.coordinates import read_places
-from geoembed.errors import CoordinateError, OptionError
+from geoembed.errors import CoordinateError, OptionError, TableError
 from geoembed.extending.registry import index_spec, resolve_factory
+from geoembed.galleries.cache import find_again
 from geoembed.galleries.coverage import Coverage, coverage_of
 from geoembed.galleries.index import ExactIndex, Found, GalleryIndex
 from geoembed.galleries.making import Making
 from geoembed.galleries.places import GalleryPlaces
-from geoembed.galleries.store import read_folder, write_folder
+from geoembed.galleries.store import is_gallery_folder, read_folder, write_folder
 
 __all__ = ["Gallery"]
 
@@ -280,23 +281,30 @@ class Gallery(Making):
         Raises
         ------
         OptionError
-            If the folder is there and is not to be replaced.
-        OSError
-            If it cannot be written; nothing is left behind.
+            If the folder is there and is not to be replaced, or is no gallery.
+        TableError
+            If it cannot be written, or the disk is full; nothing is left behind.
         """
         path = Path(folder).expanduser().absolute()
         if path.exists() and not force:
             raise OptionError(f"{path} is there already: give force=True to replace it.")
-        write_folder(
-            path,
-            self.facts,
-            self.lonlat,
-            self.counts,
-            self.embeddings.shape,
-            self.dtype,
-            _copier(self.embeddings),
-            replace=force,
-        )
+        if path.exists() and not is_gallery_folder(path):
+            raise OptionError(f"{path} holds other things than a gallery, and is left as it is.")
+        try:
+            write_folder(
+                path,
+                self.facts,
+                self.lonlat,
+                self.counts,
+                self.embeddings.shape,
+                self.dtype,
+                _copier(self.embeddings),
+                replace=force,
+            )
+        except OSError as error:
+            raise TableError(
+                f"The gallery cannot be written to {path}: {error.strerror or error}."
+            ) from error
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -331,8 +339,17 @@ class Gallery(Making):
         return cls(places, arrays["embeddings"], facts, folder=path, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Indexes hold a second view of the vectors, and are made again when asked for.
-        return self.__dict__ | {"_indexes": {}}
+        # Indexes hold a second view of the vectors, and are made again when asked for. Vectors that
+        # lie in a folder are found there, or encoded again, where the gallery is unpickled.
+        state = self.__dict__ | {"_indexes": {}}
+        return state if self.folder is None else state | {"embeddings": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if state["embeddings"] is None:
+            self.embeddings, self.folder = find_again(
+                self.places, self.facts, self.folder, self.device
+            )
 
 
 def _positions(rows: ArrayLike, length: int) -> NDArray[np.int64]:

@@ -184,7 +184,7 @@ def _candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if count * _GROUP * 3 > width:
         values, columns = torch.topk(scores, count, dim=1)
         return values, columns
-    grouped = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
+    grouped = scores[:, : groups * _GROUP].reshape(-1, groups, _GROUP)
     best = torch.topk(grouped.amax(dim=2), count, dim=1).indices
     # What is left over behind the last whole group is looked at as well.
     rest = torch.arange(groups * _GROUP, width, device=scores.device).expand(len(scores), -1)

@@ -97,11 +97,13 @@ class GalleryPlaces:
                 "is longitude, latitude, in degrees."
             )
         each = _read_counts(counts, len(table))
-        # -0.0 and 0.0 are one place, but not one row of bytes.
-        codes, _ = pd.factorize(pd.MultiIndex.from_arrays(list((table + 0.0).T)))
-        firsts = np.flatnonzero(~pd.Series(codes).duplicated().to_numpy())
-        totals = np.bincount(codes, weights=each).astype(np.int64)
-        return cls(table[firsts] + 0.0, totals, name, source, version)
+        # A complex number holds both coordinates, and pandas hashes those in linear time. Adding
+        # 0.0 makes -0.0 and 0.0 one place.
+        codes, distinct = pd.factorize((table + 0.0).view(np.complex128).ravel())
+        totals = np.zeros(len(distinct), dtype=np.int64)
+        np.add.at(totals, codes, each)
+        merged = np.ascontiguousarray(distinct).view(np.float64).reshape(-1, 2)
+        return cls(merged, totals, name, source, version)
 
     @property
     def digest(self) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import TableError
 
-__all__ = ["FORMAT", "Stored", "digest_array", "read_folder", "write_folder"]
+__all__ = ["FORMAT", "Stored", "digest_array", "is_gallery_folder", "read_folder", "write_folder"]
 
 FORMAT: Final = 1
 
@@ -69,7 +70,7 @@ def write_folder(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    part = _temporary(folder, ".part")
     try:
         np.save(part / "lonlat.npy", lonlat)
         np.save(part / "counts.npy", counts)
@@ -134,6 +135,12 @@ def read_folder(folder: Path) -> Stored:
     return facts, arrays
 
 
+def is_gallery_folder(path: Path) -> bool:
+    """Tell whether a folder is empty or holds a gallery and nothing else, damaged or not."""
+    known = {_DESCRIPTION, *(f"{name}.npy" for name in _ARRAYS)}
+    return path.is_dir() and {child.name for child in path.iterdir()} <= known
+
+
 def digest_array(path: Path) -> str:
     """Return a SHA-256 of a file: of every byte, or of parts of one that is large."""
     digest = hashlib.sha256()
@@ -169,14 +176,32 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def _temporary(folder: Path, suffix: str) -> Path:
+    """Make a folder beside another one, whose name says which process works in it."""
+    prefix = f".{folder.name}~{gethostname()}~{os.getpid()}~"
+    return Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder.parent))
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left of this gallery a day ago or before."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        try:
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        except OSError:
-            continue  # somebody else removed it
+    """Remove what killed processes left beside a folder."""
+    for left in folder.parent.glob(".*~*~*~*"):
+        if left.suffix in (".part", ".old") and _is_left(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody works in a temporary folder: its process is gone, or it is a day old."""
+    _, host, process, _ = path.name.rsplit("~", 3)
+    try:
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            return True
+        if os.name == "posix" and host == gethostname() and process.isdecimal():
+            os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # another user's process, or somebody else has just removed the folder
+    return False
 
 
 def _reserve(path: Path) -> None:
@@ -187,7 +212,7 @@ def _reserve(path: Path) -> None:
 
 def _rename(part: Path, folder: Path, replace: bool) -> None:
     if replace and folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+        old = _temporary(folder, ".old")
         with suppress(FileNotFoundError):  # somebody else may have replaced it just now
             folder.rename(old / "old")
         shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,183 @@
+"""Search: the exact index against plain numpy, ties, blocks, precisions, memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from geoembed.errors import OptionError, UnknownNameError
+from geoembed.galleries import Gallery
+from geoembed.galleries import index as index_module
+from geoembed.galleries.index import ExactIndex
+from geoembed.testing.galleries import check_index
+
+
+def unit_vectors(rows, width=24, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def whole_numbers(rows, width=6, seed=0):
+    """Vectors whose dot products are exact in float32, and often equal."""
+    return np.random.default_rng(seed).integers(-2, 3, size=(rows, width)).astype(np.float32)
+
+
+def brute(queries, vectors, k):
+    """Every product in float64, sorted; of equal ones the lower row first."""
+    scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, rows, axis=1), rows
+
+
+def test_the_contract():
+    check_index("exact")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("rows", [1, 2, 255, 256, 257, 5000, 20_000])
+def test_it_finds_what_sorting_all_products_finds(rows, dtype):
+    vectors, queries = unit_vectors(rows).astype(dtype), unit_vectors(9, seed=1)
+    for k in {1, min(rows, 10), min(rows, 300), rows if rows < 6000 else 1}:
+        scores, found = ExactIndex(vectors).search(queries, k)
+        expected, expected_rows = brute(queries, vectors, k)
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+        # Rows may change places only where their scores are one in float32.
+        products = queries.astype(np.float64) @ vectors.astype(np.float64).T
+        true = np.take_along_axis(products, found, axis=1)
+        np.testing.assert_allclose(true, expected, atol=1e-6)
+        assert np.mean(found != expected_rows) < 1e-3
+        assert all(len(set(row)) == k for row in found.tolist())
+        assert (scores.dtype, found.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("k", [1, 2, 7, 40, 399, 4000])
+def test_of_equal_scores_the_lower_row_comes_first(k, dtype):
+    vectors, queries = whole_numbers(4000).astype(dtype), whole_numbers(11, seed=1)
+    scores, rows = ExactIndex(vectors).search(queries, k)
+    expected, expected_rows = brute(queries, vectors, k)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_where_all_are_equal_the_first_rows_are_found():
+    vectors = np.ones((3000, 4), dtype=np.float32)
+    _, rows = ExactIndex(vectors).search(np.ones((2, 4)), 5)
+    assert rows.tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("held", [1, 3000, 40_000])
+def test_blocks_change_nothing(monkeypatch, held, dtype):
+    vectors, queries = whole_numbers(3000).astype(dtype), whole_numbers(11, seed=1)
+    whole = ExactIndex(vectors).search(queries, 25)
+    monkeypatch.setattr(index_module, "_SCORES", held)
+    monkeypatch.setattr(index_module, "_VALUES", held)
+    monkeypatch.setattr(index_module, "_QUERIES", 4)
+    for got, expected in zip(ExactIndex(vectors).search(queries, 25), whole, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_many_queries_hold_no_matrix_of_all_products(monkeypatch):
+    largest = 0
+    plain = torch.Tensor.__matmul__
+
+    def watched(self, other):
+        nonlocal largest
+        product = plain(self, other)
+        largest = max(largest, product.numel())
+        return product
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    vectors, queries = unit_vectors(60_000, 8), unit_vectors(3000, 8, seed=1)
+    ExactIndex(vectors).search(queries, 5)
+    assert 0 < largest <= index_module._SCORES < 60_000 * 3000
+
+
+def test_a_file_is_searched_where_it_lies(tmp_path):
+    vectors = unit_vectors(500).astype(np.float16)
+    np.save(tmp_path / "vectors.npy", vectors)
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="c")
+    index = ExactIndex(mapped)
+    assert index._table.data_ptr() == mapped.ctypes.data
+    np.testing.assert_array_equal(index.search(vectors[:3], 1)[1], [[0], [1], [2]])
+
+
+def test_queries_of_any_kind_of_number_are_taken():
+    vectors = np.eye(4, dtype=np.float32)
+    for queries in ([[0, 0, 1, 0]], np.array([[0, 0, 1, 0]], dtype=np.int8), torch.eye(4)[2:3]):
+        assert ExactIndex(vectors).search(queries, 1)[1].tolist() == [[2]]
+
+
+def test_no_queries_give_no_rows():
+    scores, rows = ExactIndex(unit_vectors(10)).search(np.empty((0, 24)), 3)
+    assert (scores.shape, rows.shape) == ((0, 3), (0, 3))
+
+
+@pytest.mark.parametrize("k", [0, -1, 11, 2.0, True, None, "3"])
+def test_a_k_that_does_not_fit_is_refused(k):
+    with pytest.raises(OptionError, match="does not fit: the gallery has 10 places"):
+        ExactIndex(unit_vectors(10)).search(unit_vectors(1), k)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_queries_that_are_not_finite_are_refused_and_counted(bad):
+    queries = unit_vectors(5)
+    queries[[2, 4], 3] = bad
+    with pytest.raises(OptionError, match="2 of 5 queries .* the first is row 2"):
+        ExactIndex(unit_vectors(10)).search(queries, 1)
+
+
+@pytest.mark.parametrize("shape", [(24,), (2, 23), (2, 25), (1, 2, 24)])
+def test_queries_of_another_shape_are_refused(shape):
+    with pytest.raises(OptionError, match="the gallery's vectors have 24 values"):
+        ExactIndex(unit_vectors(10)).search(np.zeros(shape), 1)
+
+
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(OptionError, match="device='abacus' is not a device"):
+        ExactIndex(unit_vectors(10), device="abacus")
+
+
+@pytest.fixture
+def gallery(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path))
+    lonlat = np.random.default_rng(0).uniform((-180, -90), (180, 90), size=(400, 2))
+    return Gallery.from_lonlat(lonlat, encoder="xyz")
+
+
+def test_a_gallery_is_searched_among_some_of_its_rows(gallery):
+    queries = gallery.embeddings[:20]
+    among = np.array([399, 3, 200, 17, 3])
+    scores, rows = gallery.search(queries, 4, rows=among)
+    assert set(rows[0]) == {3, 17, 200, 399}
+    expected, positions = brute(queries, gallery.embeddings[[3, 17, 200, 399]], 4)
+    np.testing.assert_array_equal(rows, np.array([3, 17, 200, 399])[positions])
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    mask = np.isin(np.arange(400), among)
+    np.testing.assert_array_equal(gallery.search(queries, 4, rows=mask)[1], rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "at least one"),
+        (np.zeros(400, bool), "at least one"),
+        (np.ones(399, bool), "mask of 400"),
+        ([0.5], "must be positions"),
+        ([400], "must lie between 0 and 399"),
+        ([-1], "must lie between 0 and 399"),
+    ],
+)
+def test_rows_that_are_none_are_refused(gallery, rows, message):
+    with pytest.raises(OptionError, match=message):
+        gallery.search(gallery.embeddings[:1], 1, rows=rows)
+
+
+def test_more_than_there_is_among_the_rows_is_refused(gallery):
+    with pytest.raises(OptionError, match="k=3 does not fit: the gallery has 2 places"):
+        gallery.search(gallery.embeddings[:1], 3, rows=[1, 2])
+
+
+def test_an_unknown_index_is_named(gallery):
+    with pytest.raises(UnknownNameError, match="There is no index named 'exakt'.*'exact'"):
+        gallery.search(gallery.embeddings[:1], 1, index="exakt")
