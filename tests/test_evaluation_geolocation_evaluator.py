@@ -195,6 +195,15 @@ def test_leaks_are_told_first_and_scores_given_without_them(folder: Path) -> Non
     assert len(clean.leaks or ()) == 3
 
 
+def test_the_ceiling_is_what_the_nearest_places_would_score(folder: Path) -> None:
+    report = run(folder)
+    # 5,000 km from Paris another place of the gallery may be nearer, but not within 2,500 km.
+    assert report.scores["ceiling"].tolist()[:6] == pytest.approx([20, 40, 60, 80, 80, 100])
+    page = report.to_markdown()
+    assert "| ceiling of its gallery | 20.00 | 40.00 | 60.00 | 80.00 | 80.00 |" in page
+    assert (report.scores["ceiling"] >= report.scores["value"] - 1e-9).tolist()[:5] == [True] * 5
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_the_record_says_what_was_done(folder: Path) -> None:
     report = run(folder, seed=7, resamples=50, level=0.9, tta="five", output=folder / "out")
@@ -383,7 +392,8 @@ def test_protocols_bring_rules_and_published_rows(folder: Path) -> None:
     assert "- Not as im2gps3k asks for: the gallery is 'four' instead of 'geoclip.100k'." in page
     # Other thresholds cannot stand beside the published ones.
     other = run(folder, protocol="im2gps3k", thresholds_km=[10, 100], tta="none")
-    assert other.beside_published()["system"].tolist() == ["this run"]
+    assert other.beside_published()["system"].tolist() == ["this run", "ceiling of its gallery"]
+    assert json.loads(other.to_json())["published"] == []
     assert any("crops are 'none' instead of 'ten-crop'" in note for note in other.notes)
     assert any("the thresholds are others" in note for note in other.notes)
 

@@ -5,7 +5,7 @@ import pytest
 
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.evaluation.geolocation.intervals import bootstrap_intervals
-from geoembed.evaluation.geolocation.leakage import find_leaks
+from geoembed.evaluation.geolocation.leakage import find_leaks, nearest_km
 from geoembed.evaluation.geolocation.metrics import (
     check_thresholds,
     continent_table,
@@ -206,6 +206,15 @@ def test_leaks_agree_with_all_distances() -> None:
     assert leaks.rows.tolist() == np.flatnonzero(nearest <= 10.0).tolist()
     assert 20 < len(leaks) < 480
     assert leaks.metres == pytest.approx(nearest[leaks.rows])
+
+
+def test_nearest_places_agree_with_all_distances() -> None:
+    rng = np.random.default_rng(6)
+    gallery = np.column_stack([rng.uniform(-180, 180, 700), rng.uniform(-90, 90, 700)])
+    queries = np.column_stack([rng.uniform(-180, 180, 300), rng.uniform(-90, 90, 300)])
+    km = errors_km(np.repeat(queries, 700, 0), np.tile(gallery, (300, 1))).reshape(300, 700)
+    assert nearest_km(queries, gallery) == pytest.approx(km.min(axis=1), abs=1e-9)
+    assert nearest_km([[0, 0]], [[0, 1]]).round(6).tolist() == [110.574389]
 
 
 def test_leaks_refuse_other_distances() -> None:

@@ -29,8 +29,8 @@ class GeolocationReport:
         (whether the truth is in the gallery) and ``error`` (why there is no prediction).
     scores : DataFrame
         A row a score: ``score``, ``unit``, ``value``, ``low`` and ``high`` (ends of the bootstrap
-        interval) and, if queries are leaked, ``without_leaks``. Shares are of the pictures with a
-        prediction.
+        interval); where a gallery is known, ``ceiling`` (what its nearest places would score);
+        where queries are leaked, ``without_leaks``. Shares are of the pictures with a prediction.
     continents : DataFrame
         A row a continent of the truth, ``"at sea"`` last: ``continent``, ``n`` and the scores.
     thresholds_km : tuple of float
@@ -100,8 +100,8 @@ class GeolocationReport:
         Returns
         -------
         DataFrame
-            ``system``, a column a threshold in percent, ``how``; only this run where there is no
-            protocol or its thresholds are others.
+            ``system``, a column a threshold in percent, ``how``. This run first, then the ceiling
+            of its gallery; published rows where there is a protocol of the same thresholds.
         """
         return tables.beside_published(self)
 

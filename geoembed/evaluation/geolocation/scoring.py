@@ -11,7 +11,7 @@ from geoembed.coordinates import read_places
 from geoembed.data import label_country
 from geoembed.errors import OptionError, TableError
 from geoembed.evaluation.geolocation.intervals import bootstrap_intervals, check_resampling
-from geoembed.evaluation.geolocation.leakage import LEAK_M, Leaks, find_leaks
+from geoembed.evaluation.geolocation.leakage import LEAK_M, Leaks, find_leaks, nearest_km
 from geoembed.evaluation.geolocation.metrics import (
     AT_SEA,
     THRESHOLDS_KM,
@@ -109,6 +109,7 @@ def evaluate_geolocation(
         raise TableError(_nothing(rows))
     places = getattr(gallery, "lonlat", gallery)
     leaks = None if places is None else find_leaks(there, places, within_m=leak_m)
+    nearest = None if places is None else nearest_km(there[known], places)
     if leaks is not None:
         rows.loc[leaks.rows, "leaked"] = True
     bounds = bootstrap_intervals(km[known], thresholds, resamples=resamples, level=level, seed=seed)
@@ -130,7 +131,7 @@ def evaluate_geolocation(
     )
     return GeolocationReport(
         rows=rows,
-        scores=_scores(km, known, leaks, thresholds, bounds),
+        scores=_scores(km, known, leaks, nearest, thresholds, bounds),
         continents=continent_table(there[known], km[known], thresholds),
         thresholds_km=thresholds,
         leaks=leaks,
@@ -177,6 +178,7 @@ def _scores(
     km: Floats,
     known: NDArray[np.bool_],
     leaks: Leaks | None,
+    nearest: Floats | None,
     thresholds: Sequence[float],
     bounds: Mapping[str, tuple[float, float]],
 ) -> pd.DataFrame:
@@ -192,6 +194,8 @@ def _scores(
         for name, value in summarise(km[known], thresholds).items()
     ]
     table = pd.DataFrame(rows)
+    if nearest is not None:
+        table["ceiling"] = list(summarise(nearest, thresholds).values())
     if leaks is not None and len(leaks):
         clean = known.copy()
         clean[leaks.rows] = False

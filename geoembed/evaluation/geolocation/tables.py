@@ -21,9 +21,9 @@ _LABELS: Final = {"median_km": "median error", "mean_km": "mean error", "geoscor
 _UNITS: Final = {"median_km": ", km", "mean_km": ", km", "geoscore": ""}
 
 
-def score_of(scores: pd.DataFrame, name: str) -> float:
+def score_of(scores: pd.DataFrame, name: str, column: str = "value") -> float:
     """Return the value of a score, or raise UnknownNameError."""
-    found = scores.loc[scores["score"] == name, "value"]
+    found = scores.loc[scores["score"] == name, column]
     if not len(found):
         raise unknown_name("score", name, scores["score"])
     return float(found.iloc[0])
@@ -42,11 +42,10 @@ def beside_published(report: "GeolocationReport") -> pd.DataFrame:
     names = [name_threshold(km) for km in report.thresholds_km]
     shares = [score_of(report.scores, name) for name in names]
     rows: list[list[Any]] = [["this run", *shares, _how(report)]]
-    protocol = report.protocol
-    if protocol is not None and protocol.thresholds_km == report.thresholds_km:
-        for row in protocol.published:
-            how = f"{row.how}; secondary source" if row.secondary else row.how
-            rows.append([row.system, *row.within, how])
+    if "ceiling" in report.scores:
+        best = [score_of(report.scores, name, "ceiling") for name in names]
+        rows.append(["ceiling of its gallery", *best, "always the place nearest to the truth"])
+    rows += _published(report)
     return pd.DataFrame(rows, columns=["system", *names, "how"])
 
 
@@ -100,6 +99,7 @@ def to_markdown(report: "GeolocationReport") -> str:
 def to_dict(report: "GeolocationReport") -> dict[str, Any]:
     """Collect everything for JSON; see `GeolocationReport.to_dict`."""
     leaks = report.leaks
+    columns = ["system", *map(name_threshold, report.thresholds_km), "how"]
     return {
         "record": report.record,
         "scores": _records(report.scores),
@@ -114,9 +114,20 @@ def to_dict(report: "GeolocationReport") -> dict[str, Any]:
             "files": report.rows["file"].iloc[leaks.rows].tolist(),
         },
         "lost": dict(report.lost.itertuples(index=False, name=None)),
-        "published": _records(beside_published(report).iloc[1:]),
+        "published": [dict(zip(columns, row, strict=True)) for row in _published(report)],
         "notes": list(report.notes),
     }
+
+
+def _published(report: "GeolocationReport") -> list[list[Any]]:
+    """Rows of the protocol, where its thresholds are those of the report."""
+    protocol = report.protocol
+    if protocol is None or protocol.thresholds_km != report.thresholds_km:
+        return []
+    return [
+        [row.system, *row.within, f"{row.how}; secondary source" if row.secondary else row.how]
+        for row in protocol.published
+    ]
 
 
 def _how(report: "GeolocationReport") -> str:
@@ -142,14 +153,15 @@ def _published_lines(report: "GeolocationReport") -> list[str]:
     ]
     rows[0] = ["**this run**", *cells, rows[0][-1]]
     lines = _lines(["system", *(f"{name}, %" for name in names), "how"], rows)
-    if len(rows) > 1:
+    if _published(report):
         lines += ["", "Published rows are as printed; they were not run here."]
     return lines
 
 
 def _score_lines(report: "GeolocationReport") -> list[str]:
-    leaked = "without_leaks" in report.scores
-    header = ["score", "value", "interval", *(["without leaked queries"] if leaked else [])]
+    more = {"ceiling": "ceiling of its gallery", "without_leaks": "without leaked queries"}
+    more = {column: name for column, name in more.items() if column in report.scores}
+    header = ["score", "value", "interval", *more.values()]
     rows = []
     for row in report.scores.to_dict("records"):
         unit = "" if row["unit"] == "points" else f" {row['unit']}"
@@ -158,7 +170,7 @@ def _score_lines(report: "GeolocationReport") -> list[str]:
             f"{row['value']:,.2f}{unit}",
             f"{row['low']:,.2f} to {row['high']:,.2f}",
         ]
-        rows.append(cells + ([f"{row['without_leaks']:,.2f}{unit}"] if leaked else []))
+        rows.append(cells + [f"{row[column]:,.2f}{unit}" for column in more])
     return _lines(header, rows)
 
 
