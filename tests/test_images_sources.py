@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geoembed.errors import OptionError, PictureError, TableError
+from geoembed.errors import MissingExtraError, OptionError, PictureError, TableError
 from geoembed.images.sources import MAX_PIXELS, map_pictures, read_pictures
 
 
@@ -288,6 +288,21 @@ def test_options_and_sources_are_checked_before_the_first_picture(tmp_path):
         read_pictures(3)
     with pytest.raises(TableError, match="no column named 'q'"):
         read_pictures(pd.DataFrame({"image": []}), column="q")
+
+
+def test_without_pillow_the_extra_is_named_at_once(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(MissingExtraError, match=r'Reading pictures.*"geoembed\[image\]"'):
+        read_pictures(folder)
+
+
+def test_without_pillow_heif_only_heic_pictures_are_missing(monkeypatch, folder):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.encode("RGB", (64, 64), bytes(64 * 64 * 3), folder / "iphone.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    *others, heic = read_pictures(folder)
+    assert reds(others) == list(range(6))
+    assert 'pip install "geoembed[heic]"' in heic.error
 
 
 MEMORY = """

@@ -15,6 +15,7 @@ from geoembed.images.decoding import MAX_PIXELS, decode, finish, upright_rgb
 from geoembed.images.listing import Inputs, find_inputs, find_pictures, is_file_object, is_image
 from geoembed.images.opening import read_bytes
 from geoembed.images.workers import Ready, check_workers, map_ahead
+from geoembed.optional import import_optional
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -106,6 +107,8 @@ def read_pictures(
         At once: if the column does not exist, or none can be told.
     OptionError
         At once: if `max_pixels`, `workers` or `ahead` is not a whole number that fits.
+    MissingExtraError
+        At once: if Pillow is not installed. That pillow-heif is not is the error of HEIC pictures.
 
     Examples
     --------
@@ -152,7 +155,7 @@ def map_pictures(
 
     Raises
     ------
-    PictureError, TableError, OptionError
+    PictureError, TableError, OptionError, MissingExtraError
         As `read_pictures` does.
 
     Examples
@@ -190,6 +193,8 @@ def _stream(
     threads = check_workers(workers)
     if ahead is not None:
         _check_whole("ahead", ahead, 0)
+    # Without it no picture can be read: that is no error of a row.
+    import_optional("PIL.Image", extra="image", purpose="Reading pictures")
     jobs = (_job(name, item, function, options) for name, item in inputs)
     return map_ahead(jobs, workers=threads, ahead=2 * threads if ahead is None else ahead)
 
