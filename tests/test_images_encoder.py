@@ -168,6 +168,22 @@ def test_bad_pictures_stay_in_their_rows_in_batches_of_any_size(
     np.testing.assert_allclose(got.vectors[got.good], expected, atol=1e-6)
 
 
+def test_the_batch_size_is_what_the_tower_sees(encoder, photos, monkeypatch):
+    seen = []
+    plain = encoder._encode_pixels
+    monkeypatch.setattr(
+        encoder, "_encode_pixels", lambda pixels: (seen.append(len(pixels)), plain(pixels))[1]
+    )
+    encoder.encode_images(photos[:3], tta="ten-crop", batch_size=4, progress=False)
+    # Ten views of one picture after the other, four at a time.
+    assert seen == [4, 4, 2] * 3
+    seen.clear()
+    encoder.encode_images(photos, batch_size=4, progress=False)
+    assert seen == [4, 1]
+    with pytest.raises(OptionError, match="batch_size=2.5 is not a whole number"):
+        encoder.encode_pixels(torch.zeros(1, 3, 224, 224), batch_size=2.5)
+
+
 def test_streams_are_not_read_to_their_end(encoder, photos):
     taken = []
 

@@ -13,7 +13,7 @@ from geoembed.devices import PRECISIONS, resolve_device
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending.image_specs import ImageEncoderSpec, Preprocessing
 from geoembed.extending.registry import image_encoder_specs
-from geoembed.images.running import ImageEmbeddings, run_pictures
+from geoembed.images.running import ImageEmbeddings, check_batch_size, run_pictures
 from geoembed.images.texts import check_texts
 
 __all__ = ["OPTION_DEFAULTS", "ImageEncoder"]
@@ -136,13 +136,17 @@ class ImageEncoder(ABC):
         # A CPU gains nothing past a few pictures; an accelerator wants to be kept busy.
         return 8 if self.device.type == "cpu" else 64
 
-    def encode_pixels(self, pixels: "Tensor | NDArray[Any]") -> NDArray[np.float32]:
+    def encode_pixels(
+        self, pixels: "Tensor | NDArray[Any]", *, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
         """Encode prepared pixels.
 
         Parameters
         ----------
         pixels : tensor or array of shape (n, 3, size, size)
             As `geoembed.images.preprocessing.prepare` gives them.
+        batch_size : int, optional
+            Rows computed at a time. Default: `batch_rows`.
 
         Returns
         -------
@@ -152,8 +156,10 @@ class ImageEncoder(ABC):
         Raises
         ------
         OptionError
-            If the shape does not fit, or values are not finite; the message names the rows.
+            If the shape does not fit, values are not finite (the message names the rows), or
+            `batch_size` is not a whole number of at least 1.
         """
+        size_of_block = check_batch_size(batch_size, self.batch_rows)
         tensor = torch.as_tensor(pixels)
         size = self.preprocessing.size
         if tensor.ndim != 4 or tuple(tensor.shape[1:]) != (3, size, size):
@@ -172,8 +178,8 @@ class ImageEncoder(ABC):
                 f"such as {', '.join(map(str, bad[:5]))}."
             )
         out = np.empty((len(tensor), self.dimension), dtype=np.float32)
-        for start in range(0, len(tensor), self.batch_rows):
-            rows = slice(start, start + self.batch_rows)
+        for start in range(0, len(tensor), size_of_block):
+            rows = slice(start, start + size_of_block)
             block = tensor[rows].to(self.device, self.dtype)
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 out[rows] = self._checked(self._encode_pixels(block), len(block))
@@ -235,7 +241,7 @@ class ImageEncoder(ABC):
         recursive : bool
             Whether a folder's folders are looked into.
         batch_size : int, optional
-            Pictures computed at a time. Default: what suits the device.
+            Views computed at a time. Default: what suits the device.
         workers : int, optional
             Threads that read and prepare pictures; with 0 none. Default: one for each core, at
             most 8.

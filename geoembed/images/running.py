@@ -18,7 +18,7 @@ from geoembed.progress import progress_bar
 if TYPE_CHECKING:
     from geoembed.images.base import ImageEncoder
 
-__all__ = ["ImageEmbeddings", "run_pictures"]
+__all__ = ["ImageEmbeddings", "check_batch_size", "run_pictures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def run_pictures(
     tta : str
         Which views are averaged.
     batch_size : int, optional
-        Pictures at a time. Default: as many as fill `batch_rows` of the encoder.
+        Views at a time. Default: `batch_rows` of the encoder.
     progress : bool or None
         As in `geoembed.progress.progress_bar`.
     max_pixels, column, recursive, workers
@@ -118,13 +118,8 @@ def run_pictures(
     PictureError, OptionError
         At once, before the first picture is read.
     """
-    views = view_count(tta)
-    if batch_size is None:
-        size = max(1, encoder.batch_rows // views)
-    elif isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0:
-        size = batch_size
-    else:
-        raise OptionError(f"batch_size={batch_size!r} is not a whole number of at least 1.")
+    rows = check_batch_size(batch_size, encoder.batch_rows)
+    size = max(1, rows // view_count(tta))
 
     def prepare(picture: Picture) -> _Prepared:
         if picture.image is None:
@@ -145,28 +140,62 @@ def run_pictures(
         max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         workers=workers,
     )
-    return _batches(encoder, stream, size, inputs.total, progress)
+    return _batches(encoder, stream, size, rows, inputs.total, progress)
+
+
+def check_batch_size(batch_size: int | None, default: int) -> int:
+    """Return the number of rows to compute at a time.
+
+    Parameters
+    ----------
+    batch_size : int or None
+        None takes the default.
+    default : int
+        What suits the device.
+
+    Returns
+    -------
+    int
+        1 or more.
+
+    Raises
+    ------
+    OptionError
+        If it is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> check_batch_size(None, 8)
+    8
+    """
+    if batch_size is None:
+        return default
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise OptionError(f"batch_size={batch_size!r} is not a whole number of at least 1.")
+    return batch_size
 
 
 def _batches(
     encoder: "ImageEncoder",
     stream: Iterator[_Prepared],
     size: int,
+    rows: int,
     total: int | None,
     progress: bool | None,
 ) -> Iterator[ImageEmbeddings]:
     with progress_bar(progress, text="encoding", unit="picture", total=total) as bar:
         while batch := list(islice(stream, size)):
-            yield _encode(encoder, batch)
+            yield _encode(encoder, batch, rows)
             bar.update(len(batch))
 
 
-def _encode(encoder: "ImageEncoder", batch: list[_Prepared]) -> ImageEmbeddings:
+def _encode(encoder: "ImageEncoder", batch: list[_Prepared], rows: int) -> ImageEmbeddings:
     vectors = np.full((len(batch), encoder.dimension), np.nan, dtype=np.float32)
     errors = [prepared.error for prepared in batch]
     good = [(row, one.views) for row, one in enumerate(batch) if one.views is not None]
     if good:
-        features = encoder.encode_pixels(torch.cat([views for _, views in good]))
+        pixels = torch.cat([views for _, views in good])
+        features = encoder.encode_pixels(pixels, batch_size=rows)
         ends = np.cumsum([len(views) for _, views in good])
         for (row, _), part in zip(good, np.split(features, ends[:-1]), strict=True):
             if np.isfinite(part).all():
