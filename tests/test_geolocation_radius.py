@@ -131,12 +131,13 @@ class TestSignal:
             SignalTest.from_dict({"level": 1.0})
 
 
-class TestCalibration:
-    @pytest.fixture(scope="class")
-    def learned(self, world):
-        density, vectors, queries, truth, predicted = world
-        return calibrate(density, queries[:1500], vectors, truth[:1500], predicted[:1500])
+@pytest.fixture(scope="module")
+def learned(world):
+    density, vectors, queries, truth, predicted = world
+    return calibrate(density, queries[:1500], vectors, truth[:1500], predicted[:1500])
 
+
+class TestCalibration:
     def test_radii_cover_pictures_not_seen(self, world, learned):
         density, vectors, queries, truth, predicted = world
         fresh = slice(1500, 3500)
