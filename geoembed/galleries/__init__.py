@@ -24,6 +24,7 @@ __all__ = [
     "GalleryPlaces",
     "list_galleries",
     "load_gallery",
+    "places_of",
 ]
 
 # Resolved when first used: their modules import torch or geopandas.
@@ -100,7 +101,6 @@ def load_gallery(
     <Gallery cities: 13,... places, geoclip.v1, final, float32>
     """
     from geoembed.galleries.gallery import Gallery
-    from geoembed.galleries.places import GalleryPlaces
 
     if isinstance(name, Gallery):
         return name
@@ -114,20 +114,51 @@ def load_gallery(
         if isinstance(name, Path) or "/" in str(name):
             raise TableError(f"There is no folder of a gallery {folder}.")
     spec = registry.gallery_spec(str(name))
-    places = registry.resolve_factory(spec.factory, owner=spec.owner)(spec)
-    if not isinstance(places, GalleryPlaces):
-        raise PluginError(
-            f"The factory {spec.factory!r} of the gallery {spec.name!r} returned "
-            f"{type(places).__name__} instead of GalleryPlaces."
-        )
     return Gallery.of(
-        places,
+        places_of(spec.name),
         encoder=spec.encoder if encoder is None else encoder,
         layers=layers,
         dtype=dtype,
         device=device,
         progress=progress,
     )
+
+
+def places_of(name: str) -> "GalleryPlaces":
+    """Return the places of a registered gallery, without encoding them.
+
+    Parameters
+    ----------
+    name : str
+        A name from `list_galleries`.
+
+    Returns
+    -------
+    GalleryPlaces
+        Distinct places, with counts.
+
+    Raises
+    ------
+    UnknownNameError
+        If no gallery has that name; lists close matches.
+    PluginError
+        If its factory returns something else.
+
+    Examples
+    --------
+    >>> len(places_of("geoclip.100k"))
+    94123
+    """
+    from geoembed.galleries.places import GalleryPlaces
+
+    spec = registry.gallery_spec(name)
+    places = registry.resolve_factory(spec.factory, owner=spec.owner)(spec)
+    if not isinstance(places, GalleryPlaces):
+        raise PluginError(
+            f"The factory {spec.factory!r} of the gallery {spec.name!r} returned "
+            f"{type(places).__name__} instead of GalleryPlaces."
+        )
+    return places
 
 
 def __getattr__(name: str) -> Any:

@@ -9,16 +9,15 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoembed.containing import inside_of
 from geoembed.coordinates import read_places
-from geoembed.errors import CoordinateError, OptionError, TableError
+from geoembed.errors import OptionError
 from geoembed.extending.registry import index_spec, resolve_factory
 from geoembed.galleries.cache import find_again
 from geoembed.galleries.coverage import Coverage, coverage_of
 from geoembed.galleries.index import ExactIndex, Found, GalleryIndex
 from geoembed.galleries.making import Making
 from geoembed.galleries.places import GalleryPlaces
-from geoembed.galleries.store import is_gallery_folder, read_folder, write_folder
+from geoembed.galleries.store import publish_folder, read_folder
 
 __all__ = ["Gallery"]
 
@@ -226,15 +225,7 @@ class Gallery(Making):
         OptionError
             If `within` holds no polygons.
         """
-        inside = inside_of(within)
-        rows = np.arange(len(self)) if inside is None else np.flatnonzero(inside(self.lonlat))
-        if not len(rows):
-            raise CoordinateError(
-                f"None of the {len(self):,} places of the gallery {self.name!r} lies in within=. "
-                "Take a denser gallery, such as Gallery.grid(spacing_km, within=...), or check "
-                "that the polygons are where you think: the order is longitude, latitude."
-            )
-        return self.take(rows)
+        return self.take(self.places.rows_within(within))
 
     def take(self, rows: ArrayLike) -> Self:
         """Return the part of the gallery in some rows.
@@ -257,13 +248,7 @@ class Gallery(Making):
         rows = _positions(rows, len(self))
         if len(rows) == len(self):
             return self
-        places = GalleryPlaces(
-            self.lonlat[rows],
-            self.counts[rows],
-            self.name,
-            self.places.source,
-            self.places.version,
-        )
+        places = self.places.take(rows)
         facts = self.facts | {"places_sha256": places.digest}
         return type(self)(places, self.embeddings[rows], facts, device=self.device)
 
@@ -285,26 +270,15 @@ class Gallery(Making):
         TableError
             If it cannot be written, or the disk is full; nothing is left behind.
         """
-        path = Path(folder).expanduser().absolute()
-        if path.exists() and not force:
-            raise OptionError(f"{path} is there already: give force=True to replace it.")
-        if path.exists() and not is_gallery_folder(path):
-            raise OptionError(f"{path} holds other things than a gallery, and is left as it is.")
-        try:
-            write_folder(
-                path,
-                self.facts,
-                self.lonlat,
-                self.counts,
-                self.embeddings.shape,
-                self.dtype,
-                _copier(self.embeddings),
-                replace=force,
-            )
-        except OSError as error:
-            raise TableError(
-                f"The gallery cannot be written to {path}: {error.strerror or error}."
-            ) from error
+        publish_folder(
+            folder,
+            self.facts,
+            self.places,
+            self.embeddings.shape,
+            self.dtype,
+            _copier(self.embeddings),
+            force=force,
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:

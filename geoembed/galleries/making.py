@@ -1,5 +1,6 @@
 """How galleries are made: of coordinates, tables, grids, cells and cities."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -8,10 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
+from geoembed.encoders.blocks import encode_blocks
 from geoembed.errors import OptionError
 from geoembed.galleries import builders
 from geoembed.galleries.cache import cached_vectors, gallery_facts
 from geoembed.galleries.places import GalleryPlaces
+from geoembed.galleries.store import publish_folder, read_folder
 
 __all__ = ["Making"]
 
@@ -75,12 +78,64 @@ class Making:
         MissingWeightsError
             If the encoder's weights are not on this machine.
         """
-        if dtype not in _DTYPES:
-            raise OptionError(f"dtype={dtype!r} is not one of: {', '.join(_DTYPES)}.")
+        _check_dtype(dtype)
         loaded = _unit_encoder(encoder, layers, device)
         vectors, folder = cached_vectors(places, loaded, dtype, progress)
         facts = gallery_facts(places, loaded, dtype)
         return cls(places, vectors, facts, folder=folder, device=device)
+
+    @classmethod
+    def build(
+        cls,
+        places: GalleryPlaces,
+        folder: str | Path,
+        *,
+        encoder: "str | Path | LocationEncoder" = "geoclip.v1",
+        layers: str = "final",
+        dtype: str = "float32",
+        device: str = "auto",
+        progress: bool | None = None,
+        force: bool = False,
+    ) -> Self:
+        """Encode places straight into a folder: for galleries that are to be kept or passed on.
+
+        Parameters
+        ----------
+        places : GalleryPlaces
+            What is encoded.
+        folder : str or Path
+            Made by this; `geoembed.galleries.load_gallery` opens it.
+        encoder, layers, dtype, device, progress
+            As in `of`.
+        force : bool
+            Replace a gallery that is there.
+
+        Returns
+        -------
+        Gallery
+            Its vectors memory-mapped.
+
+        Raises
+        ------
+        OptionError
+            If the folder is there and is not to be replaced, or an option is not one of those
+            offered.
+        TableError
+            If it cannot be written, or the disk is full; nothing is left behind.
+        """
+        _check_dtype(dtype)
+        loaded = _unit_encoder(encoder, layers, device)
+        path = publish_folder(
+            folder,
+            gallery_facts(places, loaded, dtype),
+            places,
+            (len(places), loaded.dimension),
+            dtype,
+            partial(encode_blocks, loaded, places.lonlat, progress=progress),
+            force=force,
+        )
+        facts, arrays = read_folder(path)
+        return cls(places, arrays["embeddings"], facts, folder=path, device=device)
 
     @classmethod
     def from_lonlat(cls, lonlat: ArrayLike, *, name: str = "places", **options: Any) -> Self:
@@ -208,6 +263,11 @@ def _check_name(name: str) -> str:
     if not isinstance(name, str) or not name or not set(name) <= _NAME_CHARACTERS:
         raise OptionError(f"name={name!r} does not fit: use letters, digits, '.', '-', '_', '+'.")
     return name
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in _DTYPES:
+        raise OptionError(f"dtype={dtype!r} is not one of: {', '.join(_DTYPES)}.")
 
 
 def _unit_encoder(

@@ -1,13 +1,14 @@
 """The places of a gallery, before they are encoded."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from geoembed.containing import inside_of
 from geoembed.errors import CoordinateError, OptionError
 
 __all__ = ["GalleryPlaces"]
@@ -104,6 +105,51 @@ class GalleryPlaces:
         np.add.at(totals, codes, each)
         merged = np.ascontiguousarray(distinct).view(np.float64).reshape(-1, 2)
         return cls(merged, totals, name, source, version)
+
+    def rows_within(self, within: Any) -> NDArray[np.int64]:
+        """Find the places that lie in polygons.
+
+        Parameters
+        ----------
+        within : GeoDataFrame, GeoSeries, shapely polygons, callable or None
+            See `geoembed.containing.inside_of`; None is everywhere.
+
+        Returns
+        -------
+        array of int64
+            Positions, ascending, at least one.
+
+        Raises
+        ------
+        CoordinateError
+            If no place lies there.
+        OptionError
+            If `within` holds no polygons.
+        """
+        inside = inside_of(within)
+        rows = np.arange(len(self)) if inside is None else np.flatnonzero(inside(self.lonlat))
+        if not len(rows):
+            raise CoordinateError(
+                f"None of the {len(self):,} places of the gallery {self.name!r} lies in within=. "
+                "Take a denser gallery, such as Gallery.grid(spacing_km, within=...), or check "
+                "that the polygons are where you think: the order is longitude, latitude."
+            )
+        return rows
+
+    def take(self, rows: NDArray[np.int64]) -> "GalleryPlaces":
+        """Return the places in some rows, in their order.
+
+        Parameters
+        ----------
+        rows : array of int64
+            Positions, each once.
+
+        Returns
+        -------
+        GalleryPlaces
+            With the same name, source and version.
+        """
+        return replace(self, lonlat=self.lonlat[rows], counts=self.counts[rows])
 
     @property
     def digest(self) -> str:

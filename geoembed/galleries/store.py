@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from geoembed.errors import TableError
+from geoembed.errors import OptionError, TableError
+from geoembed.galleries.places import GalleryPlaces
 
-__all__ = ["FORMAT", "Stored", "digest_array", "is_gallery_folder", "read_folder", "write_folder"]
+__all__ = ["FORMAT", "Stored", "digest_array", "publish_folder", "read_folder", "write_folder"]
 
 FORMAT: Final = 1
 
@@ -135,7 +136,56 @@ def read_folder(folder: Path) -> Stored:
     return facts, arrays
 
 
-def is_gallery_folder(path: Path) -> bool:
+def publish_folder(
+    folder: str | Path,
+    facts: dict[str, Any],
+    places: GalleryPlaces,
+    shape: tuple[int, int],
+    dtype: str,
+    fill: Callable[[NDArray[Any]], None],
+    *,
+    force: bool,
+) -> Path:
+    """Write a gallery where its user wants it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What it becomes.
+    facts, shape, dtype, fill
+        As in `write_folder`.
+    places : GalleryPlaces
+        Its places.
+    force : bool
+        Replace a gallery that is there.
+
+    Returns
+    -------
+    Path
+        The folder, absolute.
+
+    Raises
+    ------
+    OptionError
+        If the folder is there and is not to be replaced, or is no gallery.
+    TableError
+        If it cannot be written, or the disk is full; nothing is left behind.
+    """
+    path = Path(folder).expanduser().absolute()
+    if path.exists() and not force:
+        raise OptionError(f"{path} is there already. Say so if it may be replaced: force=True.")
+    if path.exists() and not _holds_gallery(path):
+        raise OptionError(f"{path} holds other things than a gallery, and is left as it is.")
+    try:
+        write_folder(path, facts, places.lonlat, places.counts, shape, dtype, fill, replace=force)
+    except OSError as error:
+        raise TableError(
+            f"The gallery cannot be written to {path}: {error.strerror or error}."
+        ) from error
+    return path
+
+
+def _holds_gallery(path: Path) -> bool:
     """Tell whether a folder is empty or holds a gallery and nothing else, damaged or not."""
     known = {_DESCRIPTION, *(f"{name}.npy" for name in _ARRAYS)}
     return path.is_dir() and {child.name for child in path.iterdir()} <= known
