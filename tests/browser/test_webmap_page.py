@@ -162,6 +162,16 @@ def test_on_the_map_arrows_move_it(open_page, path):
     assert where(page, "Kisangani") == pytest.approx([x, y], abs=6)
 
 
+def test_a_stray_place_is_left_aside_until_asked_for(open_page, tmp_path):
+    near = [("a.jpg", n, 0.4 - n / 50, 10.0 + 2 * n, 45.0, f"Town {n}", "") for n in range(1, 5)]
+    found = answers([*near, ("a.jpg", 5, 0.1, -100.0, 40.0, "Faraway", "")])
+    page = open_page(write_map(tmp_path / "map.html", found))
+    assert where(page, "Faraway") is None
+    assert math.dist(where(page, "Town 4"), where(page, "Town 1")) > 80
+    page.click("#fit")
+    assert where(page, "Faraway") is not None
+
+
 def test_one_query_has_no_list(open_page, tmp_path):
     found = answers([("a.jpg", 1, 0.3, 10.0, 10.0, None, "")])
     page = open_page(write_map(tmp_path / "map.html", found))

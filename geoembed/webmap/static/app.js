@@ -234,7 +234,7 @@ const KEYS = {
   "=": () => zoomAt(1.5),
   "-": () => zoomAt(1 / 1.5),
   0: () => fly(wholeView()),
-  f: () => fly(fittingView(queries[state.query])),
+  f: () => fly(fittingView(queries[state.query], true)),
 };
 
 function pressKey(event) {
@@ -315,7 +315,7 @@ function start() {
   find("flat").addEventListener("click", () => turnTo("flat"));
   find("closer").addEventListener("click", () => zoomAt(1.6));
   find("farther").addEventListener("click", () => zoomAt(1 / 1.6));
-  find("fit").addEventListener("click", () => fly(fittingView(queries[state.query])));
+  find("fit").addEventListener("click", () => fly(fittingView(queries[state.query], true)));
   find("whole").addEventListener("click", () => fly(wholeView()));
   listenToMap(find("map"));
   document.addEventListener("keydown", pressKey);

@@ -27,12 +27,21 @@ function clampView() {
   }
 }
 
-// The view that shows all candidates and the radius of the first.
-function fittingView(query) {
+// Candidates without those far from the others: one stray place would shrink the rest to a dot.
+function withoutStrays(candidates) {
+  const middle = unit(candidates[0].place);
+  const away = candidates.map(({ place }) => angle(middle, unit(place)));
+  const others = away.slice(1).sort((a, b) => a - b);
+  const limit = 4 * (others[Math.floor((others.length - 1) / 2)] ?? 0);
+  return candidates.filter((_, at) => away[at] <= Math.max(limit, 0.02));
+}
+
+// The view that shows the candidates and the radius of the first.
+function fittingView(query, all = false) {
   const [best] = query.candidates;
   if (!best) return { ...wholeView(), lon: view.lon };
   const km = Math.min(0.45 * Math.PI * EARTH_KM, best.radii[1].km ?? best.radii[0].km ?? 0);
-  const places = query.candidates.map(({ place }) => place);
+  const places = (all ? query.candidates : withoutStrays(query.candidates)).map(({ place }) => place);
   if (view.kind === "globe") {
     const middle = unit(best.place);
     const reach = Math.max(0.02, km / EARTH_KM, ...places.map((place) => angle(middle, unit(place))));
