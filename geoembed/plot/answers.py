@@ -82,7 +82,7 @@ def answers_map(
         ``query`` and ``share`` (in (0, 1), such as 0.5 and 0.9) and polygons in any CRS, cut at
         the antimeridian.
     pictures : mapping of str to PIL.Image.Image, optional
-        Photograph of each query by its name, for the cards; None where there is none.
+        Photograph of each query by its name, upright, for the cards; None where there is none.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure with room for the cards if not given.
     extent : sequence of 4 floats, optional
