@@ -64,7 +64,7 @@ def write_map(
     Returns
     -------
     Path
-        The file: about 350 kB, and some 30 kB a photograph.
+        The file: about 420 kB, and some 30 to 50 kB a photograph.
 
     Raises
     ------
