@@ -28,7 +28,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 
 # Module, its typer.Typer, the group's name.
-GROUPS: tuple[tuple[str, str, str], ...] = (("geoembed.cli.weights", "app", "weights"),)
+GROUPS: tuple[tuple[str, str, str], ...] = (
+    ("geoembed.cli.gallery", "app", "gallery"),
+    ("geoembed.cli.weights", "app", "weights"),
+)
 
 
 @hookimpl

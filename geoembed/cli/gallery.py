@@ -1,0 +1,266 @@
+"""``geoembed gallery list | build | info``: places with their embeddings, to search in."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from geoembed.cli.output import print_json, table
+from geoembed.errors import OptionError
+
+if TYPE_CHECKING:
+    from geoembed.galleries import Coverage, GalleryPlaces
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+_WHAT = "Registered name, or a folder that 'gallery build' wrote."
+
+
+@app.callback()
+def gallery() -> None:
+    """List, build or describe galleries.
+
+    A gallery holds places and their embeddings, to search in.
+
+    Example:
+        geoembed gallery list
+        geoembed gallery build --grid 25 --within kenya.gpkg -o kenya25
+        geoembed gallery info kenya25
+    """
+
+
+@app.command("list")
+def list_galleries(
+    as_json: bool = typer.Option(False, "--json", help="Print JSON with every fact."),
+) -> None:
+    """List the registered galleries.
+
+    Example:
+        geoembed gallery list
+        geoembed gallery list --json
+    """
+    from geoembed.extending.registry import gallery_specs
+
+    specs = list(gallery_specs().values())
+    facts = ("name", "summary", "encoder", "version", "licence", "source", "owner")
+    if as_json:
+        print_json([{fact: getattr(spec, fact) for fact in facts} for spec in specs])
+        return
+    rows = [[spec.name, spec.encoder, spec.licence or "-", spec.summary] for spec in specs]
+    print(table(["name", "encoder", "licence", "summary"], rows))
+
+
+@app.command()
+def build(
+    source: str | None = typer.Argument(
+        None, metavar="[NAME|TABLE]", help="Registered gallery, or a table file of places."
+    ),
+    grid: float | None = typer.Option(
+        None, "--grid", metavar="KM", help="An even grid instead, one place a square of that side."
+    ),
+    h3: int | None = typer.Option(
+        None, "--h3", metavar="RESOLUTION", help="The centres of H3's cells instead."
+    ),
+    within: Path | None = typer.Option(
+        None, "--within", metavar="FILE", help="Only places in the polygons of this file."
+    ),
+    sea: bool = typer.Option(False, "--sea", help="With --grid or --h3: at sea as well."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", metavar="FOLDER", help="Where to write it. NAME may do without."
+    ),
+    encoder: str | None = typer.Option(
+        None, "--encoder", metavar="NAME|PATH", help="See 'geoembed encoders'."
+    ),
+    layers: str = typer.Option("final", "--layers", help="Which layers make up a vector."),
+    dtype: str = typer.Option("float32", "--dtype", help="float32, or float16: half the room."),
+    geometry: str = typer.Option(
+        "point", "--geometry", help="What stands for lines and polygons in TABLE."
+    ),
+    device: str = typer.Option("auto", "--device", help="Such as cpu or cuda."),
+    force: bool = typer.Option(False, "--force", help="Replace a gallery that is there."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Encode places once, to search them often.
+
+    A registered gallery is put into geoembed's cache, where everything finds it; with -o it is
+    written into a folder instead, as are tables and grids. Equal places become one.
+
+    Example:
+        geoembed gallery build geoclip.100k
+        geoembed gallery build shops.csv -o shops
+        geoembed gallery build --grid 10 --within kenya.gpkg -o kenya10 --dtype float16
+    """
+    if [source, grid, h3].count(None) != 2:
+        raise typer.BadParameter("Give a NAME or TABLE, or --grid KM, or --h3 RESOLUTION: one.")
+    from geoembed.extending.registry import gallery_specs
+    from geoembed.galleries import Gallery, load_gallery
+
+    options: dict[str, Any] = {
+        "encoder": encoder or "geoclip.v1",
+        "layers": layers,
+        "dtype": dtype,
+        "device": device,
+        "progress": False if as_json else None,
+    }
+    specs = gallery_specs()
+    if source in specs and encoder is None:
+        options["encoder"] = specs[source].encoder
+    if source is not None:
+        _check_table(source)
+    if output is None:
+        if source not in specs or within is not None:
+            raise OptionError("Say where the gallery is to be written: -o FOLDER.")
+        made = load_gallery(source, **options)
+    else:
+        _check_output(output, force)
+        places = _places(source, grid, h3, within, sea=sea, geometry=geometry)
+        made = Gallery.build(places, output, force=force, **options)
+    size = made.embeddings.nbytes
+    if as_json:
+        facts = {"name": made.name, "places": len(made), "bytes": size, "digest": made.digest}
+        print_json(facts | {"folder": str(made.folder) if made.folder else None})
+        return
+    where = f" in {made.folder}" if made.folder else ""
+    print(f"{made.name}: {len(made):,} places, {size / 1e6:,.1f} MB of vectors{where}")
+
+
+@app.command()
+def info(
+    name: str = typer.Argument(metavar="NAME|FOLDER", help=_WHAT),
+    truth: Path | None = typer.Option(
+        None, "--truth", metavar="TABLE", help="Places that answers should come near."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Describe a gallery.
+
+    Shows its size, the spacing of its places, and how many there are by continent. With --truth
+    also the ceiling: the share of those places with a place of the gallery within 1, 25, 200, 750
+    and 2500 km. No search can do better.
+
+    Example:
+        geoembed gallery info geoclip.100k
+        geoembed gallery info kenya25 --truth photos.csv --json
+    """
+    from geoembed.extending.registry import gallery_specs
+
+    facts, places = _registered(name) if name in gallery_specs() else _folder(name)
+    from geoembed.galleries.coverage import coverage_of
+
+    there = None if truth is None else _read_table(truth, "point")
+    found = coverage_of(places.lonlat, places.counts, there)
+    if as_json:
+        print_json({**facts, **_plain(found)})
+        return
+    width = max(map(len, facts))
+    print("\n".join(f"{fact:<{width}}  {value}" for fact, value in facts.items()))
+    print()
+    print(found)
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse before anything is read or encoded, in the words of the command line."""
+    if output.exists() and not force:
+        raise OptionError(f"{output} is there already. Say so if it may be replaced: --force.")
+
+
+def _places(
+    source: str | None,
+    grid: float | None,
+    h3: int | None,
+    within: Path | None,
+    *,
+    sea: bool,
+    geometry: str,
+) -> "GalleryPlaces":
+    from geoembed.cli.polygons import read_polygons
+    from geoembed.extending.registry import gallery_specs
+    from geoembed.galleries import GalleryPlaces, places_of
+    from geoembed.galleries.builders import grid_places, h3_places
+
+    polygons = None if within is None else read_polygons(within)
+    if grid is not None:
+        return grid_places(grid, polygons, land_only=not sea)
+    if h3 is not None:
+        return h3_places(h3, polygons, land_only=not sea)
+    assert source is not None
+    if source in gallery_specs():
+        places = places_of(source)
+    else:
+        path = Path(source)
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-") or "places"
+        places = GalleryPlaces.of(_read_table(path, geometry), name=name, source=path.name)
+    return places.take(places.rows_within(polygons))
+
+
+def _check_table(source: str) -> None:
+    """Tell a mistyped name from a missing file."""
+    from geoembed.errors import unknown_name
+    from geoembed.extending.registry import gallery_specs
+
+    path, specs = Path(source), gallery_specs()
+    meant = path.exists() or path.suffix[1:].isalpha() or "/" in source
+    if source not in specs and not meant:
+        raise unknown_name("gallery", source, specs)
+
+
+def _read_table(path: Path, geometry: str) -> Any:
+    """Longitudes and latitudes (n, 2) of the rows of a table file."""
+    import numpy as np
+
+    from geoembed.coordinates import read_places
+    from geoembed.streaming import read_frames
+
+    if geometry == "sample":
+        raise OptionError("--geometry sample makes many places of a row: choose another.")
+    read = [read_places(frame, geometry=geometry).lonlat for frame in read_frames(path)]
+    return np.concatenate([np.empty((0, 2)), *read])
+
+
+def _registered(name: str) -> tuple[dict[str, Any], "GalleryPlaces"]:
+    """Facts and places of a registered gallery; nothing is encoded."""
+    from geoembed.extending.registry import gallery_specs
+    from geoembed.galleries import places_of
+
+    spec, places = gallery_specs()[name], places_of(name)
+    return {
+        "name": name,
+        "summary": spec.summary,
+        "encoder": spec.encoder,
+        "licence": spec.licence,
+        "source": places.source,
+        "version": places.version,
+        "digest": places.digest,
+    }, places
+
+
+def _folder(name: str) -> tuple[dict[str, Any], "GalleryPlaces"]:
+    from geoembed.galleries import load_gallery
+
+    loaded = load_gallery(name)
+    return {
+        "name": loaded.name,
+        "encoder": loaded.encoder,
+        "layers": loaded.layers,
+        "vectors": f"{loaded.embeddings.nbytes / 1e6:,.1f} MB, {loaded.dtype}",
+        "source": loaded.places.source,
+        "version": loaded.places.version,
+        "digest": loaded.digest,
+    }, loaded.places
+
+
+def _plain(found: "Coverage") -> dict[str, Any]:
+    """Turn what was found into plain types; NaN becomes null."""
+    continents = found.continents.astype(object).where(found.continents.notna(), None)
+    spacing = {f"{at} %": None if km != km else km for at, km in found.spacing_km.items()}
+    return {
+        "places": found.places,
+        "rows": found.rows,
+        "spacing_km": spacing,
+        "continents": continents.to_dict(orient="index"),
+        "ceiling": {f"{km:g} km": share for km, share in found.ceiling.items()},
+        "truths": found.truths,
+    }
