@@ -265,8 +265,9 @@ def test_files_of_a_run(folder: Path) -> None:
 def test_a_stopped_run_goes_on_where_it_was(folder: Path) -> None:
     first = FakeLocalizer()
     first.image_encoder_.stop_after = 4
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         run(folder, first, output=folder / "out")
+    assert stopped.value.__notes__[0].startswith("3 pictures encoded in this run are kept in ")
     assert first.image_encoder_.seen == ["0.png", "1.png", "2.png", "3.png"]
     second = FakeLocalizer()
     report = run(folder, second, output=folder / "out")
@@ -337,7 +338,7 @@ def test_any_object_with_predict(folder: Path) -> None:
     assert report.rows.loc[6, "error"] == "there is no such file"
     assert report.leaks is None
     assert report.record["gallery"] is None
-    assert report.record["crops"] == "not known"
+    assert report.record["crops"] == report.record["refinement"] == "not known"
     with pytest.raises(OptionError, match="features= needs a localizer with a gallery"):
         run(folder, OnlyPredicts(), images=None, features=np.zeros((7, 3)))
 
@@ -428,6 +429,10 @@ def test_other_rules_are_refused(folder: Path) -> None:
         run(folder, tta="nine")
     with pytest.raises(OptionError, match="thresholds_km=.* does not fit"):
         run(folder, thresholds_km=[5, 1])
+    with pytest.raises(OptionError, match="leak_m=-1 is not a distance in metres"):
+        run(folder, 3, leak_m=-1)
+    with pytest.raises(OptionError, match="resamples=0 is not a positive"):
+        run(folder, 3, resamples=0)
     with pytest.raises(OptionError, match="localizer=3 is neither a GeoLocalizer nor a gallery"):
         run(folder, 3)
     with pytest.raises(UnknownNameError, match="no geolocation protocol"):
@@ -458,6 +463,7 @@ def test_pictures_through_a_real_localizer(folder: Path, localizer: GeoLocalizer
     # From what was kept.
     again = run(folder, localizer, output=folder / "out", tta="five")
     pd.testing.assert_frame_equal(again.rows, report.rows)
+    assert report.record["index"] == "exact"
     assert report.record["gallery"]["digest"] == localizer.gallery_.digest
     assert report.record["image_encoder"]["weights_sha256"] == (
         localizer.image_encoder_.weights_sha256

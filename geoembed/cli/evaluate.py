@@ -129,6 +129,7 @@ def evaluate(
             read_manifest,
         )
         from geoembed.geolocation import GeoLocalizer
+        from geoembed.images import load_image_encoder
 
         # What may be mistyped comes before the gallery, which may take a minute.
         rules = None if protocol is None else load_geolocation_protocol(protocol)
@@ -138,14 +139,18 @@ def evaluate(
         )
         chosen = gallery or ("geoclip.100k" if rules is None else rules.gallery)
         progress = False if quiet or as_json else None
+        loaded: Any = encoder
+        if images is not None:
+            pictures.find_files(images)
+            loaded = load_image_encoder(
+                encoder,
+                weights=weights,
+                allow_download=allow_download,
+                device=device,
+                precision=precision,
+            )
         localizer = GeoLocalizer(
-            chosen,
-            image_encoder=encoder,
-            weights=weights,
-            allow_download=allow_download,
-            device=device,
-            precision=precision,
-            progress=progress,
+            chosen, image_encoder=loaded, device=device, progress=progress
         ).fit()
         with warnings.catch_warnings():
             # It is printed among the notes.

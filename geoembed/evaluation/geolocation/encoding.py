@@ -14,6 +14,7 @@ from geoembed import __version__
 from geoembed.errors import CoordinateError, PictureError
 from geoembed.evaluation.geolocation.manifests import Manifest
 from geoembed.evaluation.geolocation.store import VectorStore, stamp
+from geoembed.evaluation.geolocation.words import counted
 from geoembed.images.gps import read_gps
 from geoembed.progress import progress_bar
 
@@ -218,12 +219,18 @@ class _Parts:
         self.rows: list[int] = []
         self.vectors: list[Vectors] = []
         self.since = time.monotonic()
+        self.written = 0
 
     def __enter__(self) -> "_Parts":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.write()
+        if error is not None and self.store is not None and self.written:
+            error.add_note(
+                f"{counted(self.written, 'picture')} encoded in this run are kept in "
+                f"{self.store.folder}: the same call goes on from there."
+            )
 
     def add(self, row: int, vector: Vectors) -> None:
         if self.store is None:
@@ -237,4 +244,5 @@ class _Parts:
         if self.store is not None and self.rows:
             names = [self.names[row] for row in self.rows]
             self.store.add(names, [self.marks[row] for row in self.rows], np.stack(self.vectors))
+        self.written += len(self.rows)
         self.rows, self.vectors, self.since = [], [], time.monotonic()

@@ -17,8 +17,14 @@ from geoembed.evaluation.geolocation.encoding import (
     gps_note,
     predict_pictures,
 )
-from geoembed.evaluation.geolocation.features import head_sha256, read_features, to_embeddings
-from geoembed.evaluation.geolocation.leakage import LEAK_M
+from geoembed.evaluation.geolocation.features import (
+    Features,
+    head_sha256,
+    read_features,
+    to_embeddings,
+)
+from geoembed.evaluation.geolocation.intervals import check_resampling
+from geoembed.evaluation.geolocation.leakage import LEAK_M, check_leak_distance
 from geoembed.evaluation.geolocation.manifests import Manifest, read_manifest
 from geoembed.evaluation.geolocation.metrics import THRESHOLDS_KM, check_thresholds
 from geoembed.evaluation.geolocation.protocols import (
@@ -35,6 +41,7 @@ from geoembed.evaluation.geolocation.record import (
 from geoembed.evaluation.geolocation.report import GeolocationReport
 from geoembed.evaluation.geolocation.scoring import evaluate_geolocation
 from geoembed.evaluation.geolocation.words import counted, first_of
+from geoembed.images import load_image_encoder
 
 __all__ = ["evaluate_manifest"]
 
@@ -144,14 +151,20 @@ def evaluate_manifest(
     if thresholds_km is None:
         thresholds_km = THRESHOLDS_KM if rules is None else rules.thresholds_km
     thresholds = check_thresholds(thresholds_km)
+    check_resampling(resamples, level)
+    check_leak_distance(leak_m)
     table = read_manifest(manifest, file=file, lon=lon, lat=lat, layer=layer, on_invalid=on_invalid)
-    ready = _localizer(localizer, rules, progress)
     folder = None if output is None else Path(output).expanduser()
-    if features is None:
+    # What may be wrong comes before the gallery, which may take minutes to encode.
+    if images is not None:
+        paths = _find(table, images)
+        ready = _localizer(localizer, rules, progress, pictures=True)
         crops = tta or str(getattr(ready, "tta", "none") if rules is None else rules.tta)
-        run = _from_images(table, ready, images, crops, folder, progress)
+        run = _from_images(table, ready, paths, crops, folder, progress)
     else:
-        run = _from_features(table, ready, features, tta, id_column)
+        vectors = read_features(features, table, id_column=id_column)
+        ready = _localizer(localizer, rules, progress, pictures=False)
+        run = _from_features(ready, vectors, tta)
     gallery = getattr(ready, "gallery_", None)
     kept, notes = _protocol_facts(rules, gallery, run, thresholds)
     report = evaluate_geolocation(
@@ -170,7 +183,8 @@ def evaluate_manifest(
             "protocol": kept,
             "manifest": {"name": table.name, "sha256": table.sha256, "rows": len(table)},
             **run.facts,
-            "refinement": "off",
+            "refinement": UNKNOWN if gallery is None else "off",
+            "index": None if gallery is None else str(getattr(ready, "index", UNKNOWN)),
             "gallery": None if gallery is None else describe_gallery(gallery),
         },
         notes=[*notes, *table.notes, *run.notes],
@@ -223,7 +237,9 @@ class _Run:
     notes: Sequence[str] = ()
 
 
-def _localizer(given: Any, rules: GeolocationProtocol | None, progress: bool | None) -> Any:
+def _localizer(
+    given: Any, rules: GeolocationProtocol | None, progress: bool | None, *, pictures: bool
+) -> Any:
     if hasattr(given, "predict"):
         if hasattr(given, "fit") and not hasattr(given, "gallery_"):
             raise OptionError(f"{given!r} is not fitted yet: call its fit() first.")
@@ -235,25 +251,30 @@ def _localizer(given: Any, rules: GeolocationProtocol | None, progress: bool | N
             f"localizer={given!r} is neither a GeoLocalizer nor a gallery, its name or its folder, "
             "and it has no predict()."
         )
-    from geoembed.geolocation.localizer import GeoLocalizer
+    from geoembed.geolocation import GeoLocalizer
 
-    return GeoLocalizer(given, progress=progress).fit()
+    encoder = load_image_encoder() if pictures else "geoclip.v1"
+    return GeoLocalizer(given, image_encoder=encoder, progress=progress).fit()
 
 
-def _from_images(
-    manifest: Manifest,
-    localizer: Any,
-    images: Any,
-    crops: str,
-    folder: Path | None,
-    progress: bool | None,
-) -> _Run:
+def _find(manifest: Manifest, images: "str | PathLike[str]") -> list[Path | None]:
     paths = manifest.find_files(images)
     if not any(paths):
         raise TableError(
             f"None of the {len(manifest):,} pictures of {manifest.name} is in {images}: the first "
             f"is {manifest.files[0]!r}."
         )
+    return paths
+
+
+def _from_images(
+    manifest: Manifest,
+    localizer: Any,
+    paths: list[Path | None],
+    crops: str,
+    folder: Path | None,
+    progress: bool | None,
+) -> _Run:
     encoder = getattr(localizer, "image_encoder_", None)
     facts: dict[str, Any] = {"image_encoder": None}
     if encoder is None:
@@ -283,16 +304,13 @@ def _from_images(
     return _Run(predicted, found.errors, facts, [*notes, *([gps_note(carrying)] * bool(carrying))])
 
 
-def _from_features(
-    manifest: Manifest, localizer: Any, features: Any, tta: str | None, id_column: str | None
-) -> _Run:
+def _from_features(localizer: Any, found: Features, tta: str | None) -> _Run:
     gallery = getattr(localizer, "gallery_", None)
     if gallery is None or not hasattr(localizer, "predict_vectors"):
         raise OptionError(
             "features= needs a localizer with a gallery to search, such as a GeoLocalizer or a "
             "gallery's name."
         )
-    found = read_features(features, manifest, id_column=id_column)
     name = getattr(localizer, "image_encoder", "geoclip.v1")
     encoder = name if isinstance(name, str) else str(getattr(name, "name", "geoclip.v1"))
     width = gallery.embeddings.shape[1]

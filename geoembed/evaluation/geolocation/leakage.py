@@ -11,7 +11,7 @@ from geoembed.coordinates import read_places
 from geoembed.errors import OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM, distance_km, to_unit_vectors
 
-__all__ = ["LEAK_M", "Leaks", "find_leaks", "nearest_km"]
+__all__ = ["LEAK_M", "Leaks", "check_leak_distance", "find_leaks", "nearest_km"]
 
 LEAK_M: Final = 10.0
 """A query nearer than this to a place of the gallery counts as leaked, in metres."""
@@ -100,8 +100,7 @@ def find_leaks(truth: ArrayLike, places: ArrayLike, *, within_m: float = LEAK_M)
     >>> leaks.rows.tolist(), leaks.metres.round(2).tolist()
     ([0], [5.56])
     """
-    if not isinstance(within_m, int | float) or not 0.0 <= within_m <= 100_000.0:
-        raise OptionError(f"within_m={within_m!r} is not a distance in metres, 0 to 100,000.")
+    check_leak_distance(within_m, "within_m")
     there, gallery = read_places(truth).lonlat, read_places(places).lonlat
     reach = max(2.0 * np.sin(_MARGIN * within_m / 2000.0 / EARTH_RADIUS_KM), _LEAST)
     queries, vectors = to_unit_vectors(there), to_unit_vectors(gallery)
@@ -120,6 +119,12 @@ def find_leaks(truth: ArrayLike, places: ArrayLike, *, within_m: float = LEAK_M)
     return Leaks(
         rows.astype(np.int64), place[order][first], metres[order][first], len(there), within_m
     )
+
+
+def check_leak_distance(metres: object, option: str = "leak_m") -> None:
+    """Raise OptionError unless `metres` is a number from 0 to 100,000."""
+    if not isinstance(metres, int | float) or not 0.0 <= metres <= 100_000.0:
+        raise OptionError(f"{option}={metres!r} is not a distance in metres, 0 to 100,000.")
 
 
 def nearest_km(truth: ArrayLike, places: ArrayLike) -> NDArray[np.float64]:
