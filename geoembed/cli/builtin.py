@@ -20,6 +20,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("geoembed.cli.fit", "fit", "fit"),
     ("geoembed.cli.predict", "predict", "predict"),
     ("geoembed.cli.compare", "compare", "compare"),
+    ("geoembed.cli.geolocate", "geolocate", "geolocate"),
     ("geoembed.cli.evaluate", "evaluate", "evaluate"),
     ("geoembed.cli.encoders", "encoders", "encoders"),
     ("geoembed.cli.heads", "heads", "heads"),

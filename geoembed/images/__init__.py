@@ -11,14 +11,37 @@ from geoembed.extending.image_specs import ImageEncoderSpec
 
 if TYPE_CHECKING:
     from geoembed.images.base import ImageEncoder as ImageEncoder
+    from geoembed.images.gps import read_gps as read_gps
+    from geoembed.images.preprocessing import prepare as prepare
     from geoembed.images.running import ImageEmbeddings as ImageEmbeddings
+    from geoembed.images.sources import Picture as Picture
+    from geoembed.images.sources import find_pictures as find_pictures
+    from geoembed.images.sources import read_pictures as read_pictures
+    from geoembed.images.views import make_views as make_views
 
-__all__ = ["ImageEmbeddings", "ImageEncoder", "list_image_encoders", "load_image_encoder"]
+__all__ = [
+    "ImageEmbeddings",
+    "ImageEncoder",
+    "Picture",
+    "find_pictures",
+    "list_image_encoders",
+    "load_image_encoder",
+    "make_views",
+    "prepare",
+    "read_gps",
+    "read_pictures",
+]
 
 # Resolved when first used: their modules import torch.
 _HOME = {
     "ImageEncoder": "geoembed.images.base",
     "ImageEmbeddings": "geoembed.images.running",
+    "Picture": "geoembed.images.sources",
+    "find_pictures": "geoembed.images.sources",
+    "read_pictures": "geoembed.images.sources",
+    "read_gps": "geoembed.images.gps",
+    "prepare": "geoembed.images.preprocessing",
+    "make_views": "geoembed.images.views",
 }
 
 

@@ -5,8 +5,16 @@ calls ``show`` or changes matplotlib's settings, so they work alike in scripts, 
 on machines without a display. Importing this package does not import matplotlib.
 """
 
+from geoembed.plot.answers import answers_map
 from geoembed.plot.axes import world_axes
 from geoembed.plot.charts import error_map, score_chart
 from geoembed.plot.maps import embedding_map, similarity_map
 
-__all__ = ["embedding_map", "error_map", "score_chart", "similarity_map", "world_axes"]
+__all__ = [
+    "answers_map",
+    "embedding_map",
+    "error_map",
+    "score_chart",
+    "similarity_map",
+    "world_axes",
+]

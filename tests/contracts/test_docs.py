@@ -29,6 +29,8 @@ PAGES_WITH_CODE = [
     "docs/weights.md",
     "docs/files.md",
     "docs/rasters_to_targets.md",
+    "docs/photos.md",
+    "docs/responsible_use.md",
 ]
 
 
@@ -131,15 +133,20 @@ def test_shell_session_of_five_minutes_prints_what_it_shows(fenced_blocks, tmp_p
         "geoembed.data",
         "geoembed.errors",
         "geoembed.evaluation",
+        "geoembed.evaluation.geolocation",
         "geoembed.extending",
+        "geoembed.galleries",
         "geoembed.geodesy",
+        "geoembed.geolocation",
         "geoembed.heads",
+        "geoembed.images",
         "geoembed.plot",
         "geoembed.similar",
         "geoembed.splits",
         "geoembed.streaming",
         "geoembed.targets",
         "geoembed.testing",
+        "geoembed.webmap",
         "geoembed.weights",
     ],
 )

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
+import numpy as np
+import pyproj
 import pytest
 import torch
 from geoclip import GeoCLIP
+from geoclip import LocationEncoder as PublishedLocationEncoder
 from open_clip.tokenizer import default_bpe
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from geoembed import weights
+from geoembed.encoders.projections import GEOCLIP_SCALE
 from geoembed.extending.registry import image_encoder_spec, weights_specs
 from geoembed.testing import tiny_clip_spec
 
@@ -190,3 +194,25 @@ def sample_photo():
     path = distribution("geoclip").locate_file("geoclip/images/Kauai.png")
     with Image.open(path) as image:
         return image.convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def published_in_float64():
+    """A function: lonlat (n, 2) to the published capsules in float64, on points PROJ projected."""
+    published = PublishedLocationEncoder().eval()
+    exact = PublishedLocationEncoder().double().eval()
+    exact.load_state_dict(published.state_dict())
+    project = pyproj.Transformer.from_pipeline(
+        "+proj=pipeline +step +proj=unitconvert +xy_in=deg +xy_out=rad +step +proj=eqearth +R=1"
+    )
+
+    def encode(lonlat):
+        points = torch.from_numpy(np.column_stack(project.transform(*lonlat.T)) * GEOCLIP_SCALE)
+        with torch.inference_mode():
+            blocks = [
+                sum(exact._modules[f"LocEnc{i}"](block) for i in range(exact.n))
+                for block in points.split(4096)
+            ]
+        return torch.cat(blocks).numpy()
+
+    return encode
