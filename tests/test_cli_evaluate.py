@@ -71,6 +71,7 @@ def test_protocol_json_and_quiet(made: Path, capsys: Any) -> None:
     assert {"system": "GeoCLIP", "within 1 km": 14.11}.items() <= told["published"][-2].items()
     code, out, err = evaluate(capsys, made, *features(made), *options)
     assert "Not as im2gps3k asks for: the gallery is 'hundred'" in out
+    assert "Published rows are as printed; they were not run here." in out
     assert evaluate(capsys, made, *features(made), "-q") == (0, "", "")
 
 

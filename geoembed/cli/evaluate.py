@@ -186,7 +186,7 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def _print(report: "GeolocationReport", folder: Path | None) -> None:
-    from geoembed.evaluation.geolocation.tables import beside_published, leak_sentence
+    from geoembed.evaluation.geolocation.tables import CAUTION, beside_published, leak_sentence
 
     if report.leaks is not None:
         print(leak_sentence(report.leaks))
@@ -199,6 +199,8 @@ def _print(report: "GeolocationReport", folder: Path | None) -> None:
     ]
     print("Percent of the pictures within")
     print(table(header, rows))
+    if report.to_dict()["published"]:
+        print(CAUTION)
     print()
     scores = [
         [

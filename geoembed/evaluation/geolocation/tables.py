@@ -13,12 +13,20 @@ from geoembed.evaluation.geolocation.metrics import name_threshold
 if TYPE_CHECKING:
     from geoembed.evaluation.geolocation.report import GeolocationReport
 
-__all__ = ["beside_published", "leak_sentence", "score_of", "title_of", "to_dict", "to_markdown"]
+__all__ = [
+    "CAUTION",
+    "beside_published",
+    "leak_sentence",
+    "score_of",
+    "title_of",
+    "to_dict",
+    "to_markdown",
+]
 
 # Files named in a page; the JSON has them all.
 _NAMED: Final = 20
 _LABELS: Final = {"median_km": "median error", "mean_km": "mean error", "geoscore": "GeoScore"}
-_CAUTION: Final = (
+CAUTION: Final = (
     "Published rows are as printed; they were not run here. Whether these are the benchmark's own "
     "pictures is not checked."
 )
@@ -158,7 +166,7 @@ def _published_lines(report: "GeolocationReport") -> list[str]:
     rows[0] = ["**this run**", *cells, rows[0][-1]]
     lines = _lines(["system", *(f"{name}, %" for name in names), "how"], rows)
     if _published(report):
-        lines += ["", _CAUTION]
+        lines += ["", CAUTION]
     return lines
 
 
