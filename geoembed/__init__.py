@@ -39,6 +39,8 @@ _HOME = {
     "BufferedLeaveOneBlockOut": "geoembed.splits",
     "LeaveRegionOut": "geoembed.splits",
     "compare_encoders": "geoembed.evaluation.compare",
+    "evaluate_geolocation": "geoembed.evaluation.geolocation",
+    "evaluate_manifest": "geoembed.evaluation.geolocation",
     "GeoLocalizer": "geoembed.geolocation",
     "Gallery": "geoembed.galleries",
     "load_gallery": "geoembed.galleries",
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from geoembed.errors import CoordinateError as CoordinateError
     from geoembed.errors import GeoembedError as GeoembedError
     from geoembed.evaluation.compare import compare_encoders as compare_encoders
+    from geoembed.evaluation.geolocation import evaluate_geolocation as evaluate_geolocation
+    from geoembed.evaluation.geolocation import evaluate_manifest as evaluate_manifest
     from geoembed.featurizer import LocationFeaturizer as LocationFeaturizer
     from geoembed.featurizer import encode as encode
     from geoembed.galleries import Gallery as Gallery

@@ -67,6 +67,12 @@ def geolocate(
     ),
     device: str = typer.Option("auto", "--device", help="Such as cpu or cuda."),
     precision: str = typer.Option("float32", "--precision", help="float32, bfloat16 or float16."),
+    calibration: Path | None = typer.Option(
+        None,
+        "--calibration",
+        metavar="FILE",
+        help="What GeoLocalizer.calibrate saved: radii then hold the truth as often as they say.",
+    ),
     force: bool = typer.Option(False, "--force", help="Replace files that exist."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -98,6 +104,7 @@ def geolocate(
         tta=tta,
         device=device,
         precision=precision,
+        calibration=calibration,
         progress=False if as_json else None,
     ).fit()
     if photos:
@@ -135,8 +142,10 @@ def _write(found: "gpd.GeoDataFrame", path: Path) -> None:
             found.to_parquet(part)
         elif kind == ".csv":
             found.drop(columns="geometry").to_csv(part, index=False)
+        elif kind == ".gpkg":
+            found.to_file(part, driver="GPKG", layer="answers")
         else:
-            found.to_file(part, driver={".gpkg": "GPKG", ".geojson": "GeoJSON"}[kind])
+            found.to_file(part, driver="GeoJSON")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -221,6 +230,8 @@ def _print(found: "gpd.GeoDataFrame", *, everything: bool) -> None:
         for _, row in shown.iterrows()
     ]
     print(table(header, rows))
+    if not shown["calibrated"].any():
+        print("Radii are not calibrated: they are those of a model that is too sure of itself.")
     left = int(good["query"].nunique() - shown["query"].nunique())
     if left:
         print(f"and {left:,} more")

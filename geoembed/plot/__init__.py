@@ -8,10 +8,13 @@ on machines without a display. Importing this package does not import matplotlib
 from geoembed.plot.answers import answers_map
 from geoembed.plot.axes import world_axes
 from geoembed.plot.charts import error_map, score_chart
+from geoembed.plot.curves import cumulative_error_curve, distance_error_map
 from geoembed.plot.maps import embedding_map, similarity_map
 
 __all__ = [
     "answers_map",
+    "cumulative_error_curve",
+    "distance_error_map",
     "embedding_map",
     "error_map",
     "score_chart",
