@@ -1,16 +1,19 @@
 """The contracts of a gallery and of an index that searches one, as checks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoembed import galleries
 from geoembed.encoders import load_encoder
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
 from geoembed.extending.registry import gallery_spec, index_spec, resolve_factory
-from geoembed.galleries import GalleryIndex, GalleryPlaces
 from geoembed.testing.promises import promise, refused
+
+if TYPE_CHECKING:
+    from geoembed.galleries import GalleryIndex, GalleryPlaces
 
 __all__ = ["check_gallery", "check_index"]
 
@@ -77,27 +80,33 @@ def check_index(name: str, **options: Any) -> None:
         kept = vectors.copy()
         index = resolve_factory(spec.factory, owner=spec.owner)(vectors, **options)
         kind = type(index).__name__
-        promise(isinstance(index, GalleryIndex), f"the factory gives {kind}, not a GalleryIndex")
+        promise(
+            isinstance(index, galleries.GalleryIndex),
+            f"the factory gives {kind}, not a GalleryIndex",
+        )
         for check in (_shapes, _scores, _steady, _finds, _refuses):
             check(index, vectors, spec)
         promise(np.array_equal(vectors, kept), "the gallery's vectors are changed")
 
 
-def _places(spec: GallerySpec) -> GalleryPlaces:
+def _places(spec: GallerySpec) -> "GalleryPlaces":
     places = resolve_factory(spec.factory, owner=spec.owner)(spec)
     got = type(places).__name__
-    promise(isinstance(places, GalleryPlaces), f"the factory gives {got}, expected GalleryPlaces")
+    promise(
+        isinstance(places, galleries.GalleryPlaces),
+        f"the factory gives {got}, expected GalleryPlaces",
+    )
     made: GalleryPlaces = places
     return made
 
 
-def _sound(places: GalleryPlaces) -> None:
+def _sound(places: "GalleryPlaces") -> None:
     lonlat, counts = places.lonlat, places.counts
     promise(lonlat.dtype == np.float64, f"lonlat is {lonlat.dtype}, expected float64")
     shaped = lonlat.ndim == 2 and lonlat.shape[1:] == (2,) and len(lonlat) > 0
     promise(shaped, f"lonlat has the shape {lonlat.shape}, expected (n, 2) with n above 0")
     try:
-        again = GalleryPlaces.of(lonlat, counts, name=places.name)
+        again = galleries.GalleryPlaces.of(lonlat, counts, name=places.name)
     except (CoordinateError, OptionError) as error:
         raise AssertionError(str(error)) from error
     promise(len(again) == len(places), "some places are there twice; make them by GalleryPlaces.of")
@@ -109,7 +118,7 @@ def _vectors(rows: int = _ROWS, seed: int = 0) -> NDArray[np.float32]:
     return unit
 
 
-def _shapes(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
+def _shapes(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
     for queries in (0, 1, 7):
         for k in (1, 5, len(vectors)):
             scores, rows = index.search(_vectors(queries, 1), k)
@@ -118,7 +127,7 @@ def _shapes(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None
                 promise(got.dtype == kind, f"{what} are {got.dtype}, expected {kind.__name__}")
 
 
-def _scores(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
+def _scores(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
     queries = _vectors(7, 1)
     scores, rows = index.search(queries, 20)
     inside = bool(((rows >= 0) & (rows < len(vectors))).all())
@@ -131,7 +140,7 @@ def _scores(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None
     promise(worst <= 5e-3, f"scores are not the dot products: off by {worst:.1e}")
 
 
-def _steady(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
+def _steady(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
     queries = _vectors(5, 2)
     kept = queries.copy()
     first, second = index.search(queries, 3), index.search(queries, 3)
@@ -139,7 +148,7 @@ def _steady(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None
     promise(np.array_equal(queries, kept), "the queries are changed")
 
 
-def _finds(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
+def _finds(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
     wanted = np.arange(len(vectors))
     queries = vectors.astype(np.float32)
     _, rows = index.search(queries, 1)
@@ -152,7 +161,7 @@ def _finds(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
         promise(same, "it is called exact, and misses some of the best rows")
 
 
-def _refuses(index: GalleryIndex, vectors: NDArray[Any], spec: IndexSpec) -> None:
+def _refuses(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
     query = _vectors(1, 3)
     for k in (0, -1, len(vectors) + 1, 1.5, True):
         refused(lambda k=k: index.search(query, k), OptionError, f"k={k}")  # type: ignore[misc]

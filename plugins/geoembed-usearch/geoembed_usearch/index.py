@@ -71,7 +71,7 @@ class UsearchIndex(GalleryIndex):
         device: str = "auto",
         connectivity: int = 16,
         expansion_add: int = 128,
-        expansion_search: int = 128,
+        expansion_search: int = 256,
         threads: int = 0,
         progress: bool | None = None,
     ) -> None:
