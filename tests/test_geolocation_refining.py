@@ -226,6 +226,11 @@ class TestBadInput:
         with pytest.raises(OptionError, match="2 arrays for 1 queries"):
             refine(np.zeros((1, 256)), [[[0, 0]], [[0, 0]]], smooth)
 
+    @pytest.mark.parametrize("starts", [[0.0, 1.0], [[0.0, 1.0, 2.0]], "here", [[None, "x"]]])
+    def test_starts(self, smooth, starts):
+        with pytest.raises(OptionError, match=r"starts\[0\] has the shape"):
+            refine(np.zeros((1, 256)), [starts], smooth)
+
     def test_values(self, smooth):
         with pytest.raises(OptionError, match="the first is row 1"):
             refine(np.array([[0.0] * 256, [np.nan] * 256]), [[[0, 0]], [[0, 0]]], smooth)

@@ -108,8 +108,8 @@ def refine(
 
     Notes
     -----
-    About 650 places are encoded for a query with twelve starts, half a second on one core of a
-    server of 2024. What it gains with known truth stands in ``docs/figures/known_truth.md``.
+    About 650 places are encoded for a query with twelve starts: half a second of one core where
+    it was measured. What it gains with known truth stands in ``docs/figures/known_truth.md``.
 
     Grids follow the encoder's own map where it has one (`geoembed.geolocation.tangent.stretch_of`):
     near the poles, GeoCLIP tells apart what lies east and west far better than north and south.
@@ -126,7 +126,7 @@ def refine(
     _check_positive(reach_km=reach_km, step_km=step_km, finest_km=finest_km)
     _check_counts(beam=beam, max_steps=max_steps)
     vectors = np.asarray(queries)
-    places = [np.asarray(one, dtype=np.float64).reshape(-1, 2) for one in starts]
+    places = [_read_starts(number, one) for number, one in enumerate(starts)]
     _check_queries(vectors, places, encoder)
     inside = inside_of(within)
     area = len(hexagonal(reach_km, step_km))
@@ -275,6 +275,18 @@ class _Search:
         better = order[scores[order] > self.best_scores[owner[order]]]
         self.best[owner[better]] = points[better]
         self.best_scores[owner[better]] = scores[better]
+
+
+def _read_starts(number: int, places: ArrayLike) -> Floats:
+    try:
+        read = np.asarray(places, dtype=np.float64)
+    except (TypeError, ValueError):
+        read = np.empty(0)
+    if read.ndim != 2 or read.shape[1] != 2:
+        raise OptionError(
+            f"starts[{number}] has the shape {np.shape(read)}: give an array (k, 2) of lon and lat."
+        )
+    return read
 
 
 def _check_positive(**options: float) -> None:
