@@ -354,11 +354,13 @@ def test_a_compiler_that_is_missing_is_said(folder, pixels, monkeypatch, tmp_pat
         ({"compile": "yes"}, "compile='yes' is not True or False"),
         ({"channels_last": 1}, "channels_last=1 is not True or False"),
         ({"allow_download": None}, "allow_download=None is not True or False"),
+        ({"weights": ""}, "weights='' is no path of a file or folder"),
+        ({"weights": 3}, "weights=3 is no path of a file or folder"),
     ],
 )
 def test_options_are_checked(folder, options, message):
     with pytest.raises(OptionError, match=message):
-        load(SPEC, weights=folder, **options)
+        load(SPEC, **{"weights": folder, **options})
 
 
 def test_what_is_no_encoder_is_refused(encoder):

@@ -144,8 +144,13 @@ def load_image_encoder(
     """
     from geoembed.images.base import OPTION_DEFAULTS, ImageEncoder
 
+    if weights is not None:
+        if not isinstance(weights, str | os.PathLike) or not str(weights):
+            raise OptionError(f"weights={weights!r} is no path of a file or folder.")
+        # Pickled encoders are loaded again from elsewhere.
+        weights = os.path.abspath(os.path.expanduser(weights))
     options: dict[str, Any] = {
-        "weights": None if weights is None else os.path.abspath(os.path.expanduser(weights)),
+        "weights": weights,
         "allow_download": allow_download,
         "device": device,
         "precision": precision,
