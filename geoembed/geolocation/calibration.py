@@ -57,7 +57,13 @@ class Calibration:
         return self.temperature.calibrated and bool(self.radii)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns
+        -------
+        dict
+            For `from_dict`.
+        """
         return {
             "temperature": self.temperature.to_dict(),
             "radii": [radius.to_dict() for radius in self.radii],
@@ -67,6 +73,16 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make it again.
+
+        Parameters
+        ----------
+        values : dict
+            From `to_dict`.
+
+        Returns
+        -------
+        Calibration
+            Equal to the one that they were taken from.
 
         Raises
         ------
@@ -84,13 +100,29 @@ class Calibration:
             raise OptionError(f"No calibration can be made of {values!r:.80}: {error}.") from error
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write it as JSON.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; one that is there is replaced.
+        """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Calibration
+            As it was saved.
 
         Raises
         ------

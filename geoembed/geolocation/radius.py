@@ -78,7 +78,13 @@ class ConformalRadius:
         return np.minimum(scale * self.factor, _FARTHEST_KM)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold; an infinite factor becomes None."""
+        """Return what JSON can hold; an infinite factor becomes None.
+
+        Returns
+        -------
+        dict
+            For `from_dict`.
+        """
         values = asdict(self)
         values["factor"] = self.factor if np.isfinite(self.factor) else None
         return values
@@ -86,6 +92,16 @@ class ConformalRadius:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make it again.
+
+        Parameters
+        ----------
+        values : dict
+            From `to_dict`.
+
+        Returns
+        -------
+        ConformalRadius
+            Equal to the one that they were taken from.
 
         Raises
         ------

@@ -56,12 +56,28 @@ class SignalTest:
         return np.asarray(~(np.asarray(information, dtype=np.float64) > self.threshold))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns
+        -------
+        dict
+            For `from_dict`.
+        """
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make it again.
+
+        Parameters
+        ----------
+        values : dict
+            From `to_dict`.
+
+        Returns
+        -------
+        SignalTest
+            Equal to the one that they were taken from.
 
         Raises
         ------

@@ -76,16 +76,42 @@ class Temperature:
 
         It says how sure the model was among the other places of its training batches, not how
         often it is right: not calibrated.
+
+        Parameters
+        ----------
+        logit_scale : float
+            What cosines were multiplied with; 39.69 for GeoCLIP.
+
+        Returns
+        -------
+        Temperature
+            Not calibrated.
         """
         return cls(1.0 / float(logit_scale))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns
+        -------
+        dict
+            For `from_dict`.
+        """
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make it again.
+
+        Parameters
+        ----------
+        values : dict
+            From `to_dict`.
+
+        Returns
+        -------
+        Temperature
+            Equal to the one that they were taken from.
 
         Raises
         ------
