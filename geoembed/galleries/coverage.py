@@ -25,7 +25,7 @@ _SEA: Final = "at sea"
 class Coverage:
     """What `Gallery.coverage_report` found.
 
-    Attributes
+    Parameters
     ----------
     places, rows : int
         Distinct places, and rows of the source that they stand for.
@@ -40,6 +40,12 @@ class Coverage:
         none were given.
     truths : int
         How many were given.
+
+    Examples
+    --------
+    >>> found = coverage_of(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([3, 1]))
+    >>> found.places, found.rows, found.truths
+    (2, 4, 0)
     """
 
     places: int

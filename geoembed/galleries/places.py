@@ -20,7 +20,7 @@ class GalleryPlaces:
 
     Made by `of`, which merges duplicates; a factory of a plugin returns one.
 
-    Attributes
+    Parameters
     ----------
     lonlat : array of shape (n, 2), float64
         Longitude in [-180, 180] and latitude in [-90, 90], degrees, WGS 84; no two rows are equal.
