@@ -74,7 +74,18 @@ class EarthCells:
         return int(self._firsts[-1])
 
     def locate(self, lonlat: Floats) -> Rows:
-        """Return the number of the cell of every place (n, 2), degrees."""
+        """Return the number of the cell of every place.
+
+        Parameters
+        ----------
+        lonlat : array of shape (n, 2), float64
+            Degrees, WGS 84.
+
+        Returns
+        -------
+        array of shape (n,), int
+            From 0, band by band from the south pole, from the antimeridian eastwards.
+        """
         bands = len(self._counts)
         band = np.clip(np.floor((lonlat[:, 1] + 90.0) / 180.0 * bands), 0, bands - 1).astype(
             np.intp
@@ -87,11 +98,33 @@ class EarthCells:
         return cells
 
     def areas(self, cells: Rows) -> Floats:
-        """Return areas in square kilometres, on the sphere."""
+        """Return how large cells are.
+
+        Parameters
+        ----------
+        cells : array of shape (n,), int
+            Their numbers.
+
+        Returns
+        -------
+        array of shape (n,), float64
+            Square kilometres on the sphere of radius 6371.0088 km.
+        """
         return self._band_cell_areas[self._bands(cells)]
 
     def bounds(self, cells: Rows) -> Floats:
-        """Return west, south, east and north of cells, (n, 4), degrees."""
+        """Return where cells end.
+
+        Parameters
+        ----------
+        cells : array of shape (n,), int
+            Their numbers.
+
+        Returns
+        -------
+        array of shape (n, 4), float64
+            West, south, east and north, degrees.
+        """
         band = self._bands(cells)
         width = 360.0 / self._counts[band]
         column = cells - self._firsts[band]
@@ -106,12 +139,34 @@ class EarthCells:
         )
 
     def centres(self, cells: Rows) -> Floats:
-        """Return the middle of cells, (n, 2), degrees."""
+        """Return the middle of cells.
+
+        Parameters
+        ----------
+        cells : array of shape (n,), int
+            Their numbers.
+
+        Returns
+        -------
+        array of shape (n, 2), float64
+            Degrees.
+        """
         west, south, east, north = self.bounds(cells).T
         return np.column_stack([(west + east) / 2.0, (south + north) / 2.0])
 
     def boxes(self, cells: Rows) -> NDArray[np.object_]:
-        """Return cells as shapely polygons."""
+        """Return cells as polygons.
+
+        Parameters
+        ----------
+        cells : array of shape (n,), int
+            Their numbers.
+
+        Returns
+        -------
+        array of shapely polygons
+            Boxes in lon/lat.
+        """
         polygons: NDArray[np.object_] = shapely.box(*self.bounds(cells).T)
         return polygons
 

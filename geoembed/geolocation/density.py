@@ -312,7 +312,23 @@ class EarthDensity:
 
 
 def with_background(density: Floats) -> Floats:
-    """Return the logarithm of a density of which a hundredth is spread over the sphere."""
+    """Return the logarithm of a density of which a hundredth is spread over the sphere.
+
+    Parameters
+    ----------
+    density : array of any shape
+        Per square kilometre.
+
+    Returns
+    -------
+    array of the same shape
+        Nats; finite where the density is 0.
+
+    Examples
+    --------
+    >>> with_background(np.array([0.0, 1.0])).round(2).tolist()
+    [-24.66, -0.01]
+    """
     return np.asarray(np.log((1.0 - _BACKGROUND) * density + _BACKGROUND / _SPHERE_KM2))
 
 
