@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check check-full bench docs clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 # One stamp an extra; a change of the project file installs again.
 $(BIN)/python:
@@ -27,6 +27,9 @@ demo: $(VENV)/.installed-demo ## embed 33,000 real cities, probe them, draw two 
 # Two processes finish sooner than one with two threads; each needs up to 2 GB. Plain pytest runs one.
 test: $(VENV)/.installed-test ## run every test
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
+check-full: $(VENV)/.installed-test ## compare with the published model at its full size: 13 GB of memory
+	GEOEMBED_TEST_FULL=1 $(BIN)/python -m pytest tests/parity -m slow
 
 check: $(VENV)/.installed-check ## lint, types, layers, documentation
 	$(BIN)/ruff check .

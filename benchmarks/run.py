@@ -13,9 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from evaluation import evaluation
 from featurize import SIZES, against_published, repeats, single_point, throughput
 from figures import Figure, as_table
+from galleries import galleries
 from heads import against_scikit_learn, heads, maps
+from images import images
 from memory import memory
 from startup import startup
 from targets import targets
@@ -44,6 +47,9 @@ def main() -> None:
             "heads": heads,
             "maps": maps,
             "scikit-learn": against_scikit_learn,
+            "galleries": galleries,
+            "images": images,
+            "evaluation": evaluation,
         }
     if arguments.only:
         unknown = sorted(set(arguments.only) - set(suites))

@@ -141,7 +141,7 @@ def test_one_bad_picture_is_named_and_the_others_go_on(geolocate, capsys, files)
         (["--text", "word " * 90], 1, "tokens"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(geolocate, capsys, files, arguments, code, message):
+def test_what_cannot_be_done_is_said(geolocate, capsys, files, arguments, code, message):
     (files / "empty").mkdir(exist_ok=True)
     assert geolocate(*arguments) == code
     err = capsys.readouterr().err

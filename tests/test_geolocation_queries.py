@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from geoembed.errors import OptionError
-from geoembed.geolocation.queries import Queries, fuse, one_kind, read_texts, vector_queries
+from geoembed.geolocation.queries import (
+    Queries,
+    fuse,
+    one_kind,
+    read_texts,
+    rename,
+    vector_queries,
+)
 
 
 def test_one_kind_of_question_is_asked_for():
@@ -57,6 +64,12 @@ def test_a_group_without_a_readable_photograph_keeps_the_reason():
     assert fused.names == ["1", "2"]
     assert fused.errors == ["", "no such file"]
     assert np.isnan(fused.vectors[1]).all()
+
+
+def test_queries_may_be_called_something_else():
+    assert rename(asked(), list("wxyz")).names == ["w", "x", "y", "z"]
+    with pytest.raises(OptionError, match="names= has 1 entries and there are 4 queries"):
+        rename(asked(), ["w"])
 
 
 def test_groups_fit_the_photographs():

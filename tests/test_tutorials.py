@@ -33,6 +33,7 @@ WRITES = {
         "altitude.png",
         "distance.png",
     },
+    "06_geolocate": {"radius.png", "answers.png", "answers.html", "andes.png", "evaluation"},
     "05_region_classification": {
         "zones.tif",
         "climate",

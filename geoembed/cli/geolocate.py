@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from geoembed.cli.output import complain, print_json, table
+from geoembed.cli.polygons import read_polygons
 from geoembed.errors import PictureError
 
 if TYPE_CHECKING:
-    import geopandas as gpd
 
     from geoembed.geolocation import GeoLocalizer
     from geoembed.geolocation.queries import Queries
@@ -91,11 +91,10 @@ def geolocate(
         raise typer.BadParameter("Give photographs, or --text, and not both.")
     _check_file(output, _TABLES, "-o", force)
     _check_file(map_file, _MAPS, "--map", force)
-    import geopandas as gpd
 
     from geoembed.geolocation import GeoLocalizer
 
-    polygons = None if within is None else gpd.read_file(within)
+    polygons = None if within is None else read_polygons(within)
     localizer = GeoLocalizer(
         gallery,
         image_encoder=encoder,
@@ -169,7 +168,9 @@ def _draw(
     from geoembed.plot import answers_map
 
     axes = answers_map(found, regions=regions, pictures=pictures)
-    axes.figure.savefig(path, dpi=150)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=150)
 
 
 def _thumbnails(photos: list[str], recursive: bool) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _print(found: "gpd.GeoDataFrame", *, everything: bool) -> None:
     ]
     print(table(header, rows))
     if not shown["calibrated"].any():
-        print("Radii are not calibrated: they are those of a model that is too sure of itself.")
+        print("Radii are not calibrated: how often they hold the truth is not known.")
     left = int(good["query"].nunique() - shown["query"].nunique())
     if left:
         print(f"and {left:,} more")

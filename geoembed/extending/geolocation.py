@@ -44,6 +44,8 @@ IMAGE_ENCODERS: Final = (
             "tower": "CLIP ViT-L/14 at 224 pixels, QuickGELU, projected feature of 768 values",
             "head": "768-768-512, ReLU between",
             "temperature": "exp(3.6810) = 39.69",
+            "half precision": "against float32 on random weights: cosine of bfloat16 >= 0.9998, of "
+            "float16 >= 0.99999",
             "tower's weights": "about 1.7 GB in float32, not shipped and never fetched unasked",
         },
     ),

@@ -15,7 +15,14 @@ from geoembed.errors import OptionError
 from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.registry import image_encoder_spec
 from geoembed.galleries import Gallery
-from geoembed.geolocation.queries import Queries, fuse, one_kind, read_texts, vector_queries
+from geoembed.geolocation.queries import (
+    Queries,
+    fuse,
+    one_kind,
+    read_texts,
+    rename,
+    vector_queries,
+)
 from geoembed.images import ImageEmbeddings, ImageEncoder, load_image_encoder
 
 __all__ = ["Asking"]
@@ -154,6 +161,7 @@ class Asking:
         column: Any = None,
         recursive: bool = False,
         groups: Sequence[Hashable] | None = None,
+        names: Sequence[str] | None = None,
     ) -> Queries:
         """Encode photographs or texts once, to ask several things of them.
 
@@ -177,6 +185,8 @@ class Asking:
             Whether a folder's folders are looked into.
         groups : sequence of length n, optional
             What each photograph belongs to: several of one group become one query.
+        names : sequence of str, optional
+            What the queries are called, one each, in place of paths, texts or positions.
 
         Returns
         -------
@@ -207,4 +217,5 @@ class Asking:
             if not isinstance(found, ImageEmbeddings):
                 found = self.encode(images, tta=tta, column=column, recursive=recursive)
             queries = Queries(list(found.names), found.vectors, list(found.errors))
-        return queries if groups is None else fuse(queries, groups)
+        queries = queries if groups is None else fuse(queries, groups)
+        return queries if names is None else rename(queries, names)

@@ -178,10 +178,10 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             country), ``place_km`` (how far that city is), ``radius_50_km`` and ``radius_90_km``
             (how far around the first answer the truth lies in half and in nine tenths of all
             cases; NaN for other ranks), ``calibrated`` (whether those radii rest on held-out
-            photographs: if not, they say how sure the model was in training, which is more than
-            it should be), ``no_signal`` (whether the picture tells no more than noise does;
-            missing without a calibration), ``error`` and ``geometry``. A picture that cannot be
-            read has one row with an error and no place.
+            photographs: if not, they are those of the model's own density, and how often they
+            hold the truth is not known), ``no_signal`` (whether the picture tells no more than
+            noise does; missing without a calibration), ``error`` and ``geometry``. A picture that
+            cannot be read has one row with an error and no place.
 
         Raises
         ------

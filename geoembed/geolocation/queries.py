@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
 
-__all__ = ["Queries", "fuse", "one_kind", "read_texts", "vector_queries"]
+__all__ = ["Queries", "fuse", "one_kind", "read_texts", "rename", "vector_queries"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,17 @@ def vector_queries(vectors: Any, dimension: int) -> Queries:
     errors = ["" if fine else "the vector is zero or not finite" for fine in good]
     names = [str(position) for position in range(len(array))]
     return Queries(names, np.where(good[:, None], array, np.float32(np.nan)), errors)
+
+
+def rename(queries: Queries, names: Sequence[str]) -> Queries:
+    """Call queries something else; raise OptionError unless there is one text for each."""
+    called = list(names)
+    if len(called) != len(queries) or not all(isinstance(name, str) for name in called):
+        raise OptionError(
+            f"names= has {len(called):,} entries and there are {len(queries):,} queries: give one "
+            "text a query."
+        )
+    return Queries(called, queries.vectors, queries.errors)
 
 
 def fuse(queries: Queries, groups: Sequence[Hashable]) -> Queries:

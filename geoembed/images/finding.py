@@ -195,10 +195,10 @@ def _missing(spec: ImageEncoderSpec) -> MissingWeightsError:
         f"float32) are not on this machine: Hugging Face's cache ({hub_cache()}) holds no "
         f"{' and no '.join(repositories)}, and ~/.cache/clip no file of OpenAI's. "
         "Get them one of three ways:",
-        f"    1. let geoembed fetch {first} ({size}): allow_download=True",
-        "    2. give a file or folder that is here: weights=PATH, a Hugging Face folder "
-        "(config.json and model.safetensors), an open_clip folder, or a .pt or .safetensors file "
-        "of OpenAI or open_clip",
+        f"    1. let geoembed fetch {first} ({size}): allow_download=True (--allow-download)",
+        "    2. give a file or folder that is here, weights=PATH (--weights PATH): a Hugging Face "
+        "folder (config.json and model.safetensors), an open_clip folder, or a .pt or "
+        ".safetensors file of OpenAI or open_clip",
         "    3. put them into that cache yourself, here or copied from another machine: "
         f"hf download {first}",
     ]

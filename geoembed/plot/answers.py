@@ -134,10 +134,11 @@ def answers_map(
     if few:
         _draw_ranks(ax, queries, colours)
         figure: Any = ax.figure
+        cards = _cards(queries, colours, images)
         if own:
             width, height = figure.get_size_inches()
-            figure.set_size_inches(width, height + cards_height(len(queries)))
-        add_cards(ax, _cards(queries, colours, images))
+            figure.set_size_inches(width, height + cards_height(cards))
+        add_cards(ax, cards)
     else:
         _draw_best(ax, queries)
     _write(ax, queries, shapes, few, title)

@@ -51,28 +51,41 @@ def read_pictures(pictures: Mapping[str, Any]) -> dict[str, npt.NDArray[np.uint8
     return read
 
 
-def cards_height(count: int) -> float:
-    """Return how many inches so many cards take under the map."""
-    rows = -(-count // _COLUMNS)
-    return rows * (_HEIGHT + _GAP)
+def cards_height(cards: Sequence["Card"]) -> float:
+    """Return how many inches cards take under the map."""
+    rows = -(-len(cards) // _columns(len(cards)))
+    return rows * (_card_height(cards) + _GAP)
+
+
+def _columns(count: int) -> int:
+    # Four in two rows of two, rather than three and one.
+    return 2 if count == 4 else min(count, _COLUMNS)
+
+
+def _card_height(cards: Sequence["Card"]) -> float:
+    """Return inches a card: what a photograph or an error needs, else the longest list."""
+    if any(card.picture is not None or card.error for card in cards):
+        return _HEIGHT
+    lines = 1 + max((len(card.places) for card in cards), default=0)
+    return min(_HEIGHT, 0.1 + 0.21 * max(lines, 2))
 
 
 def add_cards(ax: "Axes", cards: Sequence[Card]) -> None:
-    """Lay cards under a map, three a row, as wide together as the map's room in its figure."""
+    """Lay cards under a map, as wide together as the map's room in its figure."""
     figure: Any = ax.figure
     share = ax.get_position(original=True).width
     width = float(figure.bbox.width / figure.dpi * min(1.0, 1.2 * share)) - 0.5
-    columns = min(len(cards), _COLUMNS)
+    columns, tall = _columns(len(cards)), _card_height(cards)
     for number, card in enumerate(cards):
-        row, column = divmod(number, _COLUMNS)
+        row, column = divmod(number, columns)
         left = column / columns
-        bottom = -_BELOW - (row + 1) * _HEIGHT - row * _GAP
+        bottom = -_BELOW - (row + 1) * tall - row * _GAP
         room = width / columns - _GAP
-        place = (left, bottom, room / width, _HEIGHT)
+        place = (left, bottom, room / width, tall)
         inset = ax.inset_axes(place, transform=_inches_below(ax))
         inset.set_axis_off()
-        inset.set(xlim=(0, room), ylim=(0, _HEIGHT))
-        _fill(inset, card, room)
+        inset.set(xlim=(0, room), ylim=(0, tall))
+        _fill(inset, card, room, tall)
 
 
 def _inches_below(ax: "Axes") -> Any:
@@ -83,7 +96,7 @@ def _inches_below(ax: "Axes") -> Any:
     return transforms.blended_transform_factory(ax.transAxes, upwards)
 
 
-def _fill(inset: "Axes", card: Card, room: float) -> None:
+def _fill(inset: "Axes", card: Card, room: float, top: float) -> None:
     left = 0.0
     if card.picture is not None:
         height, width = card.picture.shape[:2]
@@ -93,12 +106,12 @@ def _fill(inset: "Axes", card: Card, room: float) -> None:
         inset.imshow(card.picture, extent=extent, interpolation="antialiased", zorder=2)
         inset.set(xlim=(0, room), ylim=(0, _HEIGHT), aspect="auto")
         left = shown + 0.1
-    _write(inset, card, left, room)
+    _write(inset, card, left, room, top)
 
 
-def _write(inset: "Axes", card: Card, left: float, room: float) -> None:
+def _write(inset: "Axes", card: Card, left: float, room: float, height: float) -> None:
     """Write name and places from so many inches to the right end."""
-    top, text = _HEIGHT - 0.09, inset.text
+    top, text = height - 0.09, inset.text
     inset.plot(left + 0.07, top, "o", ms=10, mfc=card.colour, mec="white", mew=1, clip_on=False)
     middle: dict[str, Any] = {"va": "center", "parse_math": False}
     bold: dict[str, Any] = {**middle, "fontweight": "bold"}

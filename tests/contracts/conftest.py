@@ -41,7 +41,7 @@ def check_command() -> Callable[[list[str]], None]:
     from geoembed.cli.app import build
 
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
     def check(words: list[str]) -> None:
         program, *rest = words

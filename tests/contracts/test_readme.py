@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_python_runs(fenced_blocks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = [body for language, body in fenced_blocks("README.md") if language == "python"]
+    blocks = fenced_blocks("README.md")
+    first, second, third = [body for language, body in blocks if language == "python"]
     names = {"__name__": "readme"}
     exec(compile(first, "README.md", "exec"), names)
     plt.close("all")
@@ -28,6 +29,10 @@ def test_python_runs(fenced_blocks, tmp_path, monkeypatch):
     assert names["scores"].shape == (5,)
     assert (tmp_path / "map.tif").is_file()
 
+    exec(compile(third, "README.md", "exec"), names)
+    assert names["places"]["rank"].tolist() == [1, 2, 3]
+    assert names["places"]["place"].iloc[0].endswith("United States of America")
+
 
 def test_commands_exist(shell_commands, check_command):
     commands = shell_commands("README.md")
@@ -40,7 +45,7 @@ def test_commands_exist(shell_commands, check_command):
 
 def test_targets_named_in_the_text_exist(check_command):
     text = (ROOT / "README.md").read_text("utf-8")
-    assert "`make help` lists the others: `check`, `bench`, `docs`." in text
+    assert "`make help` lists the others: `check`, `check-full`, `bench`, `docs`." in text
     named = re.findall(r"`make ([a-z]+)`", text)
     assert {"help", "docs"} <= set(named)
     check_command(["make", *named, "check", "bench"])
