@@ -96,6 +96,16 @@ def test_a_map_is_drawn(geolocate, capsys, name, tmp_path):
     assert geolocate("--text", "a fjord in winter", "--map", path, "--force") == 0
 
 
+def test_files_folders_and_patterns_are_joined(geolocate, capsys, files):
+    (files / "more").mkdir(exist_ok=True)
+    (files / "more" / "one.jpg").write_bytes((files / "trip" / "photo1.jpg").read_bytes())
+    assert geolocate("more", "trip/photo0.jpg", "trip/*[12].jpg", "--json", "--top", "1") == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    names = ["more/one.jpg", "trip/photo0.jpg", "trip/photo1.jpg", "trip/photo2.jpg"]
+    assert [answer["query"] for answer in answers] == names
+    assert answers[0]["score"] == pytest.approx(answers[2]["score"], abs=1e-5)
+
+
 def test_texts_and_json(geolocate, capsys):
     assert geolocate("--text", "a desert road", "--text", "a temple", "--json", "--top", "1") == 0
     answers = json.loads(capsys.readouterr().out)["answers"]

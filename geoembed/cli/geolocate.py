@@ -11,7 +11,6 @@ from geoembed.cli.polygons import read_polygons
 from geoembed.errors import PictureError
 
 if TYPE_CHECKING:
-
     from geoembed.geolocation import GeoLocalizer
     from geoembed.geolocation.queries import Queries
 
@@ -91,7 +90,7 @@ def geolocate(
         raise typer.BadParameter("Give photographs, or --text, and not both.")
     _check_file(output, _TABLES, "-o", force)
     _check_file(map_file, _MAPS, "--map", force)
-
+    files = _expand(photos or [], recursive)
     from geoembed.geolocation import GeoLocalizer
 
     polygons = None if within is None else read_polygons(within)
@@ -106,18 +105,26 @@ def geolocate(
         calibration=calibration,
         progress=False if as_json else None,
     ).fit()
-    if photos:
-        queries = localizer.ask(photos[0] if len(photos) == 1 else photos, recursive=recursive)
-    else:
-        queries = localizer.ask(text=text)
+    queries = localizer.ask(files) if files else localizer.ask(text=text)
     found = localizer.localize(
         queries, top_k=top, within=polygons, distinct_km=distinct_km, refine=refine
     )
     if output is not None:
         _write(found, output)
     if map_file is not None:
-        _draw(localizer, queries, found, photos, recursive, map_file)
+        _draw(localizer, queries, found, files, map_file)
     _report(found, output, map_file, as_json)
+
+
+def _expand(photos: list[str], recursive: bool) -> list[str]:
+    """List what folders and patterns hold; a file stands for itself, there or not."""
+    from geoembed.images import find_pictures
+
+    files = []
+    for photo in photos:
+        several = Path(photo).is_dir() or (set(photo) & set("*?[") and not Path(photo).exists())
+        files += find_pictures(photo, recursive=recursive) if several else [photo]
+    return files
 
 
 def _check_file(path: Path | None, endings: tuple[str, ...], option: str, force: bool) -> None:
@@ -154,12 +161,11 @@ def _draw(
     localizer: "GeoLocalizer",
     queries: "Queries",
     found: "gpd.GeoDataFrame",
-    photos: list[str] | None,
-    recursive: bool,
+    files: list[str],
     path: Path,
 ) -> None:
     regions = localizer.regions(queries)
-    pictures = _thumbnails(photos, recursive) if photos else None
+    pictures = _thumbnails(files) if files else None
     if path.suffix.lower() == ".html":
         from geoembed.webmap import write_map
 
@@ -173,12 +179,12 @@ def _draw(
     figure.savefig(path, dpi=150)
 
 
-def _thumbnails(photos: list[str], recursive: bool) -> dict[str, Any]:
+def _thumbnails(files: list[str]) -> dict[str, Any]:
     """Return small copies of the pictures by name, read one after the other."""
-    from geoembed.images.sources import read_pictures
+    from geoembed.images import read_pictures
 
     small = {}
-    for picture in read_pictures(photos[0] if len(photos) == 1 else photos, recursive=recursive):
+    for picture in read_pictures(files):
         if picture.image is not None:
             picture.image.thumbnail((_THUMBNAIL, _THUMBNAIL))
             small[picture.name] = picture.image
