@@ -11,6 +11,8 @@ from geoembed.cli.polygons import read_polygons
 from geoembed.errors import PictureError
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
     from geoembed.geolocation import GeoLocalizer
     from geoembed.geolocation.queries import Queries
 
