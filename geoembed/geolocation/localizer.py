@@ -23,7 +23,7 @@ from geoembed.geolocation.trusting import Trusting
 __all__ = ["GeoLocalizer"]
 
 # Places that a refinement starts from; more find no better ones (docs/figures/known_truth.md).
-_STARTS: Final = 10
+_STARTS: Final = 12
 
 
 class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
@@ -153,7 +153,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         top_k : int
             Candidates a query at most; fewer are given where no more places are far enough apart.
         within : GeoDataFrame, GeoSeries or geometry, optional
-            Only places in these polygons are considered.
+            Only places in these polygons are considered. Radii are not calibrated then.
         tta : {"none", "five", "ten-crop"}, optional
             Views of a picture; the localizer's own if not given.
         distinct_km : float

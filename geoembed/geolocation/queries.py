@@ -17,7 +17,7 @@ __all__ = ["Queries", "fuse", "one_kind", "read_texts", "rename", "vector_querie
 class Queries:
     """What is asked, in order.
 
-    Attributes
+    Parameters
     ----------
     names : list of str
         What each query is called.

@@ -156,13 +156,13 @@ class Trusting(Asking):
         predicted: NDArray[np.float64],
     ) -> Assessment:
         """Say how sure the first answers are, for the queries that have a vector."""
-        return assess(
-            self._density(gallery, within),
-            queries.vectors[queries.good],
-            gallery.embeddings,
-            predicted,
-            self._calibration,
-        )
+        known = self._calibration
+        if within is not None:
+            # What was learned of answers from everywhere promises nothing for a part of them.
+            known = Calibration(known.temperature)
+        density = self._density(gallery, within)
+        asked = queries.vectors[queries.good]
+        return assess(density, asked, gallery.embeddings, predicted, known)
 
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
         """Return the first answer to every vector; written by the localizer."""
@@ -171,13 +171,14 @@ class Trusting(Asking):
     def _density(self, gallery: Gallery, within: Any = None) -> EarthDensity:
         """Return the density of a gallery; the last two are kept, for they take seconds."""
         support = "land" if within is None or callable(within) else within
-        key = (gallery.digest, support if isinstance(support, str) else id(support))
-        kept: dict[Any, EarthDensity] = self.__dict__.setdefault("_kept_densities", {})
-        if key not in kept:
-            for old in list(kept)[:-1]:
-                del kept[old]
-            kept[key] = EarthDensity(gallery.lonlat, support=support)
-        return kept[key]
+        kept: list[tuple[str, Any, EarthDensity]] = self.__dict__.setdefault("_kept_densities", [])
+        for digest, of, density in kept:
+            # The polygons themselves are kept: a number of theirs could be another's later.
+            if digest == gallery.digest and of is support:
+                return density
+        density = EarthDensity(gallery.lonlat, support=support)
+        kept[:] = [*kept[-1:], (gallery.digest, support, density)]
+        return density
 
     @property
     def _calibration(self) -> Calibration:

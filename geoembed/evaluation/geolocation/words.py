@@ -1,4 +1,4 @@
-"""Counts in words."""
+"""Counts in words, for notes and messages."""
 
 from collections.abc import Sequence
 
