@@ -16,7 +16,7 @@ from geoembed.geolocation.radius import ConformalRadius, fit_radius
 from geoembed.geolocation.signal import SignalTest, fit_signal_test, shuffled_queries
 from geoembed.geolocation.temperature import Temperature, fit_temperature
 
-__all__ = ["Assessment", "Calibration", "assess", "calibrate"]
+__all__ = ["Assessment", "Calibration", "assess", "assess_scores", "calibrate"]
 
 Floats = NDArray[np.float64]
 
@@ -159,6 +159,18 @@ class Assessment:
     no_signal: NDArray[np.bool_] | None
     calibrated: bool
 
+    @classmethod
+    def joined(cls, parts: Sequence["Assessment"]) -> Self:
+        """Join those of some queries after the other, one at least, made with one calibration."""
+        quiet = [part.no_signal for part in parts if part.no_signal is not None]
+        return cls(
+            np.concatenate([part.radius_50_km for part in parts]),
+            np.concatenate([part.radius_90_km for part in parts]),
+            np.concatenate([part.information for part in parts]),
+            np.concatenate(quiet) if quiet else None,
+            parts[0].calibrated,
+        )
+
 
 def calibrate(
     density: EarthDensity,
@@ -280,9 +292,45 @@ def assess(
     """
     vectors = np.asarray(queries)
     answers = np.asarray(predicted, dtype=np.float64).reshape(-1, 2)
-    scales, information = _measure(
-        density, vectors, embeddings, answers, calibration.temperature.tau
-    )
+    parts = [
+        assess_scores(density, scores, answers[some], calibration)
+        for some, scores in score_blocks(vectors, embeddings)
+    ]
+    return Assessment.joined(parts)
+
+
+def assess_scores(
+    density: EarthDensity,
+    scores: NDArray[np.float32],
+    predicted: Floats,
+    calibration: Calibration,
+) -> Assessment:
+    """Do the same where the scores at all places are there.
+
+    Parameters
+    ----------
+    density : EarthDensity
+        Of the gallery in use.
+    scores : array of shape (m, n)
+        Of every query at every place of the gallery.
+    predicted : array of shape (m, 2)
+        The answers, degrees, WGS 84.
+    calibration : Calibration
+        As in `assess`.
+
+    Returns
+    -------
+    Assessment
+        One value a query.
+
+    Raises
+    ------
+    OptionError
+        As `assess`.
+    """
+    tau = calibration.temperature.tau
+    scales = density.radii_km(scores, predicted, tau=tau, shares=_COVERAGES)
+    information = density.information(scores, tau=tau)
     if not calibration.calibrated:
         return Assessment(scales[:, 0], scales[:, 1], information, None, False)
     known = {radius.coverage: radius for radius in calibration.radii}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from geoembed.geodesy import distance_km
 
-__all__ = ["Search", "distinct_rows", "thin"]
+__all__ = ["Search", "distinct_of_scores", "distinct_rows", "thin"]
 
 # (queries, k) -> scores (m, k), best first, and rows of the gallery (m, k).
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -62,6 +62,36 @@ def distinct_rows(
         open_ones = np.array(unfinished, dtype=np.intp)
         k = min(len(lonlat), _MORE * k)
     return found
+
+
+def distinct_of_scores(
+    scores: NDArray[np.float32], lonlat: NDArray[np.float64], top_k: int, distinct_km: float
+) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Do the same where the scores of all rows are there.
+
+    Parameters
+    ----------
+    scores : array of shape (m, n)
+        Of every query at every row.
+    lonlat, top_k, distinct_km
+        As in `distinct_rows`.
+
+    Returns
+    -------
+    list of (scores, rows)
+        As from `distinct_rows`.
+    """
+
+    def search(some: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        # What is asked for comes back in order; of equal scores the lower row is first.
+        least = -np.partition(-some, k - 1, axis=1)[:, k - 1]
+        rows = np.empty((len(some), k), dtype=np.int64)
+        for number, (row, limit) in enumerate(zip(some, least, strict=True)):
+            near = np.flatnonzero(row >= limit)
+            rows[number] = near[np.argsort(-row[near], kind="stable")][:k]
+        return np.take_along_axis(some, rows, axis=1), rows
+
+    return distinct_rows(search, scores, lonlat, top_k, distinct_km)
 
 
 def thin(lonlat: NDArray[np.float64], most: int, distinct_km: float) -> NDArray[np.intp]:

@@ -15,7 +15,9 @@ from geoembed.errors import CoordinateError, OptionError
 from geoembed.galleries import Gallery, load_gallery
 from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
-from geoembed.geolocation.candidates import distinct_rows, thin
+from geoembed.geolocation.calibration import Assessment
+from geoembed.geolocation.candidates import distinct_of_scores, distinct_rows, thin
+from geoembed.geolocation.density import score_blocks
 from geoembed.geolocation.mapping import Mapping
 from geoembed.geolocation.refining import refine as refine_places
 from geoembed.geolocation.trusting import Trusting
@@ -210,14 +212,25 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         )
         good = queries.vectors[queries.good]
         wanted = max(top_k, _STARTS) if refine else top_k
-        answers = self._search(gallery, good, wanted, distinct_km)
-        if refine:
-            answers = self._refine(good, answers, within, top_k, distinct_km)
-        assessment = None
-        if radii and answers:
-            first = np.stack([lonlat[0] for _, lonlat in answers])
-            assessment = self._assess(gallery, within, queries, first)
-        return answers_frame(queries, answers, assessment)
+
+        def refined(vectors: NDArray[np.float32], answers: list[Answer]) -> list[Answer]:
+            return self._refine(vectors, answers, within, top_k, distinct_km) if refine else answers
+
+        if not radii or not len(good):
+            answers = refined(good, self._search(gallery, good, wanted, distinct_km))
+            return answers_frame(queries, answers, None)
+        # Radii need the score of every place: with those at hand, no search is needed.
+        answers, parts, judge = [], [], self._judge(gallery, within)
+        for some, scores in score_blocks(good, gallery.embeddings):
+            best = (
+                self._pick(gallery, scores, wanted, distinct_km)
+                if self.index == "exact"
+                else self._search(gallery, good[some], wanted, distinct_km)
+            )
+            best = refined(good[some], best)
+            parts.append(judge(scores, np.stack([lonlat[0] for _, lonlat in best])))
+            answers += best
+        return answers_frame(queries, answers, Assessment.joined(parts))
 
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
         answers = self._search(self.gallery_, vectors, _STARTS if refine else 1, 25.0 * refine)
@@ -239,6 +252,13 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             distinct_km,
         )
         return [(scores, gallery.lonlat[rows]) for scores, rows in found]
+
+    def _pick(
+        self, gallery: Gallery, scores: NDArray[np.float32], top_k: int, distinct_km: float
+    ) -> list[Answer]:
+        """Do the same where the scores of all places are there."""
+        found = distinct_of_scores(scores, gallery.lonlat, top_k, distinct_km)
+        return [(best, gallery.lonlat[rows]) for best, rows in found]
 
     def _refine(
         self,

@@ -1,6 +1,6 @@
 """How far a localizer's answers can be trusted: density, radii, credible regions, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,20 @@ from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.galleries import Gallery
 from geoembed.geolocation.asking import Asking
-from geoembed.geolocation.calibration import Assessment, Calibration, assess, calibrate
+from geoembed.geolocation.calibration import (
+    Assessment,
+    Calibration,
+    assess_scores,
+    calibrate,
+)
 from geoembed.geolocation.density import EarthDensity, score_blocks
-from geoembed.geolocation.queries import Queries
 from geoembed.geolocation.regions import credible_regions
 from geoembed.geolocation.temperature import Temperature
 from geoembed.images.head import load_temperature
 
 __all__ = ["Trusting"]
+
+Judge = Callable[[NDArray[np.float32], NDArray[np.float64]], Assessment]
 
 
 class Trusting(Asking):
@@ -148,21 +154,14 @@ class Trusting(Asking):
         found.insert(4, "calibrated", known.calibrated)
         return found
 
-    def _assess(
-        self,
-        gallery: Gallery,
-        within: Any,
-        queries: Queries,
-        predicted: NDArray[np.float64],
-    ) -> Assessment:
-        """Say how sure the first answers are, for the queries that have a vector."""
+    def _judge(self, gallery: Gallery, within: Any) -> Judge:
+        """Return what says how sure first answers are: (scores (m, n), places (m, 2)) to that."""
         known = self._calibration
         if within is not None:
             # What was learned of answers from everywhere promises nothing for a part of them.
             known = Calibration(known.temperature)
         density = self._density(gallery, within)
-        asked = queries.vectors[queries.good]
-        return assess(density, asked, gallery.embeddings, predicted, known)
+        return lambda scores, predicted: assess_scores(density, scores, predicted, known)
 
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
         """Return the first answer to every vector; written by the localizer."""
