@@ -388,7 +388,7 @@ def test_other_models_of_shares(capsys):
     command = ["fit", "t.gpkg", "-t", "wood", "-t", "water", "-t", "rest", "--model", "ridge"]
     assert main([*command, *QUICK, "-o", "model"]) == 0
     assert scores_of(capsys.readouterr().out)["landcover"]["random R2"] > 0.9
-    assert read_description("model")["parameters"]["link"] == "identity"
+    assert read_description("model")["parameters"]["link"] is None
 
 
 def test_codes_of_classes_are_mentioned(capsys):

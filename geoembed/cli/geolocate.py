@@ -77,7 +77,7 @@ def geolocate(
     force: bool = typer.Option(False, "--force", help="Replace files that exist."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Find where photographs were taken, or where a text could be.
+    """Find where photographs or texts belong.
 
     A score is a cosine similarity, no probability. What a photograph shows can reveal where
     somebody lives: ask before you geolocate people's pictures (docs: responsible use). The

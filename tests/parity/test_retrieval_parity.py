@@ -108,14 +108,12 @@ def test_from_file_to_places_the_difference_is_that_of_resizing(
 ):
     path = tmp_path / "sample.png"
     photos[0].save(path)
-    first, _ = both.reference.predict(str(path), 5)
     (score,), (row,) = (values[0] for values in localizer.kneighbors([path], 1))
     # The tower is random and the best places are nearly equal: what is compared is the logit.
     mine = localizer.gallery_.lonlat[row][::-1].astype(np.float32)
     at = _row(both.reference.gps_gallery.numpy(), mine)
     assert theirs[0].max() - theirs[0][at] < 0.05
     assert abs(localizer.image_encoder_.logit_scale * score - theirs[0].max()) < 0.05
-    assert len(first) == 5
 
 
 def _row(gallery, place):
