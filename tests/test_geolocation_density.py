@@ -10,7 +10,8 @@ from scipy.special import softmax
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.geodesy import great_circle_km
 from geoembed.geolocation.cells import EarthCells
-from geoembed.geolocation.density import EarthDensity, score_blocks
+from geoembed.geolocation.density import EarthDensity
+from geoembed.geolocation.scoring import score_blocks
 
 
 def spots(places):

@@ -43,23 +43,24 @@ def answers_frame(
     GeoDataFrame
         EPSG:4326, a row a candidate, see `geoembed.GeoLocalizer.localize`.
     """
+    bad = (np.array([np.nan]), np.full((1, 2), np.nan))
     waiting = iter(answers)
-    parts = []
-    for name, error in zip(queries.names, queries.errors, strict=True):
-        scores, lonlat = (np.array([np.nan]), np.full((1, 2), np.nan)) if error else next(waiting)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "query": name,
-                    "rank": [pd.NA] if error else np.arange(1, len(scores) + 1),
-                    "score": np.asarray(scores, dtype=np.float64),
-                    "lon": lonlat[:, 0],
-                    "lat": lonlat[:, 1],
-                    "error": error,
-                }
-            ).astype({"rank": "Int64", "query": object, "error": object})
-        )
-    table = pd.concat(parts, ignore_index=True)
+    each = [bad if error else next(waiting) for error in queries.errors]
+    counts = [len(scores) for scores, _ in each]
+    lonlat = np.concatenate([np.empty((0, 2)), *(places for _, places in each)])
+    rank = np.concatenate([np.empty(0, int), *(np.arange(1, count + 1) for count in counts)])
+    error = np.repeat(np.array(queries.errors, dtype=object), counts)
+    table = pd.DataFrame(
+        {
+            "query": np.repeat(np.array(queries.names, dtype=object), counts),
+            "rank": pd.array(rank, dtype="Int64"),
+            "score": np.concatenate([np.empty(0), *(scores for scores, _ in each)]),
+            "lon": lonlat[:, 0],
+            "lat": lonlat[:, 1],
+            "error": error,
+        }
+    )
+    table.loc[error != "", "rank"] = pd.NA
     placed = table["lon"].notna().to_numpy()
     table["place"], table["place_km"] = None, np.nan
     names, away = name_places(table.loc[placed, ["lon", "lat"]].to_numpy())

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.errors import OptionError
 from geoembed.geodesy import distance_km
-from geoembed.geolocation.density import EarthDensity, score_blocks
+from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.radius import ConformalRadius, fit_radius
+from geoembed.geolocation.scoring import score_blocks
 from geoembed.geolocation.signal import SignalTest, fit_signal_test, shuffled_queries
 from geoembed.geolocation.temperature import Temperature, fit_temperature
 
@@ -329,8 +330,7 @@ def assess_scores(
         As `assess`.
     """
     tau = calibration.temperature.tau
-    scales = density.radii_km(scores, predicted, tau=tau, shares=_COVERAGES)
-    information = density.information(scores, tau=tau)
+    scales, information = density.measure(scores, predicted, tau=tau, shares=_COVERAGES)
     if not calibration.calibrated:
         return Assessment(scales[:, 0], scales[:, 1], information, None, False)
     known = {radius.coverage: radius for radius in calibration.radii}
@@ -354,6 +354,7 @@ def _measure(
     radii = np.empty((len(queries), len(_COVERAGES)))
     information = np.empty(len(queries))
     for some, scores in score_blocks(queries, embeddings):
-        radii[some] = density.radii_km(scores, predicted[some], tau=tau, shares=_COVERAGES)
-        information[some] = density.information(scores, tau=tau)
+        radii[some], information[some] = density.measure(
+            scores, predicted[some], tau=tau, shares=_COVERAGES
+        )
     return radii, information

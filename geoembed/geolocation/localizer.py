@@ -17,9 +17,9 @@ from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
 from geoembed.geolocation.calibration import Assessment
 from geoembed.geolocation.candidates import distinct_of_scores, distinct_rows, thin
-from geoembed.geolocation.density import score_blocks
 from geoembed.geolocation.mapping import Mapping
 from geoembed.geolocation.refining import refine as refine_places
+from geoembed.geolocation.scoring import score_blocks
 from geoembed.geolocation.trusting import Trusting
 
 __all__ = ["GeoLocalizer"]

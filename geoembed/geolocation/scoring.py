@@ -1,6 +1,7 @@
-"""Scores of arbitrary places: how well an encoder's vectors there fit a query."""
+"""Scores: of arbitrary places, and of all places of a gallery."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,10 @@ from geoembed.containing import Inside
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_blocks
 
-__all__ = ["Score", "scorer"]
+__all__ = ["Score", "score_blocks", "scorer"]
+
+# Bounds what a block of queries takes to some 100 MB.
+_VALUES_AT_ONCE: Final = 4_000_000
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -50,3 +54,39 @@ def scorer(
         return scores
 
     return score
+
+
+def score_blocks(
+    queries: NDArray[Any], embeddings: NDArray[Any]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Score many queries at every place, so many at a time that memory stays bounded.
+
+    Parameters
+    ----------
+    queries : array of shape (m, d)
+        Finite.
+    embeddings : array of shape (n, d)
+        Unit vectors; may be half precision and memory-mapped.
+
+    Yields
+    ------
+    slice
+        Which queries.
+    array of shape (b, n), float32
+        Their scores.
+
+    Examples
+    --------
+    >>> [scores.shape for _, scores in score_blocks(np.eye(3), np.eye(3))]
+    [(3, 3)]
+    """
+    block = max(1, _VALUES_AT_ONCE // max(1, len(embeddings)))
+    step = max(1, _VALUES_AT_ONCE // max(1, embeddings.shape[1]))
+    wanted = np.asarray(queries, dtype=np.float32)
+    for start in range(0, len(wanted), block):
+        some = slice(start, min(start + block, len(wanted)))
+        scores = np.empty((some.stop - some.start, len(embeddings)), dtype=np.float32)
+        for first in range(0, len(embeddings), step):
+            rows = np.asarray(embeddings[first : first + step], dtype=np.float32)
+            scores[:, first : first + step] = wanted[some] @ rows.T
+        yield some, scores

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
 from geoembed.errors import OptionError
-from geoembed.geolocation.density import EarthDensity, score_blocks, with_background
+from geoembed.geolocation.density import EarthDensity, with_background
+from geoembed.geolocation.scoring import score_blocks
 
 __all__ = ["Temperature", "fit_temperature"]
 

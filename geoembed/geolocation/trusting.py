@@ -19,8 +19,9 @@ from geoembed.geolocation.calibration import (
     assess_scores,
     calibrate,
 )
-from geoembed.geolocation.density import EarthDensity, score_blocks
+from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.regions import credible_regions
+from geoembed.geolocation.scoring import score_blocks
 from geoembed.geolocation.temperature import Temperature
 from geoembed.images.head import load_temperature
 
