@@ -1,15 +1,16 @@
 """Protocol files: what may stand in them, checked key by key."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from geoembed.errors import OptionError, unknown_name
+from geoembed.errors import OptionError
+from geoembed.evaluation.tomls import check_keys, load_named, parse_toml, shipped_names
 
 __all__ = ["Protocol", "list_protocols", "load_protocol", "read_protocol"]
+
+_PACKAGE: Final = "geoembed.evaluation.protocols"
 
 # Kind of a split -> its keys, and the type of each.
 _SPLITS: Final[Mapping[str, Mapping[str, type]]] = {
@@ -106,8 +107,7 @@ def list_protocols() -> list[str]:
     >>> list_protocols()
     ['climplicit-linear', 'range-v1', 'spatial-v1']
     """
-    found = files("geoembed.evaluation.protocols").iterdir()
-    return sorted(each.name[: -len(".toml")] for each in found if each.name.endswith(".toml"))
+    return shipped_names(_PACKAGE)
 
 
 def load_protocol(name: "str | Path | Protocol") -> Protocol:
@@ -137,16 +137,7 @@ def load_protocol(name: "str | Path | Protocol") -> Protocol:
     """
     if isinstance(name, Protocol):
         return name
-    if str(name).endswith(".toml"):
-        path = Path(name).expanduser()
-        try:
-            return read_protocol(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"The protocol file {path} cannot be read: {error}.") from error
-    if name not in list_protocols():
-        raise unknown_name("protocol", str(name), list_protocols())
-    file = files("geoembed.evaluation.protocols").joinpath(f"{name}.toml")
-    return read_protocol(file.read_text(encoding="utf-8"), f"{name}.toml")
+    return load_named(name, _PACKAGE, "protocol", read_protocol)
 
 
 def read_protocol(text: str, where: str) -> Protocol:
@@ -169,13 +160,10 @@ def read_protocol(text: str, where: str) -> Protocol:
     OptionError
         If it is no TOML, a key is missing, unknown or of another type, or a value does not fit.
     """
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"{where} is no TOML: {error}.") from error
+    given = parse_toml(text, where)
     allowed = {"name": str, "summary": str, "source": str, "splits": list, "scaling": dict}
     tasks: dict[str, Any] = {task: given[task] for task in _TASKS if task in given}
-    _check_keys(where, {k: v for k, v in given.items() if k not in tasks}, allowed)
+    check_keys(where, {k: v for k, v in given.items() if k not in tasks}, allowed)
     if not tasks:
         raise OptionError(f"{where} has no table for any of {', '.join(_TASKS)}.")
     _check_scaling(where, given["scaling"])
@@ -195,23 +183,8 @@ def read_protocol(text: str, where: str) -> Protocol:
     )
 
 
-def _check_keys(where: str, given: Any, allowed: Mapping[str, type]) -> None:
-    if not isinstance(given, Mapping):
-        raise OptionError(f"{where} must be a table, got {given!r}.")
-    for key in allowed:
-        if key not in given:
-            raise OptionError(f"{where} lacks the key {key!r}. It needs: {', '.join(allowed)}.")
-    for key, value in given.items():
-        if key not in allowed:
-            raise OptionError(f"{where}: {unknown_name('key', key, allowed)}")
-        kind = allowed[key]
-        fits = isinstance(value, int | float if kind is float else kind)
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            raise OptionError(f"{where}: {key} = {value!r} is no {kind.__name__}.")
-
-
 def _check_scaling(where: str, scaling: Mapping[str, Any]) -> None:
-    _check_keys(f"{where}, scaling", scaling, dict.fromkeys(_SCALING, str))
+    check_keys(f"{where}, scaling", scaling, dict.fromkeys(_SCALING, str))
     for key, choices in _SCALING.items():
         if scaling[key] not in choices:
             raise OptionError(
@@ -223,7 +196,7 @@ def _check_split(where: str, split: Any) -> Mapping[str, Any]:
     kind: Any = split.get("kind") if isinstance(split, Mapping) else None
     if kind not in _SPLITS:
         raise OptionError(f"{where}: kind = {kind!r} is not one of: {', '.join(_SPLITS)}.")
-    _check_keys(where, split, {"name": str, "kind": str, **_SPLITS[kind]})
+    check_keys(where, split, {"name": str, "kind": str, **_SPLITS[kind]})
     _check_positive(where, split, ("folds", "block_km"))
     if kind == "torch-random-split":
         parts = split["parts"]
@@ -243,7 +216,7 @@ def _check_model(where: str, task: str, given: Any) -> Mapping[str, Any]:
     if name not in _MODELS or task not in _MODELS[name][0]:
         offered = [model for model, (tasks, _) in _MODELS.items() if task in tasks]
         raise OptionError(f"{what}: model = {name!r} is not one of: {', '.join(offered)}.")
-    _check_keys(what, given, {"model": str, "metric": str, **_MODELS[name][1]})
+    check_keys(what, given, {"model": str, "metric": str, **_MODELS[name][1]})
     if given["metric"] != _METRICS[task]:
         raise OptionError(f"{what}: metric = {given['metric']!r} must be {_METRICS[task]!r}.")
     positive = [

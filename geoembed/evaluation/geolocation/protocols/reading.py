@@ -1,14 +1,13 @@
 """Protocol files of geolocation benchmarks: what may stand in them, checked key by key."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from geoembed.errors import OptionError, unknown_name
+from geoembed.errors import OptionError
 from geoembed.evaluation.geolocation.metrics import check_thresholds
+from geoembed.evaluation.tomls import check_keys, load_named, parse_toml, shipped_names
 
 __all__ = [
     "CROPS",
@@ -19,6 +18,7 @@ __all__ = [
     "read_geolocation_protocol",
 ]
 
+_PACKAGE: Final = "geoembed.evaluation.geolocation.protocols"
 CROPS: Final = ("none", "five", "ten-crop")
 _KEYS: Final[Mapping[str, type]] = {
     **dict.fromkeys(("name", "title", "summary", "source", "gallery", "tta"), str),
@@ -95,8 +95,7 @@ def list_geolocation_protocols() -> list[str]:
     >>> list_geolocation_protocols()
     ['gws15k', 'im2gps3k', 'yfcc26k']
     """
-    found = files("geoembed.evaluation.geolocation.protocols").iterdir()
-    return sorted(each.name[: -len(".toml")] for each in found if each.name.endswith(".toml"))
+    return shipped_names(_PACKAGE)
 
 
 def load_geolocation_protocol(name: "str | Path | GeolocationProtocol") -> GeolocationProtocol:
@@ -127,16 +126,7 @@ def load_geolocation_protocol(name: "str | Path | GeolocationProtocol") -> Geolo
     """
     if isinstance(name, GeolocationProtocol):
         return name
-    if str(name).endswith(".toml"):
-        path = Path(name).expanduser()
-        try:
-            return read_geolocation_protocol(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"The protocol file {path} cannot be read: {error}.") from error
-    if name not in list_geolocation_protocols():
-        raise unknown_name("geolocation protocol", str(name), list_geolocation_protocols())
-    file = files("geoembed.evaluation.geolocation.protocols").joinpath(f"{name}.toml")
-    return read_geolocation_protocol(file.read_text(encoding="utf-8"), f"{name}.toml")
+    return load_named(name, _PACKAGE, "geolocation protocol", read_geolocation_protocol)
 
 
 def read_geolocation_protocol(text: str, where: str) -> GeolocationProtocol:
@@ -145,11 +135,8 @@ def read_geolocation_protocol(text: str, where: str) -> GeolocationProtocol:
     Raises OptionError if it is no TOML, a key is missing, unknown or of another type, or a value
     does not fit.
     """
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"{where} is no TOML: {error}.") from error
-    _check_keys(where, given, _KEYS)
+    given = parse_toml(text, where)
+    check_keys(where, given, _KEYS)
     if given["tta"] not in CROPS:
         raise OptionError(f"{where}: tta = {given['tta']!r} is not one of: {', '.join(CROPS)}.")
     try:
@@ -174,7 +161,7 @@ def read_geolocation_protocol(text: str, where: str) -> GeolocationProtocol:
 def _read_row(where: str, row: Any, thresholds: int) -> PublishedResult:
     row = dict(row) if isinstance(row, Mapping) else {}
     secondary = row.pop("secondary", False)
-    _check_keys(where, row, _ROW)
+    check_keys(where, row, _ROW)
     shares = row["within"]
     numbers = all(isinstance(v, int | float) and 0 <= v <= 100 for v in shares)
     if len(shares) != thresholds or not numbers:
@@ -185,14 +172,3 @@ def _read_row(where: str, row: Any, thresholds: int) -> PublishedResult:
     if not isinstance(secondary, bool):
         raise OptionError(f"{where}: secondary = {secondary!r} must be true or false.")
     return PublishedResult(row["system"], tuple(map(float, shares)), row["how"], secondary)
-
-
-def _check_keys(where: str, given: Mapping[str, Any], allowed: Mapping[str, type]) -> None:
-    for key in allowed:
-        if key not in given:
-            raise OptionError(f"{where} lacks the key {key!r}. It needs: {', '.join(allowed)}.")
-    for key, value in given.items():
-        if key not in allowed:
-            raise OptionError(f"{where}: {unknown_name('key', key, allowed)}")
-        if not isinstance(value, allowed[key]):
-            raise OptionError(f"{where}: {key} = {value!r} is no {allowed[key].__name__}.")
