@@ -197,7 +197,6 @@ def test_input_is_not_changed_and_rows_may_be_empty():
     assert label_regions(np.empty((0, 2)), shapes, "number").shape == (0,)
     label_regions([[9, 9]], shapes, "number", nearest_km=5)
     pd.testing.assert_frame_equal(shapes, before)
-    assert label_regions([[9, 9]], shapes.iloc[:0], "label", nearest_km=5).isna().all()
 
 
 def test_points_without_a_place():
@@ -243,3 +242,9 @@ def test_polygons_that_cross_themselves():
         label_regions([[0.5, 1]], shapes, "label")
     got = label_regions([[1.8, 1], [1, 0.5], [1, 1]], shapes, "label", repair=True)
     assert got.fillna("-").tolist() == ["b", "-", "b"]
+
+
+def test_no_polygons_are_no_labels():
+    none = ge.data.load_countries().iloc[:0]
+    with pytest.raises(TargetError, match="polygons= has no rows"):
+        label_regions([[0.0, 0.0]], none, "name")

@@ -126,7 +126,10 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     path = Path(folder).expanduser()
     file = path / DESCRIPTION
     if not path.exists():
-        raise SavedHeadError(f"There is no folder {path}.")
+        raise SavedHeadError(
+            f"There is no folder {path}. Give the one that a head was saved to: by head.save(...), "
+            "or by 'geoembed fit -o FOLDER'."
+        )
     if not file.is_file():
         what = (
             "is a file, and a saved head is a folder" if path.is_file() else "holds no saved head"

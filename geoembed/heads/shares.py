@@ -59,7 +59,7 @@ def read_shares(target: Target) -> NDArray[np.float64]:
         named = name_rows(target.index, rows, lambda at: f"{shares[at, column]:g}")
         raise TargetError(
             f"{rows.sum():,} of {len(rows):,} rows of {target.name(column)} are negative: {named}. "
-            "Shares are between 0 and 1."
+            "Shares are between 0 and 1: mend those rows, or leave them out."
         )
     shares = np.maximum(shares, 0.0)
     sums = shares.sum(axis=1)

@@ -169,7 +169,10 @@ def opened(source: Any) -> Iterator[Any]:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 dataset = rasterio.open(source)
         except RasterioIOError as error:
-            raise TargetError(f"The raster {source!r} cannot be opened: {error}") from error
+            raise TargetError(
+                f"The raster {source!r} cannot be opened: {error}. Give a path or address that "
+                "GDAL reads, such as a GeoTIFF or a VRT."
+            ) from error
         with dataset:
             yield dataset
         return
@@ -229,7 +232,8 @@ def band_numbers(dataset: Any, band: Any, name: str) -> list[int]:
         else:
             named = [repr(text) for text in dataset.descriptions if text]
             raise OptionError(
-                f"band={one!r}: the raster {name} has the bands 1 to {dataset.count}"
+                f"band={one!r}: the raster {name} has "
+                + ("one band, 1" if dataset.count == 1 else f"the bands 1 to {dataset.count}")
                 + (f", named {', '.join(named)}." if named else ", without names.")
             )
     return numbers

@@ -73,7 +73,7 @@ def label_regions(
     Raises
     ------
     TargetError
-        If `column` is not there; if rows of `polygons` have no polygon, no CRS, or cross
+        If `polygons` has no rows or `column` is not there; if rows of `polygons` have no polygon, no CRS, or cross
         themselves; with ``overlap="raise"`` if points lie in several. Messages name the rows.
     CoordinateError
         If the points cannot be read.
@@ -107,6 +107,8 @@ def label_regions(
         regions = read_polygons(polygons, crs=polygons_crs, repair=repair)
     except CoordinateError as error:
         raise TargetError(str(error).replace("crs=", "polygons_crs=")) from error
+    if not len(regions):
+        raise TargetError("polygons= has no rows: there is nothing to label places with.")
     places = read_places(points, crs=crs, on_invalid=on_invalid)
     labels = polygons[columns].reset_index(drop=True)
     kinds = labels.groupby(columns, dropna=False, sort=False).ngroup().to_numpy()
