@@ -73,8 +73,9 @@ def label_regions(
     Raises
     ------
     TargetError
-        If `polygons` has no rows or `column` is not there; if rows of `polygons` have no polygon, no CRS, or cross
-        themselves; with ``overlap="raise"`` if points lie in several. Messages name the rows.
+        If `polygons` has no rows or `column` is not there; if rows of `polygons` have no polygon,
+        no CRS, or cross themselves; with ``overlap="raise"`` if points lie in several. Messages
+        name the rows.
     CoordinateError
         If the points cannot be read.
     OptionError
