@@ -357,6 +357,8 @@ def test_wrong_questions(localizer, gallery, photos):
         localizer.localize()
     with pytest.raises(OptionError, match="top_k=0 is no whole number"):
         localizer.localize(photos, top_k=0)
+    with pytest.raises(OptionError, match=r"top_k=9,999 is more than the gallery's 3,\d+ places"):
+        localizer.localize(photos, top_k=9_999)
     with pytest.raises(OptionError, match="distinct_km=-1 does not fit"):
         localizer.localize(photos, distinct_km=-1)
     with pytest.raises(OptionError, match="tta= and column= are for pictures"):

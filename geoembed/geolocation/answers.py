@@ -113,7 +113,9 @@ def name_places(lonlat: NDArray[np.float64]) -> tuple[list[str], NDArray[np.floa
     cities = nearest_city(lonlat[:, 0], lonlat[:, 1])
     countries = label_country(lonlat[:, 0], lonlat[:, 1], column="name")
     named = load_countries().drop_duplicates("iso_a2").set_index("iso_a2")["name"]
-    of_city = cities["iso_a2"].map(named).fillna(cities["iso_a2"])
+    # Overseas departments have a code of their own and lie in their state's polygon.
+    state = pd.Series(label_country(cities["lon"], cities["lat"], column="name"), dtype=object)
+    of_city = cities["iso_a2"].map(named).fillna(state).fillna(cities["iso_a2"])
     names = [
         f"{city}, {here or there}"
         for city, here, there in zip(cities["name"], countries, of_city, strict=True)

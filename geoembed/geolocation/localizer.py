@@ -206,6 +206,10 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "gallery_")
         _check_whole("top_k", top_k)
         _check_km("distinct_km", distinct_km)
+        if top_k > len(self.gallery_):
+            raise OptionError(
+                f"top_k={top_k:,} is more than the gallery's {len(self.gallery_):,} places."
+            )
         gallery = self.gallery_ if within is None else self.gallery_.restrict(within)
         queries = self.ask(
             images, text=text, vectors=vectors, tta=tta, column=column, groups=groups
