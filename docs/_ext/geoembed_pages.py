@@ -16,7 +16,11 @@ from typing import Any
 
 from geoembed.cli.app import build
 from geoembed.cli.main import main
-from geoembed.extending.registry import location_encoder_specs
+from geoembed.extending.registry import (
+    gallery_specs,
+    image_encoder_specs,
+    location_encoder_specs,
+)
 from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
 from geoembed.testing import isolated_plugins
 
@@ -50,7 +54,13 @@ def setup(app: Any) -> dict[str, Any]:
 
 def write_pages() -> None:
     """Write every generated page; untouched where nothing changed, so that rebuilds are quick."""
-    pages = {"models.md": models_page(), "cli.md": cli_page(), "rooms.md": rooms_page()}
+    pages = {
+        "models.md": models_page(),
+        "image_encoders.md": image_encoders_page(),
+        "gallery_specs.md": gallery_specs_page(),
+        "cli.md": cli_page(),
+        "rooms.md": rooms_page(),
+    }
     for tutorial in sorted((ROOT / "tutorials").glob("[0-9]*.py")):
         # Links in the scripts lead from where they lie to the pages beside them.
         text = tutorial.read_text("utf-8").replace("](../docs/", "](../../")
@@ -73,6 +83,30 @@ def models_page() -> str:
         specs = list(location_encoder_specs().values())
     sections = [_encoder_section(spec, spec.weights) for spec in specs if spec.weights]
     return "\n".join([*sections, _baselines_section([s for s in specs if s.weights is None])])
+
+
+def image_encoders_page() -> str:
+    """Describe every built-in image encoder by all fields of its spec."""
+    with isolated_plugins():
+        specs = list(image_encoder_specs().values())
+    sections = []
+    for spec in specs:
+        fields = _fields(spec, leave_out={"name", "summary", "details", "weights", "preprocessing"})
+        fields |= _fields(spec.preprocessing, leave_out=set()) | dict(spec.details)
+        weights = spec.weights.name if spec.weights else "none"
+        fields["trained head"] = f"the role image_mlp of the weights {weights}"
+        table = _table({key: value for key, value in fields.items() if value})
+        sections.append("\n".join([f"### {spec.name}", "", f"{spec.summary}.", "", *table, ""]))
+    return "\n".join(sections)
+
+
+def gallery_specs_page() -> str:
+    """Describe every built-in gallery by its spec."""
+    with isolated_plugins():
+        specs = list(gallery_specs().values())
+    lines = ["| name | what it is | places from | licence |", "|---|---|---|---|"]
+    lines += [f"| `{s.name}` | {s.summary} | {s.source} | {s.licence} |" for s in specs]
+    return "\n".join([*lines, ""])
 
 
 def _encoder_section(spec: LocationEncoderSpec, weights: WeightsSpec) -> str:

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from geoembed.cli.app import build
-from geoembed.extending.registry import location_encoder_specs
+from geoembed.extending.registry import (
+    gallery_specs,
+    image_encoder_specs,
+    location_encoder_specs,
+)
 from geoembed.testing import isolated_plugins
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +182,21 @@ def test_models_page_shows_every_field_of_every_spec(pages):
                     assert shown in text, field.name
         for key, value in spec.details.items():
             assert f"| {key} | {value} |" in text or f"| {key}, {spec.name} | {value} |" in text
+
+
+def test_image_encoders_and_galleries_are_on_the_models_page(pages):
+    text = pages.image_encoders_page()
+    with isolated_plugins():
+        encoders, galleries = image_encoder_specs().values(), gallery_specs().values()
+    for spec in encoders:
+        for value in (spec.summary, spec.licence, spec.paper, spec.architecture, spec.dimension):
+            assert str(value) in text
+        for key, value in spec.details.items():
+            assert f"| {key} | {value} |" in text
+        assert str(spec.preprocessing.mean) in text
+    table = pages.gallery_specs_page()
+    for spec in galleries:
+        assert f"| `{spec.name}` | {spec.summary} | {spec.source} | {spec.licence} |" in table
 
 
 def test_models_page_has_one_section_of_baselines(pages):
