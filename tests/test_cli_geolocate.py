@@ -134,7 +134,13 @@ def test_one_bad_picture_is_named_and_the_others_go_on(geolocate, capsys, files)
     assert "warning: bad.jpg" in captured.err
     assert "warning: none.jpg" in captured.err
     assert geolocate("bad.jpg") == 1
-    assert "None of 1 pictures could be read" in capsys.readouterr().err
+    assert "The picture could not be read" in capsys.readouterr().err
+    # A map of nothing is not drawn, and the reason is not lost.
+    assert geolocate("bad.jpg", "none.jpg", "--map", "bad.html") == 1
+    said = capsys.readouterr().err
+    assert "warning: bad.jpg: It is not" in said
+    assert "None of 2 pictures could be read" in said
+    assert not (files / "bad.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -330,3 +330,13 @@ def test_polygons_in_another_crs_restrict_the_same():
     plain = gallery.restrict(kenya)
     np.testing.assert_array_equal(gallery.restrict(kenya.to_crs(3857)).lonlat, plain.lonlat)
     assert 0 < len(plain) < 20
+
+
+def test_an_empty_grid_says_where_it_looked():
+    sea = shapely.box(-140, -50, -130, -45)
+    with pytest.raises(
+        CoordinateError, match="50 km lies on land within the polygons: take a fine"
+    ):
+        Gallery.grid(50, within=sea)
+    with pytest.raises(CoordinateError, match="900 km lies within the polygons: take a finer one"):
+        Gallery.grid(900, within=shapely.box(0.1, 0.1, 0.2, 0.2), land_only=False)

@@ -317,6 +317,8 @@ def test_a_text_on_the_map(localizer):
         localizer.similarity_map(vectors=np.ones((2, 512)))
     with pytest.raises(OptionError, match="0 cannot be mapped: the vector is zero"):
         localizer.similarity_map(vectors=np.zeros(512))
+    with pytest.raises(OptionError, match=r"step=0\.0001 makes 5,184,000,000,000 cells, more than"):
+        localizer.similarity_map(vectors=np.ones(512), step=0.0001)
 
 
 def test_score_is_the_share_of_near_answers(localizer, gallery, photos, tmp_path):

@@ -18,7 +18,7 @@ def test_one_kind_of_question_is_asked_for():
     assert one_kind(images=None, text="a", vectors=None) == "text"
     with pytest.raises(OptionError, match=r"one of images=, text=, vectors=: nothing was given"):
         one_kind(images=None, text=None, vectors=None)
-    with pytest.raises(OptionError, match="images= and text= was given"):
+    with pytest.raises(OptionError, match="images= and text= were given"):
         one_kind(images="a.jpg", text="a", vectors=None)
 
 

@@ -175,8 +175,16 @@ class TestCalibration:
         with pytest.raises(OptionError, match="is not JSON"):
             Calibration.load(path)
         path.write_text("{}")
-        with pytest.raises(OptionError, match="No calibration can be made"):
+        with pytest.raises(
+            OptionError, match="No calibration can be made of {}: KeyError, 'signal'"
+        ):
             Calibration.load(path)
+        with pytest.raises(OptionError, match=r"none\.json cannot be read: No such file"):
+            Calibration.load(tmp_path / "none.json")
+
+    def test_a_folder_that_is_not_there(self, learned, tmp_path):
+        with pytest.raises(OptionError, match="cannot be written to .*: No such file"):
+            learned.save(tmp_path / "none" / "calibration.json")
 
     def test_bad_input(self, world, learned):
         density, vectors, queries, truth, predicted = world

@@ -113,6 +113,8 @@ def geolocate(
     )
     if output is not None:
         _write(found, output)
+    if map_file is not None and not queries.good.any():
+        map_file = None  # Nothing to draw: the report says why.
     if map_file is not None:
         _draw(localizer, queries, found, files, map_file)
     _report(found, output, map_file, as_json)
@@ -208,7 +210,11 @@ def _report(
     for _, row in bad.iterrows():
         complain(f"warning: {row['query']}: {row['error']}")
     if len(bad) == len(found):
-        raise PictureError(f"None of {len(found):,} pictures could be read.")
+        raise PictureError(
+            "The picture could not be read."
+            if len(found) == 1
+            else f"None of {len(found):,} pictures could be read."
+        )
 
 
 def _records(found: "gpd.GeoDataFrame") -> list[dict[str, Any]]:

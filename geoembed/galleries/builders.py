@@ -96,10 +96,10 @@ def grid_places(spacing_km: float, within: Any = None, *, land_only: bool = True
         block = block if inside is None else block[inside(block)]
         kept.append(block[is_land(*block.T)] if land_only else block)
     lonlat = np.concatenate([np.empty((0, 2)), *kept])
-    where = f"{'land ' if land_only else ''}{'' if within is None else 'within the polygons '}"
+    where = " ".join(["on land"] * land_only + ["within the polygons"] * (within is not None))
     if not len(lonlat):
         raise CoordinateError(
-            f"No place of a grid of {spacing_km:g} km lies on {where}: take a finer one"
+            f"No place of a grid of {spacing_km:g} km lies {where}: take a finer one"
             f"{', or land_only=False' if land_only else ''}."
         )
     label = f"{spacing_km:g}".replace(".", "-")

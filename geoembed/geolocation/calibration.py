@@ -98,7 +98,10 @@ class Calibration:
                 None if signal is None else SignalTest.from_dict(signal),
             )
         except (KeyError, TypeError) as error:
-            raise OptionError(f"No calibration can be made of {values!r:.80}: {error}.") from error
+            raise OptionError(
+                f"No calibration can be made of {values!r:.80}: {type(error).__name__}, {error}. "
+                "Give what Calibration.to_dict or save made."
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON.
@@ -107,9 +110,19 @@ class Calibration:
         ----------
         path : str or Path
             The file; one that is there is replaced.
+
+        Raises
+        ------
+        OptionError
+            If the file cannot be written.
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        try:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OptionError(
+                f"The calibration cannot be written to {path}: {error.strerror}."
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -128,10 +141,15 @@ class Calibration:
         Raises
         ------
         OptionError
-            If the file holds something else.
+            If the file cannot be read or holds something else.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise OptionError(
+                f"The calibration {path} cannot be read: {error.strerror}. Give a file that "
+                "Calibration.save wrote."
+            ) from error
         except ValueError as error:
             raise OptionError(f"{path} is not JSON: {error}.") from error
         return cls.from_dict(values)

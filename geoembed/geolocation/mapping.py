@@ -20,6 +20,8 @@ __all__ = ["Mapping"]
 
 # A longer name of a column or in a caption helps nobody.
 _SHOWN: Final = 60
+# A map of 0.05 degrees has 21 million cells, a fourth of them land: hours of encoding.
+_MOST_CELLS: Final = 25_000_000
 
 
 class Mapping(Asking):
@@ -124,9 +126,8 @@ class Mapping(Asking):
         MissingExtraError
             If matplotlib is not installed.
         OptionError
-            If there is not exactly one query.
-        PictureError
-            If the picture cannot be read.
+            If there is not exactly one query, it has an error (such as a picture that cannot be
+            read), or `step` is too small or no size.
 
         Notes
         -----
@@ -144,6 +145,15 @@ class Mapping(Asking):
         if queries.errors[0]:
             raise OptionError(f"{queries.names[0]} cannot be mapped: {queries.errors[0]}")
         extent = (-180.0, -60.0, 180.0, 84.0) if extent is None else extent
+        sides = (
+            np.ptp(np.reshape(extent, (2, -1)).astype(float), axis=0) if len(extent) == 4 else 0.0
+        )
+        cells = np.prod(sides) / step**2 if step > 0 else 0.0
+        if cells > _MOST_CELLS:
+            raise OptionError(
+                f"step={step:g} makes {cells:,.0f} cells, more than {_MOST_CELLS:,} can be "
+                "encoded: take a larger step, or a smaller extent."
+            )
         lon, lat, encoded = self._grid(float(step), tuple(extent))
         options = {"kind": "grid", "title": _shorten(queries.names[0]), "extent": extent} | style
         return similarity_map(lon, lat, encoded, queries.vectors[0], name=None, **options)

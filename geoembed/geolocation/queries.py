@@ -45,8 +45,9 @@ def one_kind(**given: Any) -> str:
     there = [name for name, value in given.items() if value is not None]
     if len(there) != 1:
         got = " and ".join(f"{name}=" for name in there) or "nothing"
+        verb = "were" if there else "was"
         raise OptionError(
-            f"Give one of {', '.join(f'{name}=' for name in given)}: {got} was given."
+            f"Give one of {', '.join(f'{name}=' for name in given)}: {got} {verb} given."
         )
     return there[0]
 
