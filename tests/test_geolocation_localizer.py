@@ -261,6 +261,15 @@ def test_calibrated_radii_hold_as_many_as_they_say(gallery, clip, tmp_path):
     with pytest.raises(OptionError, match="calibration=3 is no Calibration and no file"):
         clone(localizer).set_params(calibration=3).fit().localize(vectors=queries[:1])
     assert isinstance(localizer.calibration_, Calibration)
+    # Refined answers are others than those that were learned from; so are another gallery's.
+    assert not localizer.localize(vectors=queries[:1], top_k=1, refine=True)["calibrated"].any()
+    other = ge.GeoLocalizer(
+        ge.Gallery.from_lonlat(gallery.lonlat[:50], device="cpu"),
+        calibration=tmp_path / "radius.json",
+        device="cpu",
+    ).fit()
+    with pytest.raises(OptionError, match="learned with another gallery than 'places'"):
+        other.localize(vectors=queries[:1])
 
 
 def test_noise_carries_no_signal_and_places_do(gallery, clip):

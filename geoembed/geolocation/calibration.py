@@ -40,6 +40,10 @@ class Calibration:
         One a coverage, rising; empty if not calibrated.
     signal : SignalTest, optional
         None if not calibrated.
+    gallery : str
+        Digest of the gallery that answers came from; empty if not known.
+    refined : bool
+        Whether those answers were refined.
 
     Examples
     --------
@@ -51,6 +55,8 @@ class Calibration:
     temperature: Temperature
     radii: tuple[ConformalRadius, ...] = ()
     signal: SignalTest | None = None
+    gallery: str = ""
+    refined: bool = False
 
     @property
     def calibrated(self) -> bool:
@@ -69,6 +75,8 @@ class Calibration:
             "temperature": self.temperature.to_dict(),
             "radii": [radius.to_dict() for radius in self.radii],
             "signal": None if self.signal is None else self.signal.to_dict(),
+            "gallery": self.gallery,
+            "refined": self.refined,
         }
 
     @classmethod
@@ -96,6 +104,8 @@ class Calibration:
                 Temperature.from_dict(values["temperature"]),
                 tuple(ConformalRadius.from_dict(radius) for radius in values["radii"]),
                 None if signal is None else SignalTest.from_dict(signal),
+                str(values.get("gallery", "")),
+                bool(values.get("refined", False)),
             )
         except (KeyError, TypeError) as error:
             raise OptionError(

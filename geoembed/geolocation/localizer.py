@@ -162,7 +162,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             Least distance between two candidates of a query, on the ellipsoid.
         refine : bool
             Search beyond the gallery's places, around the best of them. It may change the first
-            answer.
+            answer. Radii are calibrated only where `calibrate` was given the same.
         groups : sequence of length n, optional
             What each photograph belongs to: several of one group are one query.
         column : str, optional
@@ -224,7 +224,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             answers = refined(good, self._search(gallery, good, wanted, distinct_km))
             return answers_frame(queries, answers, None)
         # Radii need the score of every place: with those at hand, no search is needed.
-        answers, parts, judge = [], [], self._judge(gallery, within)
+        answers, parts, judge = [], [], self._judge(gallery, within, refine)
         for some, scores in score_blocks(good, gallery.embeddings):
             best = (
                 self._pick(gallery, scores, wanted, distinct_km)

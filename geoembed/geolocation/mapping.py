@@ -145,10 +145,9 @@ class Mapping(Asking):
         if queries.errors[0]:
             raise OptionError(f"{queries.names[0]} cannot be mapped: {queries.errors[0]}")
         extent = (-180.0, -60.0, 180.0, 84.0) if extent is None else extent
-        sides = (
-            np.ptp(np.reshape(extent, (2, -1)).astype(float), axis=0) if len(extent) == 4 else 0.0
-        )
-        cells = np.prod(sides) / step**2 if step > 0 else 0.0
+        # What is no extent or no step is told by what lays the grid.
+        fine = len(extent) == 4 and step > 0
+        cells = (extent[2] - extent[0]) * (extent[3] - extent[1]) / step**2 if fine else 0.0
         if cells > _MOST_CELLS:
             raise OptionError(
                 f"step={step:g} makes {cells:,.0f} cells, more than {_MOST_CELLS:,} can be "

@@ -1,6 +1,7 @@
 """How far a localizer's answers can be trusted: density, radii, credible regions, calibration."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Trusting(Asking):
             )
         good = queries.good
         asked = queries.vectors[good]
-        self.calibration_ = calibrate(
+        learned = calibrate(
             self._density(self.gallery_),
             asked,
             self.gallery_.embeddings,
@@ -100,6 +101,7 @@ class Trusting(Asking):
             self._first_answers(asked, refine),
             seed=random_state,
         )
+        self.calibration_ = replace(learned, gallery=self.gallery_.digest, refined=refine)
         return self.calibration_
 
     def regions(
@@ -155,11 +157,12 @@ class Trusting(Asking):
         found.insert(4, "calibrated", known.calibrated)
         return found
 
-    def _judge(self, gallery: Gallery, within: Any) -> Judge:
+    def _judge(self, gallery: Gallery, within: Any, refine: bool) -> Judge:
         """Return what says how sure first answers are: (scores (m, n), places (m, 2)) to that."""
         known = self._calibration
-        if within is not None:
-            # What was learned of answers from everywhere promises nothing for a part of them.
+        if within is not None or refine != known.refined:
+            # What was learned of answers from everywhere promises nothing for a part of them, and
+            # what was learned of a gallery's places nothing for those between them.
             known = Calibration(known.temperature)
         density = self._density(gallery, within)
         return lambda scores, predicted: assess_scores(density, scores, predicted, known)
@@ -185,12 +188,17 @@ class Trusting(Asking):
         """What was learned, given, or else known from training alone."""
         learned: Calibration | None = getattr(self, "calibration_", None)
         given = self.calibration
+        if learned is None and isinstance(given, str | Path):
+            learned = Calibration.load(given)
+        elif learned is None and isinstance(given, Calibration):
+            learned = given
         if learned is not None:
+            if learned.gallery not in ("", self.gallery_.digest):
+                raise OptionError(
+                    f"The calibration was learned with another gallery than {self.gallery_.name!r}:"
+                    " its radii promise nothing here. Calibrate again, or take that gallery."
+                )
             return learned
-        if isinstance(given, Calibration):
-            return given
-        if isinstance(given, str | Path):
-            return Calibration.load(given)
         if given is not None:
             raise OptionError(
                 f"calibration={given!r:.60} is no Calibration and no file that one was saved to."
