@@ -38,6 +38,9 @@ def test_vectors_that_are_not_finite_become_errors():
     assert np.isnan(queries.vectors[1:]).all()
     assert queries.names == ["0", "1", "2"]
     assert len(vector_queries(np.ones(2), 2)) == 1
+    # `geoembed.encode` does not normalise: scores and radii must not depend on it.
+    any_length = vector_queries([[3.0, 4.0], [3e30, 4e30], [3e-30, 4e-30]], 2).vectors
+    np.testing.assert_allclose(any_length, [[0.6, 0.8]] * 3, rtol=1e-6)
     with pytest.raises(OptionError, match=r"has the shape \(3,\): .* have 2 values"):
         vector_queries(np.ones(3), 2)
     with pytest.raises(OptionError, match="cannot be read as numbers"):

@@ -176,7 +176,8 @@ class Asking:
         text : str or sequence of str
             Texts instead, such as ``"a fjord in winter"``.
         vectors : array of shape (n, d)
-            Vectors instead.
+            Vectors instead, of any length: they are scaled to length 1. The mean over views of a
+            picture that `encode` gave is shorter than that: give it as ``images``.
         tta : {"none", "five", "ten-crop"}, optional
             Views of a picture; the localizer's own if not given.
         column : str, optional

@@ -151,7 +151,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         text : str or sequence of str
             Texts instead, such as ``"a fjord in winter"``.
         vectors : array of shape (n, d)
-            Vectors instead, such as those of `encode`.
+            Vectors instead, of any length, such as those of `geoembed.encode`.
         top_k : int
             Candidates a query at most; fewer are given where no more places are far enough apart.
         within : GeoDataFrame, GeoSeries or geometry, optional

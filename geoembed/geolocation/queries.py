@@ -69,8 +69,8 @@ def vector_queries(vectors: Any, dimension: int) -> Queries:
     Parameters
     ----------
     vectors : array_like of shape (n, d) or (d,)
-        In the space of the gallery. Lengths do not matter for the order of places; a score is a
-        cosine where the vector's length is 1.
+        In the space of the gallery, of any length: they are scaled to length 1, so that a score is
+        a cosine, and radii do not depend on the length.
     dimension : int
         What d must be.
 
@@ -96,7 +96,11 @@ def vector_queries(vectors: Any, dimension: int) -> Queries:
     good = np.asarray(np.isfinite(array).all(axis=1) & array.any(axis=1))
     errors = ["" if fine else "the vector is zero or not finite" for fine in good]
     names = [str(position) for position in range(len(array))]
-    return Queries(names, np.where(good[:, None], array, np.float32(np.nan)), errors)
+    unit = np.full_like(array, np.nan)
+    # In float64: the square of a large float32 is infinite, that of a small one zero.
+    exact = array[good].astype(np.float64)
+    unit[good] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    return Queries(names, unit, errors)
 
 
 def rename(queries: Queries, names: Sequence[str]) -> Queries:
