@@ -21,6 +21,7 @@ from geoembed.errors import (
     UnknownNameError,
 )
 from geoembed.geodesy import distance_km
+from geoembed.geolocation import UnreadablePictureWarning
 from geoembed.geolocation.calibration import Calibration
 from geoembed.images import load_image_encoder
 from geoembed.testing import tiny_clip_spec, write_tiny_clip
@@ -176,7 +177,8 @@ def test_one_bad_picture_becomes_a_row_with_its_error(localizer, photos, tmp_pat
     assert bad["place"].isna().all()
     assert bad.geometry.isna().all()
     assert found[found["error"] == ""].groupby("query").size().tolist() == [2, 2]
-    predicted = localizer.predict([photos[0], broken])
+    with pytest.warns(UnreadablePictureWarning, match="1 of 2 queries have no vector: .*broken"):
+        predicted = localizer.predict([photos[0], broken])
     assert np.isnan(predicted).all(axis=1).tolist() == [False, True]
 
 
@@ -296,7 +298,10 @@ def test_regions_hold_the_shares(localizer, gallery):
     assert not found["calibrated"].any()
     place = shapely.Point(gallery.lonlat[5])
     assert found.geometry.iloc[1].intersects(place)
-    with pytest.raises(OptionError, match="No query has a vector"):
+    with (
+        pytest.warns(UnreadablePictureWarning, match="1 of 1 queries"),
+        pytest.raises(OptionError, match="No query has a vector"),
+    ):
         localizer.regions(vectors=np.full(512, np.nan))
 
 
@@ -335,7 +340,8 @@ def test_score_is_the_share_of_near_answers(localizer, gallery, photos, tmp_path
     answers = localizer.predict(photos)
     truth = answers + np.array([[0.0, 0.0], [0.2, 0.0], [3.0, 3.0]])
     assert localizer.score(photos, truth, threshold_km=25) == pytest.approx(2 / 3)
-    assert localizer.score([*photos, tmp_path / "none.jpg"], [*truth, [0, 0]]) == 0.5
+    with pytest.warns(UnreadablePictureWarning, match="1 of 4 queries have no vector"):
+        assert localizer.score([*photos, tmp_path / "none.jpg"], [*truth, [0, 0]]) == 0.5
     with pytest.raises(CoordinateError, match="truth has 1 places and there are 3 pictures"):
         localizer.score(photos, truth[:1])
 
@@ -353,9 +359,9 @@ def test_it_is_an_estimator(localizer, gallery):
 
 
 def test_neighbours_may_be_close(localizer, gallery):
-    scores, rows = localizer.kneighbors(
-        n_neighbors=3, vectors=[*near(gallery, [9]), [np.nan] * 512]
-    )
+    vectors = [*near(gallery, [9]), [np.nan] * 512]
+    with pytest.warns(UnreadablePictureWarning, match="1 of 2 queries have no vector: 1: "):
+        scores, rows = localizer.kneighbors(n_neighbors=3, vectors=vectors)
     assert rows[0, 0] == 9
     assert (np.diff(scores[0]) <= 0).all()
     assert rows[1].tolist() == [-1] * 3

@@ -1,6 +1,7 @@
 """``geoembed geolocate``: photographs and texts to places."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -168,7 +169,12 @@ def _draw(
     files: list[str],
     path: Path,
 ) -> None:
-    regions = localizer.regions(queries)
+    from geoembed.geolocation import UnreadablePictureWarning
+
+    with warnings.catch_warnings():
+        # The report names them.
+        warnings.simplefilter("ignore", UnreadablePictureWarning)
+        regions = localizer.regions(queries)
     pictures = _thumbnails(files) if files else None
     if path.suffix.lower() == ".html":
         from geoembed.webmap import write_map

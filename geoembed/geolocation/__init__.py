@@ -3,7 +3,7 @@
 from geoembed.geolocation.calibration import Calibration
 from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.localizer import GeoLocalizer
-from geoembed.geolocation.queries import Queries
+from geoembed.geolocation.queries import Queries, UnreadablePictureWarning
 from geoembed.geolocation.refining import Refined, refine
 from geoembed.geolocation.regions import credible_regions
 
@@ -13,6 +13,7 @@ __all__ = [
     "GeoLocalizer",
     "Queries",
     "Refined",
+    "UnreadablePictureWarning",
     "credible_regions",
     "refine",
 ]

@@ -313,6 +313,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
                 "places."
             )
         queries = self.ask(images, text=text, vectors=vectors)
+        queries.tell()
         scores = np.full((len(queries), n_neighbors), np.nan, dtype=np.float32)
         rows = np.full((len(queries), n_neighbors), -1, dtype=np.int64)
         good = queries.good

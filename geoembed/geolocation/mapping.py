@@ -78,6 +78,7 @@ class Mapping(Asking):
                 "score."
             )
         queries = self.ask(images, text=text, vectors=vectors, tta=tta, column=column)
+        queries.tell()
         encoded = encode_places(
             self._location_encoder, read_places(gdf, geometry=geometry), progress=self.progress
         )

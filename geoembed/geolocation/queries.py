@@ -1,8 +1,9 @@
 """What is asked: photographs, texts or vectors, as rows with a name, a vector or an error."""
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,23 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
 
-__all__ = ["Queries", "fuse", "one_kind", "read_texts", "rename", "vector_queries"]
+__all__ = [
+    "Queries",
+    "UnreadablePictureWarning",
+    "fuse",
+    "one_kind",
+    "read_texts",
+    "rename",
+    "vector_queries",
+]
+
+
+# So many are named.
+_TOLD: Final = 5
+
+
+class UnreadablePictureWarning(UserWarning):
+    """Some pictures could not be read, where the result has no column to say why."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,19 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def tell(self) -> None:
+        """Warn of queries without a vector, by name and reason."""
+        told = zip(self.names, self.errors, strict=True)
+        bad = [f"{name}: {why.rstrip('.')}" for name, why in told if why]
+        if bad:
+            more = f"; and {len(bad) - _TOLD:,} more" if len(bad) > _TOLD else ""
+            warnings.warn(
+                f"{len(bad):,} of {len(self):,} queries have no vector: {'; '.join(bad[:_TOLD])}"
+                f"{more}.",
+                UnreadablePictureWarning,
+                stacklevel=3,
+            )
 
     @property
     def good(self) -> NDArray[np.bool_]:

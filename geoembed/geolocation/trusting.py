@@ -85,6 +85,7 @@ class Trusting(Asking):
         True
         """
         queries = self.ask(images, text=text, vectors=vectors)
+        queries.tell()
         lonlat = read_places(truth).lonlat
         if len(lonlat) != len(queries):
             raise CoordinateError(
@@ -138,6 +139,7 @@ class Trusting(Asking):
         ``calibrated`` is False then.
         """
         queries = self.ask(images, text=text, vectors=vectors)
+        queries.tell()
         gallery = self.gallery_ if within is None else self.gallery_.restrict(within)
         density, known = self._density(gallery, within), self._calibration
         good = queries.vectors[queries.good]
