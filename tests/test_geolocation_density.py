@@ -267,7 +267,7 @@ class TestBadInput:
 
 
 def test_blocks_hold_every_query_once(monkeypatch):
-    monkeypatch.setattr("geoembed.geolocation.density._VALUES_AT_ONCE", 70)
+    monkeypatch.setattr("geoembed.geolocation.scoring._VALUES_AT_ONCE", 70)
     rng = np.random.default_rng(1)
     queries, vectors = rng.normal(size=(23, 8)), rng.normal(size=(30, 8)).astype(np.float16)
     blocks = list(score_blocks(queries, vectors))
