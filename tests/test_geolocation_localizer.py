@@ -351,7 +351,7 @@ def test_score_is_the_share_of_near_answers(localizer, gallery, photos, tmp_path
 
 def test_it_is_an_estimator(localizer, gallery):
     assert clone(localizer).get_params()["gallery"] is not None
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="This GeoLocalizer instance is not fitted yet"):
         ge.GeoLocalizer().localize(vectors=np.ones(512))
     again = pickle.loads(pickle.dumps(localizer))
     query = near(gallery, [9])

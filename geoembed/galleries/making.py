@@ -1,5 +1,6 @@
 """How galleries are made: of coordinates, tables, grids, cells and cities."""
 
+from abc import abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -27,6 +28,7 @@ _NAME_CHARACTERS: Final = frozenset(
 class Making:
     """The class methods that make a `geoembed.Gallery`."""
 
+    @abstractmethod
     def __init__(
         self,
         places: GalleryPlaces,
@@ -36,7 +38,7 @@ class Making:
         folder: Path | None = None,
         device: str = "auto",
     ) -> None:
-        raise NotImplementedError
+        """Take places with their vectors; `geoembed.Gallery` says what each is."""
 
     @classmethod
     def of(

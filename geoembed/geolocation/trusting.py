@@ -1,5 +1,6 @@
 """How far a localizer's answers can be trusted: density, radii, credible regions, calibration."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -169,9 +170,9 @@ class Trusting(Asking):
         density = self._density(gallery, within)
         return lambda scores, predicted: assess_scores(density, scores, predicted, known)
 
+    @abstractmethod
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
         """Return the first answer to every vector; written by the localizer."""
-        raise NotImplementedError
 
     def _density(self, gallery: Gallery, within: Any = None) -> EarthDensity:
         """Return the density of a gallery; the last two are kept, for they take seconds."""
