@@ -5,7 +5,7 @@ import pytest
 
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.evaluation.geolocation.intervals import bootstrap_intervals
-from geoembed.evaluation.geolocation.leakage import find_leaks, nearest_km
+from geoembed.evaluation.geolocation.leakage import find_leaks
 from geoembed.evaluation.geolocation.metrics import (
     check_thresholds,
     continent_table,
@@ -14,6 +14,7 @@ from geoembed.evaluation.geolocation.metrics import (
     share_within,
     summarise,
 )
+from geoembed.galleries.coverage import nearest_km
 from geoembed.geodesy import destination
 
 # Geodesics on WGS 84, km, literal: a degree of the equator is a / 180 * pi; the meridian's quarter

@@ -6,19 +6,24 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyproj import Geod
 from scipy.spatial import KDTree
 
+from geoembed.coordinates import read_places
 from geoembed.data import label_country, load_countries
 from geoembed.geodesy import distance_km, to_unit_vectors
 
-__all__ = ["THRESHOLDS_KM", "Coverage", "coverage_of"]
+__all__ = ["AT_SEA", "THRESHOLDS_KM", "Coverage", "coverage_of", "nearest_km"]
 
-# Those that the field reports.
 THRESHOLDS_KM: Final = (1.0, 25.0, 200.0, 750.0, 2500.0)
+"""Street, city, region, country, continent: what papers on geolocation report."""
+
+AT_SEA: Final = "at sea"
+
+# Candidates for the nearest place: on the sphere their order may be another.
+_CANDIDATES: Final = 4
 _PERCENTILES: Final = (5, 50, 95)
-_SEA: Final = "at sea"
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,7 @@ def coverage_of(
         spacing = distance_km(*lonlat.T, *lonlat[other].T)
     ceiling: dict[float, float] = {}
     if truth is not None:
-        _, nearest = tree.query(to_unit_vectors(truth))
-        away = distance_km(*truth.T, *lonlat[nearest].T)
+        away = nearest_km(truth, lonlat)
         ceiling = {km: float(np.mean(away <= km)) for km in THRESHOLDS_KM}
     percentiles = np.percentile(spacing, _PERCENTILES)
     return Coverage(
@@ -118,10 +122,44 @@ def coverage_of(
     )
 
 
+def nearest_km(truth: ArrayLike, places: ArrayLike) -> NDArray[np.float64]:
+    """Measure how near a gallery comes: what an answer from it is off by at least.
+
+    Parameters
+    ----------
+    truth : array_like of shape (n, 2)
+        Where the queries were taken: longitude and latitude, degrees, WGS 84.
+    places : array_like of shape (m, 2)
+        Of the gallery, at least one.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Geodesic distance to the nearest place, km.
+
+    Raises
+    ------
+    CoordinateError
+        If places cannot be read.
+
+    Examples
+    --------
+    >>> nearest_km([[2.35, 48.86]], [[2.35, 48.87], [13.4, 52.5]]).round(3).tolist()
+    [1.112]
+    """
+    there, gallery = read_places(truth).lonlat, read_places(places).lonlat
+    candidates = np.arange(1, min(_CANDIDATES, len(gallery)) + 1)
+    _, rows = KDTree(to_unit_vectors(gallery)).query(to_unit_vectors(there), k=candidates)
+    lon, lat = there[:, :1], there[:, 1:]
+    away = distance_km(lon, lat, gallery[rows, 0], gallery[rows, 1])
+    nearest: NDArray[np.float64] = away.min(axis=1)
+    return nearest
+
+
 def _continents(lonlat: NDArray[np.float64]) -> pd.DataFrame:
-    names = pd.Series(label_country(*lonlat.T, column="continent")).fillna(_SEA)
+    names = pd.Series(label_country(*lonlat.T, column="continent")).fillna(AT_SEA)
     areas = _continent_areas()
-    found = names.value_counts().reindex([*areas, _SEA], fill_value=0)
+    found = names.value_counts().reindex([*areas, AT_SEA], fill_value=0)
     density = [
         found[name] / areas[name] * 1000 if name in areas else np.nan for name in found.index
     ]

@@ -11,15 +11,13 @@ from geoembed.coordinates import read_places
 from geoembed.errors import OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM, distance_km, to_unit_vectors
 
-__all__ = ["LEAK_M", "Leaks", "check_leak_distance", "find_leaks", "nearest_km"]
+__all__ = ["LEAK_M", "Leaks", "check_leak_distance", "find_leaks"]
 
 LEAK_M: Final = 10.0
 """A query nearer than this to a place of the gallery counts as leaked, in metres."""
 
 # Chords between unit vectors of geodetic latitudes are within 0.6 % of the ellipsoid.
 _MARGIN: Final = 1.02
-# Candidates for the nearest place: on the sphere their order may be another.
-_CANDIDATES: Final = 4
 # The nearest of two places a nanometre apart does not matter.
 _LEAST: Final = 1e-15
 
@@ -125,37 +123,3 @@ def check_leak_distance(metres: object, option: str = "leak_m") -> None:
     """Raise OptionError unless `metres` is a number from 0 to 100,000."""
     if not isinstance(metres, int | float) or not 0.0 <= metres <= 100_000.0:
         raise OptionError(f"{option}={metres!r} is not a distance in metres, 0 to 100,000.")
-
-
-def nearest_km(truth: ArrayLike, places: ArrayLike) -> NDArray[np.float64]:
-    """Measure how near a gallery comes: what an answer from it is off by at least.
-
-    Parameters
-    ----------
-    truth : array_like of shape (n, 2)
-        Where the queries were taken: longitude and latitude, degrees, WGS 84.
-    places : array_like of shape (m, 2)
-        Of the gallery, at least one.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Geodesic distance to the nearest place, km.
-
-    Raises
-    ------
-    CoordinateError
-        If places cannot be read.
-
-    Examples
-    --------
-    >>> nearest_km([[2.35, 48.86]], [[2.35, 48.87], [13.4, 52.5]]).round(3).tolist()
-    [1.112]
-    """
-    there, gallery = read_places(truth).lonlat, read_places(places).lonlat
-    candidates = np.arange(1, min(_CANDIDATES, len(gallery)) + 1)
-    _, rows = KDTree(to_unit_vectors(gallery)).query(to_unit_vectors(there), k=candidates)
-    lon, lat = there[:, :1], there[:, 1:]
-    away = distance_km(lon, lat, gallery[rows, 0], gallery[rows, 1])
-    nearest: NDArray[np.float64] = away.min(axis=1)
-    return nearest

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.coordinates import read_places
 from geoembed.data import label_country
 from geoembed.errors import CoordinateError, OptionError
+from geoembed.galleries.coverage import AT_SEA, THRESHOLDS_KM
 from geoembed.geodesy import distance_km
 
 __all__ = [
@@ -28,14 +29,10 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-THRESHOLDS_KM: Final = (1.0, 25.0, 200.0, 750.0, 2500.0)
-"""Street, city, region, country, continent: what papers on geolocation report."""
-
 GEOSCORE_KM: Final = 1492.7
 """Distance at which GeoScore has fallen to 1/e of 5000, in km."""
 
 _BEST: Final = 5000.0
-AT_SEA: Final = "at sea"
 # What a summary holds beside the shares.
 _REST: Final = ("median_km", "mean_km", "geoscore")
 

@@ -11,7 +11,7 @@ from geoembed.coordinates import read_places
 from geoembed.data import label_country
 from geoembed.errors import OptionError, TableError
 from geoembed.evaluation.geolocation.intervals import bootstrap_intervals, check_resampling
-from geoembed.evaluation.geolocation.leakage import LEAK_M, Leaks, find_leaks, nearest_km
+from geoembed.evaluation.geolocation.leakage import LEAK_M, Leaks, find_leaks
 from geoembed.evaluation.geolocation.metrics import (
     AT_SEA,
     THRESHOLDS_KM,
@@ -24,6 +24,7 @@ from geoembed.evaluation.geolocation.protocols import GeolocationProtocol
 from geoembed.evaluation.geolocation.record import build_record, describe_gallery
 from geoembed.evaluation.geolocation.report import GeolocationReport
 from geoembed.evaluation.geolocation.words import counted
+from geoembed.galleries.coverage import nearest_km
 
 __all__ = ["evaluate_geolocation"]
 
