@@ -1,12 +1,13 @@
 """Tell pictures that say nothing about where they were taken."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoembed.errors import OptionError
+from geoembed.geolocation.plain import Plain
 from geoembed.heads.conformal import check_coverage, conformal_radius, rows_needed
 
 __all__ = ["SignalTest", "fit_signal_test", "shuffled_queries"]
@@ -17,7 +18,7 @@ _FEWEST: Final = 2
 
 
 @dataclass(frozen=True)
-class SignalTest:
+class SignalTest(Plain):
     """Above which information a picture is taken to say something about its place.
 
     Parameters
@@ -35,6 +36,8 @@ class SignalTest:
     >>> test.no_signal([0.5, 2.0]).tolist()
     [True, False]
     """
+
+    _called: ClassVar[str] = "signal test"
 
     threshold: float
     false_alarm: float
@@ -54,40 +57,6 @@ class SignalTest:
             True where no signal is seen; also where the information is NaN.
         """
         return np.asarray(~(np.asarray(information, dtype=np.float64) > self.threshold))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold.
-
-        Returns
-        -------
-        dict
-            For `from_dict`.
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make it again.
-
-        Parameters
-        ----------
-        values : dict
-            From `to_dict`.
-
-        Returns
-        -------
-        SignalTest
-            Equal to the one that they were taken from.
-
-        Raises
-        ------
-        OptionError
-            If a value is missing or unknown.
-        """
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise OptionError(f"No signal test can be made of {values!r}: {error}.") from error
 
 
 def fit_signal_test(information: ArrayLike, *, false_alarm: float = 0.05) -> SignalTest:

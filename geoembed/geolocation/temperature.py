@@ -1,8 +1,8 @@
 """The temperature that turns scores into a density, fitted on pairs whose truth is known."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from geoembed.errors import OptionError
 from geoembed.geolocation.density import EarthDensity, with_background
+from geoembed.geolocation.plain import Plain
 from geoembed.geolocation.scoring import score_blocks
 
 __all__ = ["Temperature", "fit_temperature"]
@@ -30,7 +31,7 @@ _BINS: Final = 4096
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Plain):
     """What scores are divided by, and how that was found.
 
     Parameters
@@ -59,6 +60,8 @@ class Temperature:
     >>> Temperature.from_dict(Temperature(0.1).to_dict()) == Temperature(0.1)
     True
     """
+
+    _called: ClassVar[str] = "temperature"
 
     tau: float
     calibrated: bool = False
@@ -89,40 +92,6 @@ class Temperature:
             Not calibrated.
         """
         return cls(1.0 / float(logit_scale))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold.
-
-        Returns
-        -------
-        dict
-            For `from_dict`.
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make it again.
-
-        Parameters
-        ----------
-        values : dict
-            From `to_dict`.
-
-        Returns
-        -------
-        Temperature
-            Equal to the one that they were taken from.
-
-        Raises
-        ------
-        OptionError
-            If a value is missing, unknown or does not fit.
-        """
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise OptionError(f"No temperature can be made of {values!r}: {error}.") from error
 
 
 def fit_temperature(
