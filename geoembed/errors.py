@@ -21,6 +21,7 @@ __all__ = [
     "SavedHeadError",
     "TableError",
     "TargetError",
+    "TrainingError",
     "UnknownNameError",
     "WeightsError",
     "unknown_name",
@@ -57,6 +58,10 @@ class PictureError(GeoembedError, ValueError):
 
 class SavedHeadError(GeoembedError, RuntimeError):
     """A folder of a fitted head that cannot be loaded, or is not what its description says."""
+
+
+class TrainingError(GeoembedError, RuntimeError):
+    """A training run that cannot start, go on or be resumed; what it has saved stays."""
 
 
 class UnknownNameError(GeoembedError, KeyError):

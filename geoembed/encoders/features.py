@@ -17,10 +17,10 @@ def fourier_features(points: Tensor, frequencies: Tensor, dtype: torch.dtype) ->
 
     Parameters
     ----------
-    points : Tensor of shape (n, 2), float64
+    points : Tensor of shape (n, a), float64
         Projected coordinates. Where the device has no float64, keep them on the CPU and move
         the result.
-    frequencies : Tensor of shape (m, 2)
+    frequencies : Tensor of shape (m, a)
         Turns per unit along each axis, drawn from N(0, sigma^2) when the encoder was made.
     dtype : torch.dtype
         Of the result; the cosine and sine are taken in it, but never below float32.
@@ -43,7 +43,8 @@ def fourier_features(points: Tensor, frequencies: Tensor, dtype: torch.dtype) ->
     """
     exact = frequencies.to(torch.float64)
     turns = points[:, :1] * exact[:, 0]
-    turns.addcmul_(points[:, 1:], exact[:, 1])
+    for axis in range(1, points.shape[1]):
+        turns.addcmul_(points[:, axis : axis + 1], exact[:, axis])
     turns -= turns.round()
     working = torch.promote_types(dtype, torch.float32)
     phases = turns.to(working).mul_(2.0 * math.pi)

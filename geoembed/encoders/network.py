@@ -34,14 +34,28 @@ class LocationCapsule(nn.Module):
         Width of the head's output.
     sigma : float
         Standard deviation of the frequencies, drawn anew; loading weights replaces them.
+    axes : int
+        Numbers that a projected point has: 2 on a plane, 3 on the sphere.
+    encoding : {"rff", "none"}
+        Random Fourier features, or the projected numbers as they are.
     """
 
     def __init__(
-        self, frequencies: int, hidden: tuple[int, ...], output: int, sigma: float = 1.0
+        self,
+        frequencies: int,
+        hidden: tuple[int, ...],
+        output: int,
+        sigma: float = 1.0,
+        *,
+        axes: int = 2,
+        encoding: str = "rff",
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_Frequencies(torch.randn(frequencies, 2) * sigma)]
-        width = 2 * frequencies
+        fourier = encoding == "rff"
+        layers: list[nn.Module] = [
+            _Frequencies(torch.randn(frequencies, axes) * sigma) if fourier else nn.Identity()
+        ]
+        width = 2 * frequencies if fourier else axes
         for size in hidden:
             layers += [nn.Linear(width, size), nn.ReLU()]
             width = size
@@ -51,9 +65,11 @@ class LocationCapsule(nn.Module):
     def hidden(self, points: Tensor) -> list[Tensor]:
         """Return the output of every hidden layer, (n, width) each, for projected points."""
         first, *rest = self.capsule
-        assert isinstance(first, _Frequencies)
         weight: Tensor = self.head[0].weight  # type: ignore[assignment]
-        values = fourier_features(points, first.b.to(points.device), weight.dtype)
+        if isinstance(first, _Frequencies):
+            values = fourier_features(points, first.b.to(points.device), weight.dtype)
+        else:
+            values = points.to(weight.dtype)
         values = values.to(weight.device)
         outputs = []
         for linear in rest[::2]:
@@ -84,7 +100,7 @@ class LocationNetwork(nn.Module):
     ----------
     sigmas : tuple of float
         Standard deviation of each scale's frequencies, coarse to fine.
-    frequencies, hidden, output
+    frequencies, hidden, output, axes, encoding
         As in `LocationCapsule`.
     """
 
@@ -95,11 +111,16 @@ class LocationNetwork(nn.Module):
         frequencies: int = 256,
         hidden: tuple[int, ...] = (1024, 1024, 1024),
         output: int = 512,
+        axes: int = 2,
+        encoding: str = "rff",
     ) -> None:
         super().__init__()
         self.shape = Shape(scales=len(sigmas), hidden=hidden, output=output)
         for scale, sigma in enumerate(sigmas):
-            self.add_module(f"LocEnc{scale}", LocationCapsule(frequencies, hidden, output, sigma))
+            capsule = LocationCapsule(
+                frequencies, hidden, output, sigma, axes=axes, encoding=encoding
+            )
+            self.add_module(f"LocEnc{scale}", capsule)
 
     @property
     def capsules(self) -> list[LocationCapsule]:
@@ -107,7 +128,7 @@ class LocationNetwork(nn.Module):
         return [self.get_submodule(f"LocEnc{i}") for i in range(self.shape.scales)]  # type: ignore[misc]
 
     def forward(self, points: Tensor) -> Tensor:
-        """Return the sum over scales, (n, output), for points of shape (n, 2), float64."""
+        """Return the sum over scales, (n, output), for points of shape (n, axes), float64."""
         first, *rest = self.capsules
         total: Tensor = first(points)
         for capsule in rest:

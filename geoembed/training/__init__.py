@@ -1,0 +1,1 @@
+"""The training pipeline: from geotagged pictures to encoders of places and pictures."""
