@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import geoembed as ge
+from geoembed.cli.fit_table import guess_head, read_training_table
 from geoembed.cli.main import main
-from geoembed.cli.training import guess_head, read_training_table
 from geoembed.cli.validating import COORDINATES, _plain_models
 from geoembed.errors import TableError, TargetError
 from geoembed.heads.description import read_description

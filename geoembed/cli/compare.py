@@ -139,7 +139,7 @@ def compare(
         geoembed compare plots.csv -t habitat --encoders geoclip.v1:scales,xyz --block-km 200 -o out
         geoembed compare stations.csv -t temperature --protocol range-v1 --seeds 20 -o range
     """
-    from geoembed.cli.training import read_training_table
+    from geoembed.cli.fit_table import read_training_table
     from geoembed.evaluation.compare import DEFAULT_ENCODERS, compare_encoders
 
     with terminable(), notes_told(FLAGS):

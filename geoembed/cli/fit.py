@@ -146,7 +146,7 @@ def _run(
     progress: bool | None,
     tell: bool,
 ) -> dict[str, Any]:
-    from geoembed.cli import training
+    from geoembed.cli import fit_table
     from geoembed.cli.validating import ComputedFeaturizer, make_splits, validate
     from geoembed.extending.registry import head_spec
     from geoembed.featurizer import LocationFeaturizer
@@ -158,15 +158,15 @@ def _run(
     if asked is not None:
         head_spec(asked)
     geometry = vectors["geometry"]
-    rows, dropped = training.read_training_table(
+    rows, dropped = fit_table.read_training_table(
         source, targets, options["extra_columns"] or [], geometry=geometry, **reading
     )
-    name, why = (asked, "") if asked is not None else training.guess_head(rows, targets)
+    name, why = (asked, "") if asked is not None else fit_table.guess_head(rows, targets)
     task = head_spec(name).task
-    training.check_targets(rows, targets, task, folds["folds"])
+    fit_table.check_targets(rows, targets, task, folds["folds"])
     unfitted = _make(name, task, {**options, "random_state": folds["seed"]})
     made_of = LocationFeaturizer(**vectors)._load()
-    site = training.site_geometry(geometry)
+    site = fit_table.site_geometry(geometry)
     splits = make_splits(rows, **folds, geometry=site)
     if tell:
         left = f" ({dropped:,} left out)" if dropped else ""
