@@ -13,7 +13,7 @@ from geoembed.encoders.features import fourier_features
 from geoembed.encoders.layers import Part, Shape
 from geoembed.errors import WeightsError
 
-__all__ = ["LocationCapsule", "LocationNetwork", "build_network"]
+__all__ = ["LocationCapsule", "LocationNetwork", "build_network", "load_network"]
 
 _PREFIX: Final = "location_encoder."
 
@@ -162,7 +162,7 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
     ----------
     tensors : mapping of str to Tensor
         Keys ``LocEnc0.capsule.0.b`` and so on, possibly behind ``location_encoder.`` beside the
-        tensors of a full model.
+        tensors of a full model; of a network with random Fourier features of points on a plane.
     where : str
         For messages: where they come from.
 
@@ -171,8 +171,7 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
     WeightsError
         If keys are missing, unknown or of the wrong shape, or values are not finite numbers.
     """
-    if any(key.startswith(_PREFIX) for key in tensors):
-        tensors = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
+    tensors = _of_location(tensors)
     hidden_keys: list[str] = []
     while f"LocEnc0.capsule.{2 * len(hidden_keys) + 1}.weight" in tensors:
         hidden_keys.append(f"LocEnc0.capsule.{2 * len(hidden_keys) + 1}.weight")
@@ -184,18 +183,57 @@ def build_network(tensors: Mapping[str, Tensor], where: str) -> LocationNetwork:
             f"{needed[0]!r}, got {sorted(tensors)[:3]}."
         )
     _check_values(tensors, where)
-    network = LocationNetwork(
-        (1.0,) * scales,
-        frequencies=len(tensors["LocEnc0.capsule.0.b"]),
-        hidden=tuple(len(tensors[key]) for key in hidden_keys),
-        output=len(tensors["LocEnc0.head.0.weight"]),
-    )
+    # Without memory and random numbers, neither of which is needed for weights that are there.
+    with torch.device("meta"):
+        network = LocationNetwork(
+            (1.0,) * scales,
+            frequencies=len(tensors["LocEnc0.capsule.0.b"]),
+            hidden=tuple(len(tensors[key]) for key in hidden_keys),
+            output=len(tensors["LocEnc0.head.0.weight"]),
+        )
+    return load_network(network, tensors, where)
+
+
+def load_network(
+    network: LocationNetwork, tensors: Mapping[str, Tensor], where: str
+) -> LocationNetwork:
+    """Load a state dict strictly, in float32 whatever it was kept in.
+
+    Parameters
+    ----------
+    network : LocationNetwork
+        Built on torch's device ``"meta"``, or with other weights: they are replaced.
+    tensors : mapping of str to Tensor
+        As for `build_network`, of any network.
+    where : str
+        For messages: where they come from.
+
+    Returns
+    -------
+    LocationNetwork
+        The same, on the CPU, with copies of the tensors.
+
+    Raises
+    ------
+    WeightsError
+        If keys are missing, unknown or of the wrong shape, or values are not finite numbers.
+    """
+    tensors = _of_location(tensors)
+    _check_values(tensors, where)
+    state = {k: v.to("cpu", torch.float32, copy=True).contiguous() for k, v in tensors.items()}
     try:
-        network.load_state_dict(dict(tensors), strict=True)
+        network.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         problem = " ".join(str(error).split())
         raise WeightsError(f"The tensors of {where} do not fit together: {problem}") from error
     return network
+
+
+def _of_location(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Leave out the other parts of a full model."""
+    if not any(key.startswith(_PREFIX) for key in tensors):
+        return tensors
+    return {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
 
 
 def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:

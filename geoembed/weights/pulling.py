@@ -71,12 +71,15 @@ def pull(
     Returns
     -------
     FoundWeights
-        Of kind ``"cache"``.
+        Of kind ``"cache"``; of kind ``"package"`` for weights that ship with geoembed itself, which
+        are not fetched.
 
     Raises
     ------
     OfflineError
         If ``GEOEMBED_OFFLINE`` is set and no `wheel` is given.
+    MissingWeightsError
+        If weights that ship with geoembed are not in its package.
     WeightsError
         If there is no pip, the download fails, or a file is not what the spec says.
 
@@ -88,6 +91,11 @@ def pull(
     geoclip.v1: fetching the wheel geoclip==1.3.0 with pip
     """
     found = find(spec)
+    if spec.distribution == "geoembed":
+        if found is None:
+            raise missing_weights(spec)
+        say(f"{spec.name}: comes with geoembed, nothing is to be fetched")
+        return found
     if found is not None and found.kind == "cache" and not force:
         say(f"{spec.name}: already in {cache_folder(spec)}")
         return found

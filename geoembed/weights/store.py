@@ -1,11 +1,11 @@
-"""Where weights lie on this machine: the cache, the installed distribution; checked when loaded."""
+"""Where weights lie on this machine: geoembed itself, the cache, a distribution; checked."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from platformdirs import user_cache_path
 
@@ -29,14 +29,20 @@ __all__ = [
 ]
 
 
+# Beside it lie files of geoembed itself, in a wheel as in an editable installation.
+_OWN: Final = "geoembed"
+_OWN_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
 @dataclass(frozen=True)
 class FoundWeights:
     """Where the files of a `WeightsSpec` were found.
 
     Parameters
     ----------
-    kind : {"cache", "distribution"}
-        Which of the places they lie in.
+    kind : {"package", "cache", "distribution"}
+        Which of the places they lie in: geoembed's own package, its cache, or another installed
+        distribution.
     files : mapping of str to Path
         Role of a file -> the file.
     """
@@ -67,7 +73,8 @@ def cache_dir() -> Path:
 def find(spec: WeightsSpec) -> FoundWeights | None:
     """Look for weights in the cache, then in the installed distribution.
 
-    Only looks whether the files are there; `load_tensors` checks what is in them.
+    Those that ship with geoembed itself are looked for in its package alone. Only looks whether
+    the files are there; `load_tensors` checks what is in them.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def find(spec: WeightsSpec) -> FoundWeights | None:
     Returns
     -------
     FoundWeights or None
-        None if some file is in neither place.
+        None if some file is in none of them.
 
     Examples
     --------
@@ -85,6 +92,10 @@ def find(spec: WeightsSpec) -> FoundWeights | None:
     >>> sorted(find(weights_specs()["geoclip.v1"]).files)
     ['gallery', 'image_mlp', 'location_encoder', 'logit_scale']
     """
+    if spec.distribution == _OWN:
+        # An editable installation knows of no files, so the package is asked and not its metadata.
+        own = {file.role: _OWN_ROOT / file.path for file in spec.files}
+        return FoundWeights("package", own) if all(map(Path.is_file, own.values())) else None
     folder = cache_folder(spec)
     cached = {file.role: folder / cached_name(file) for file in spec.files}
     if all(path.is_file() for path in cached.values()):
@@ -118,6 +129,12 @@ def missing_weights(spec: WeightsSpec) -> MissingWeightsError:
     >>> print(str(missing_weights(weights_specs()["geoclip.v1"])).splitlines()[-1].strip())
     pip install "geoembed[geoclip]"
     """
+    if spec.distribution == _OWN:
+        return MissingWeightsError(
+            f"The weights {spec.name!r} ({spec.size / 1e6:.0f} MB, {spec.licence}) come with "
+            f"geoembed, and {_OWN_ROOT / Path(spec.files[0].path).parent} does not hold them. "
+            f"{_remedy(spec)}"
+        )
     return MissingWeightsError(
         f"The weights {spec.name!r} ({spec.size / 1e6:.0f} MB, {spec.licence}) are neither in the "
         f"cache ({cache_folder(spec)}) nor in an installed distribution "
@@ -145,7 +162,7 @@ def load_tensors(spec: WeightsSpec, role: str) -> dict[str, "torch.Tensor"]:
     Raises
     ------
     MissingWeightsError
-        If they are neither in the cache nor in the installed distribution.
+        If they are nowhere; the message says how to get them.
     WeightsError
         If a hash differs or the file cannot be read.
 
@@ -161,7 +178,7 @@ def load_tensors(spec: WeightsSpec, role: str) -> dict[str, "torch.Tensor"]:
     if found is None:
         raise missing_weights(spec)
     path = found.files[role]
-    if found.kind == "distribution":
+    if found.kind != "cache":
         check_file(path, file, spec)
         return read_tensors(path, role=role)
     try:
@@ -194,12 +211,12 @@ def checked_path(spec: WeightsSpec, role: str) -> Path:
     Returns
     -------
     Path
-        In the cache or in the installed distribution.
+        Where it was found.
 
     Raises
     ------
     MissingWeightsError
-        If the weights are neither in the cache nor in the installed distribution.
+        If the weights are nowhere.
     WeightsError
         If the file's hash differs.
 
@@ -233,6 +250,11 @@ def check_file(path: Path, file: WeightsFile, spec: WeightsSpec, shown: object =
     if got != file.sha256:
         raise WeightsError(
             f"The file {shown or path} is not the one {spec.name!r} was published with: "
-            f"SHA-256 {got}, expected {file.sha256}. It was not opened. Fetch a sound copy with: "
-            f"geoembed weights pull {spec.name} --force"
+            f"SHA-256 {got}, expected {file.sha256}. It was not opened. {_remedy(spec)}"
         )
+
+
+def _remedy(spec: WeightsSpec) -> str:
+    if spec.distribution == _OWN:
+        return "Install geoembed anew: pip install --force-reinstall --no-deps geoembed"
+    return f"Fetch a sound copy with: geoembed weights pull {spec.name} --force"
