@@ -15,6 +15,7 @@ from geoembed.extending.image_specs import ImageEncoderSpec, Preprocessing
 from geoembed.extending.registry import image_encoder_specs
 from geoembed.images.running import ImageEmbeddings, check_batch_size, run_pictures
 from geoembed.images.texts import check_texts
+from geoembed.images.towers import Tower
 
 __all__ = ["OPTION_DEFAULTS", "ImageEncoder"]
 
@@ -129,6 +130,21 @@ class ImageEncoder(ABC):
     @abstractmethod
     def weights_sha256(self) -> str:
         """Digest of all tensors that make an image's vector; empty if there are none."""
+
+    @property
+    def tower(self) -> Tower:
+        """What can stay frozen below layers that are trained anew; here, the whole encoder."""
+        return Tower(
+            name=self.name,
+            compute=self._encode_pixels,
+            dimension=self.dimension,
+            preprocessing=self.preprocessing,
+            digest=lambda: self.weights_sha256,
+            device=self.device,
+            dtype=self.dtype,
+            rows=self.batch_rows,
+            texts=self._encode_texts if self.spec.reads_text else None,
+        )
 
     @property
     def batch_rows(self) -> int:
@@ -323,7 +339,11 @@ class ImageEncoder(ABC):
 
     def _encode_texts(self, texts: list[str]) -> Tensor:
         """Return vectors (n, dimension) for texts, none of them empty."""
-        raise NotImplementedError
+        raise PluginError(
+            f"The image encoder {self.name!r} is registered as one that reads texts, and its class "
+            f"{type(self).__name__} does not: write _encode_texts, or register it with "
+            "reads_text=False."
+        )
 
     def _checked(self, vectors: Tensor, count: int) -> NDArray[np.float32]:
         expected = (count, self.dimension)

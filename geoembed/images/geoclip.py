@@ -16,6 +16,7 @@ Half precision is for accelerators: on a CPU without units for it, it is slower 
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -35,6 +36,7 @@ from geoembed.images.finding import find_clip
 from geoembed.images.head import build_head, load_temperature
 from geoembed.images.shapes import architecture_shape
 from geoembed.images.texts import tokenize
+from geoembed.images.towers import Tower
 
 __all__ = ["ClipImageEncoder", "load"]
 
@@ -95,16 +97,30 @@ class ClipImageEncoder(ImageEncoder):
         tower: nn.Module = self._towers.image
         return tower
 
+    @property
+    def tower(self) -> Tower:
+        """The CLIP without the head; its digest does not depend on the head."""
+        return replace(
+            super().tower,
+            compute=self._towers.features,
+            dimension=self._towers.tensors.shape.dimension,
+            digest=lambda: self._towers.digest(nn.Identity()),
+            texts=self._text_features if self.spec.reads_text else None,
+            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+        )
+
     def _encode_pixels(self, pixels: Tensor) -> Tensor:
         head: Tensor = self._head(self._towers.features(pixels).float())
         return head
 
     def _encode_texts(self, texts: list[str]) -> Tensor:
+        head: Tensor = self._head(self._text_features(texts))
+        return head
+
+    def _text_features(self, texts: list[str]) -> Tensor:
         tower, context = self._towers.text()
         tokens = tokenize(texts, context).to(self.device)
-        blocks = [tower(block).float() for block in torch.split(tokens, self.batch_rows)]
-        head: Tensor = self._head(torch.cat(blocks))
-        return head
+        return torch.cat([tower(block).float() for block in torch.split(tokens, self.batch_rows)])
 
 
 def load(spec: ImageEncoderSpec, **options: Any) -> ClipImageEncoder:

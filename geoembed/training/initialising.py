@@ -1,0 +1,190 @@
+"""Weights that a run starts from: new ones drawn from its seed, or those of a trained model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import torch
+
+from geoembed.encoders import load_encoder
+from geoembed.encoders.architecture import LocationArchitecture
+from geoembed.encoders.network import LocationNetwork
+from geoembed.errors import OptionError
+from geoembed.extending.image_specs import Preprocessing
+from geoembed.images.convnet import ConvNet
+from geoembed.images.network import ImageNetwork
+from geoembed.images.sides import ImageSide, image_side_of
+from geoembed.training.randomness import generator
+from geoembed.training.settings import ImageSettings, LocationSettings
+
+__all__ = ["initial_image_side", "initial_location"]
+
+# Colours between 0 and 1 become numbers between -2 and 2.
+_MEAN: Final = (0.5, 0.5, 0.5)
+_STD: Final = (0.25, 0.25, 0.25)
+
+
+def initial_location(
+    settings: LocationSettings, seed: int
+) -> tuple[LocationArchitecture, LocationNetwork]:
+    """Return the location encoder that a run starts with.
+
+    Parameters
+    ----------
+    settings : LocationSettings
+        What it is made of, or which encoder it starts from, and which scales are added.
+    seed : int
+        Of the run.
+
+    Returns
+    -------
+    LocationArchitecture
+        Of the network, added scales included.
+    LocationNetwork
+        On the CPU, float32; what is not to be trained needs no gradient. An added scale has a head
+        of zeros: vectors are at first those of the encoder that was started from.
+
+    Raises
+    ------
+    UnknownNameError, WeightsError, MissingWeightsError
+        If there is no such encoder, or its weights are not here or damaged.
+    OptionError
+        If it is no location network, or its scales are not known and some are to be added.
+    """
+    if settings.init:
+        architecture, network = _started(settings, seed)
+    else:
+        architecture = LocationArchitecture(
+            projection=settings.projection,
+            encoding=settings.encoding,
+            sigmas=tuple(settings.sigmas),
+            frequencies=settings.frequencies,
+            hidden=tuple(settings.hidden),
+            output=settings.output,
+        )
+        with _seeded(seed, "location weights"):
+            network = architecture.build()
+    network.train().requires_grad_(settings.train == "all")
+    if settings.train == "added":
+        for capsule in network.capsules[-len(settings.add_sigmas) :]:
+            capsule.requires_grad_(True)
+    return architecture, network
+
+
+def _started(settings: LocationSettings, seed: int) -> tuple[LocationArchitecture, LocationNetwork]:
+    encoder = load_encoder(settings.init, device="cpu")
+    trained = getattr(encoder, "network", None)
+    if not isinstance(trained, LocationNetwork):
+        raise OptionError(
+            f"location.init = {settings.init!r} is a {type(encoder).__name__}: only networks of "
+            "GeoCLIP's kind and folders of trained models can be trained further."
+        )
+    known = _architecture_of(encoder, trained)
+    architecture = replace(known, sigmas=(*known.sigmas, *settings.add_sigmas))
+    with _seeded(seed, "added weights"):
+        network = architecture.build()
+    network.load_state_dict(trained.state_dict(), strict=False)
+    for capsule in network.capsules[len(known.sigmas) :]:
+        for parameter in capsule.head.parameters():
+            torch.nn.init.zeros_(parameter)
+    return architecture, network
+
+
+def _architecture_of(encoder: object, network: LocationNetwork) -> LocationArchitecture:
+    """Return what an encoder is made of; one that does not say so is of the published kind."""
+    known = getattr(encoder, "architecture", None)
+    if isinstance(known, LocationArchitecture):
+        return known
+    return LocationArchitecture(
+        frequencies=network.capsules[0].capsule[1].in_features // 2,  # type: ignore[operator]
+        hidden=network.shape.hidden,
+        output=network.shape.output,
+    )
+
+
+def initial_image_side(
+    settings: ImageSettings, output: int, seed: int, *, features: int = 0, temperature: float = 0.07
+) -> ImageSide:
+    """Return the image side that a run starts with.
+
+    Parameters
+    ----------
+    settings : ImageSettings
+        What it is made of, or which encoder it starts from.
+    output : int
+        Length of the location encoder's vectors.
+    seed : int
+        Of the run.
+    features : int
+        Length of the frozen tower's features; not needed where the tower is trained.
+    temperature : float
+        Initial one of new weights.
+
+    Returns
+    -------
+    ImageSide
+        On the CPU, float32; what is not to be trained needs no gradient.
+
+    Raises
+    ------
+    UnknownNameError, WeightsError, MissingWeightsError
+        If there is no such encoder to start from, or its weights are not here or damaged.
+    OptionError
+        If it does not fit the tower, its features, or the location encoder's vectors.
+    """
+    if settings.init:
+        side = image_side_of(settings.init)
+        _check_fit(settings, side, output, features)
+    else:
+        with _seeded(seed, "image weights"):
+            side = _new_side(settings, output, features, 1.0 / temperature)
+    network = side.network.train().requires_grad_(settings.train != "none")
+    if network.tower is not None:
+        network.tower.requires_grad_(settings.train == "all")
+    return side
+
+
+def _new_side(settings: ImageSettings, output: int, features: int, scale: float) -> ImageSide:
+    if settings.tower == "backbone":
+        network = ImageNetwork(features, settings.head, output)
+        return ImageSide(network=network, scale=scale, backbone=settings.backbone)
+    tower = ConvNet(settings.size, settings.widths)
+    return ImageSide(
+        network=ImageNetwork(tower.features, settings.head, output, tower),
+        scale=scale,
+        preprocessing=Preprocessing(size=settings.size, mean=_MEAN, std=_STD),
+    )
+
+
+def _check_fit(settings: ImageSettings, side: ImageSide, output: int, features: int) -> None:
+    """Refuse layers that were trained on another tower, or for vectors of another length."""
+    kind = "backbone" if side.network.tower is None else "convnet"
+    if kind != settings.tower:
+        raise OptionError(
+            f"image.init = {settings.init!r} has the tower {kind!r}, image.tower is "
+            f"{settings.tower!r}: set both alike."
+        )
+    into, *_, out = side.network.widths
+    if kind == "backbone" and into != features:
+        raise OptionError(
+            f"image.init = {settings.init!r} takes features of {into} values, those of "
+            f"image.backbone = {settings.backbone!r} have {features}: it was trained on another "
+            "tower."
+        )
+    if out != output:
+        raise OptionError(
+            f"image.init = {settings.init!r} gives vectors of {out} values, the location encoder "
+            f"of {output}: start both from one model, or set location.output = {out}."
+        )
+
+
+@contextmanager
+def _seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Draw weights from a generator of their own, and leave torch's where it was.
+
+    Each part has its own purpose, so that runs that differ in one part share the others' weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(int(generator(seed, purpose).integers(2**63)))
+        yield
