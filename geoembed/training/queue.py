@@ -1,0 +1,110 @@
+"""Places of earlier batches, which serve as negatives."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoembed.errors import TrainingError
+from geoembed.training.randomness import generator
+
+__all__ = ["PlaceQueue", "uniform_places"]
+
+
+def uniform_places(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw places evenly over the sphere.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    rng : numpy.random.Generator
+        Gives 2 `count` numbers.
+
+    Returns
+    -------
+    array of shape (count, 2), float64
+        Degrees, (lon, lat).
+
+    Examples
+    --------
+    >>> uniform_places(2, np.random.default_rng(0)).round(1).tolist()
+    [[49.3, -66.6], [-82.9, -75.2]]
+    """
+    u, v = rng.random((2, count))
+    return np.stack([360.0 * u - 180.0, np.degrees(np.arcsin(2.0 * v - 1.0))], axis=1)
+
+
+class PlaceQueue:
+    """A ring of the last places that were put into it.
+
+    Parameters
+    ----------
+    size : int
+        How many places it holds, always; 0 holds none.
+    seed : int
+        Of the places that it starts with, which lie evenly over the sphere.
+
+    Examples
+    --------
+    >>> queue = PlaceQueue(3, seed=0)
+    >>> queue.enqueue(np.array([[1.0, 1.0], [2.0, 2.0]]))
+    >>> queue.enqueue(np.array([[3.0, 3.0], [4.0, 4.0]]))
+    >>> queue.lonlat.tolist()
+    [[4.0, 4.0], [2.0, 2.0], [3.0, 3.0]]
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._lonlat = uniform_places(size, generator(seed, "queue"))
+        self._position = 0
+
+    @property
+    def lonlat(self) -> NDArray[np.float64]:
+        """The places, (size, 2), degrees, in the order of the ring."""
+        return self._lonlat
+
+    def enqueue(self, lonlat: NDArray[np.float64]) -> None:
+        """Put places in, in the stead of the oldest.
+
+        Parameters
+        ----------
+        lonlat : array of shape (n, 2), float64
+            Degrees. Of more places than the queue holds the last ones stay.
+        """
+        size = len(self._lonlat)
+        if size == 0:
+            return
+        if len(lonlat) >= size:
+            self._lonlat, self._position = lonlat[-size:].copy(), 0
+            return
+        # A new array: whoever still holds the old one keeps what he has.
+        places = self._lonlat.copy()
+        places[(self._position + np.arange(len(lonlat))) % size] = lonlat
+        self._lonlat, self._position = places, (self._position + len(lonlat)) % size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the places and where the oldest stands, as a checkpoint holds them."""
+        return {"lonlat": torch.from_numpy(self._lonlat.copy()), "position": self._position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Parameters
+        ----------
+        state : mapping
+            Of a queue of the same size.
+
+        Raises
+        ------
+        TrainingError
+            If the sizes differ.
+        """
+        lonlat = state["lonlat"].numpy().astype(np.float64)
+        if lonlat.shape != self._lonlat.shape:
+            raise TrainingError(
+                f"The checkpoint's queue holds {len(lonlat):,} places, this run's "
+                f"{len(self._lonlat):,}: resume with objective.queue = {len(lonlat)}."
+            )
+        self._lonlat, self._position = lonlat, int(state["position"])

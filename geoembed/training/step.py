@@ -1,0 +1,366 @@
+"""One training step of a global batch, over any number of processes and parts."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geoembed.errors import OptionError, TrainingError
+from geoembed.training.anchoring import Anchor
+from geoembed.training.batches import Batch
+from geoembed.training.distributed import Processes
+from geoembed.training.model import GeolocationModel
+from geoembed.training.noise import add_noise
+from geoembed.training.objective import Contrast, contrastive_loss
+from geoembed.training.precision import compile_networks, gradient_scaler, networks_in
+from geoembed.training.queue import PlaceQueue
+from geoembed.training.randomness import generator
+from geoembed.training.recomputing import Encoded
+from geoembed.training.settings import OptimiserSettings, TrainingSettings
+
+__all__ = ["StepResult", "TrainingStep"]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells, of the global batch and before the weights moved.
+
+    Parameters
+    ----------
+    loss : float
+        Mean over the valid queries, with the anchor's term where there is one.
+    accuracy : float
+        Share of the valid queries whose most similar place was their own.
+    scale : float
+        Inverse of the temperature.
+    grad_norm : float
+        Length of the gradient over all trained weights, before it was clipped.
+    skipped : bool
+        Whether the weights stayed as they were because float16 gradients overflowed.
+    """
+
+    loss: float
+    accuracy: float
+    scale: float
+    grad_norm: float
+    skipped: bool
+
+
+class TrainingStep:
+    """Moves the weights of a model by one global batch at a time.
+
+    Gradients are those of one process on the global batch, for any number of processes and any
+    ``accumulate``: embeddings are gathered, each process computes the loss of its own pictures
+    against all places, the gradients with respect to the embeddings are summed and taken back
+    through each process's own parts.
+
+    Parameters
+    ----------
+    model : GeolocationModel
+        As training starts, the same in every process; on its device. Trained in place.
+    settings : TrainingSettings
+        Of the run.
+    processes : Processes, optional
+        Alone when left out.
+    training_lonlat : array of shape (n, 2), float64, optional
+        Training places, degrees; only for ``objective.anchor`` with ``anchor_away_km``.
+
+    Raises
+    ------
+    OptionError
+        If nothing is trained, or the anchor needs training places and has none.
+
+    Examples
+    --------
+    >>> from geoembed.training.model import build_model
+    >>> settings = TrainingSettings(
+    ...     data={"kind": "bluemarble"},
+    ...     location={"frequencies": 8, "hidden": [8], "output": 4},
+    ...     image={"head": [8]},
+    ...     objective={"queue": 6},
+    ...     loop={"batch": 2},
+    ... )
+    >>> model = build_model(settings, device="cpu", feature_dimension=16, backbone=False)
+    >>> step = TrainingStep(model, settings)
+    >>> batch = Batch(
+    ...     ids=np.arange(2),
+    ...     lonlat=np.array([[2.35, 48.86], [-70.0, -20.0]]),
+    ...     views=torch.ones(2, 1, 16),
+    ...     valid=np.array([True, True]),
+    ... )
+    >>> step(batch, 0, lr=1e-3).skipped
+    False
+    """
+
+    def __init__(
+        self,
+        model: GeolocationModel,
+        settings: TrainingSettings,
+        processes: Processes | None = None,
+        *,
+        training_lonlat: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings
+        self.processes = processes or Processes(device=model.device)
+        self.queue = PlaceQueue(settings.objective.queue, settings.seed)
+        self._anchor: Anchor | None = None
+        if settings.objective.anchor:
+            self._anchor = Anchor(model, settings.objective, settings.seed, training_lonlat)
+        weights = [parameter for _, parameter in model.trained()]
+        if not weights:
+            raise OptionError(
+                "Nothing is trained: location.train and image.train are both 'none', and "
+                "objective.learn_temperature is false. Let at least one be trained."
+            )
+        self._gradients = _flat_gradients(weights)
+        self.optimiser = _optimiser(weights, settings.optimiser)
+        self.scaler = gradient_scaler(settings.loop.precision, model.device)
+        if settings.loop.compile:
+            compile_networks(model)
+
+    def __call__(self, batch: Batch, step: int, lr: float) -> StepResult:
+        """Move the weights by one global batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            This process's part of it.
+        step : int
+            Number of the step, from 0: noise is drawn by it.
+        lr : float
+            Learning rate.
+
+        Returns
+        -------
+        StepResult
+            The same in every process.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or the gradient is no number, the loss is larger than ``loop.max_loss``,
+            or no picture of the batch could be read. Weights, optimiser and queue are then as
+            before, and its ``ids`` are the batch's rows, in all processes. Also if another
+            process has ended.
+        """
+        contrast = self._contrast(batch)
+        for gradient in self._gradients:
+            gradient.zero_()
+        told = self._differentiate(batch, contrast, step)
+        self.processes.sum_([told, *self._gradients])
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(g).double() for g in self._gradients])
+        )
+        told = torch.cat([told, norm.reshape(1).to(told), self._scale().reshape(1).to(told)])
+        loss, correct, grad_norm, scale = told.tolist()
+        overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
+        queries = int(contrast.valid.sum()) * batch.views.shape[1]
+        self._check(loss, grad_norm if not overflow else 0.0, step, contrast)
+        self._move(lr, grad_norm)
+        self.queue.enqueue(contrast.lonlat[: len(contrast)])
+        return StepResult(loss, correct / queries, scale, grad_norm, overflow)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: model, optimiser, scaler, queue, and the anchor."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "queue": self.queue.state_dict(),
+        }
+        if self._anchor is not None:
+            # The encoder that the run started from, wherever it has gone since.
+            state["anchor"] = self._anchor.network.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, bit for bit.
+
+        Parameters
+        ----------
+        state : mapping
+            Of a step with the same settings.
+
+        Raises
+        ------
+        TrainingError
+            If the queue has another size.
+        """
+        self.queue.load_state_dict(state["queue"])
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self._anchor is not None:
+            self._anchor.network.load_state_dict(state["anchor"])
+
+    def _contrast(self, batch: Batch) -> Contrast:
+        """What the global batch is, from everybody's part."""
+        count = len(batch) if self.processes.world == 1 else self.settings.loop.batch
+        gather = self.processes.gather
+        ids = gather(torch.from_numpy(batch.ids), count).numpy()
+        lonlat = gather(torch.from_numpy(batch.lonlat), count).numpy()
+        valid = gather(torch.from_numpy(batch.valid), count).numpy()
+        if not valid.any():
+            raise _with_ids("No picture of the batch could be read", ids)
+        return Contrast(ids, np.concatenate([lonlat, self.queue.lonlat]), valid)
+
+    def _differentiate(self, batch: Batch, contrast: Contrast, step: int) -> Tensor:
+        """Add this process's part to the gradients; return its part of loss and right answers."""
+        objective, processes = self.settings.objective, self.processes
+        places, own = self._encode_places(contrast, step)
+        images = self._encode_views(batch.views)
+        views = batch.views.shape[1]
+        count, size = len(contrast), len(contrast.lonlat)
+        leaves = [
+            _gather_views(processes, images.values, count, views),
+            torch.cat(
+                [
+                    processes.gather(places.values[: own.stop - own.start], count),
+                    processes.gather(places.values[own.stop - own.start :], size - count),
+                ]
+            ),
+        ]
+        wanted = [leaf.requires_grad_() for leaf in leaves]
+        scale = self.model.logit_scale
+        if scale.requires_grad:
+            wanted = [*wanted, scale]
+        loss = contrastive_loss(*leaves, scale, contrast, objective, own)
+        got = torch.autograd.grad(
+            self.scaler.scale(loss.value), wanted, allow_unused=True, materialize_grads=True
+        )
+        by_image, by_place = got[0].contiguous(), got[1].contiguous()
+        if scale.requires_grad and scale.grad is not None:
+            scale.grad += got[2]
+        # Only the other direction makes gradients for pictures of other processes.
+        processes.sum_([by_image, by_place] if objective.symmetric else [by_place])
+        images.backward(by_image[own.start * views : own.stop * views])
+        queue = processes.share(size - count)
+        places.backward(
+            torch.cat([by_place[own], by_place[count + queue.start : count + queue.stop]])
+        )
+        value = loss.value.detach()
+        if self._anchor is not None:
+            value = value + self._pull(self._anchor, step)
+        return torch.stack([value, loss.correct.to(value)])
+
+    def _encode_places(
+        self, contrast: Contrast, step: int
+    ) -> tuple[Encoded[NDArray[np.float64]], slice]:
+        """Encode this process's places of batch and queue; say which of the batch they are."""
+        objective, seed = self.settings.objective, self.settings.seed
+        count = len(contrast)
+        batch = add_noise(
+            contrast.lonlat[:count], objective.batch_noise_m, generator(seed, "batch noise", step)
+        )
+        queue = add_noise(
+            contrast.lonlat[count:], objective.queue_noise_m, generator(seed, "queue noise", step)
+        )
+        own = self.processes.share(count)
+        mine = np.concatenate([batch[own], queue[self.processes.share(len(queue))]])
+        parts = np.array_split(mine, self.settings.loop.accumulate)
+        return Encoded(self.model.encode_places, parts, self._networks), own
+
+    def _encode_views(self, views: Tensor) -> Encoded[Tensor]:
+        """Encode this process's views; a frozen backbone runs once."""
+        parts = list(views.flatten(0, 1).tensor_split(self.settings.loop.accumulate))
+        backbone = self.model.backbone
+        if views.ndim == 5 and backbone is not None and self.model.image_encoder.tower is None:
+            with torch.no_grad(), self._networks():
+                parts = [backbone.features(part).to(self.model.device) for part in parts]
+        return Encoded(self.model.encode_views, parts, self._networks)
+
+    def _pull(self, anchor: Anchor, step: int) -> Tensor:
+        """Add the gradient of staying near the start; return this process's part of the loss."""
+        places = anchor.places(step)
+        weight = self.settings.objective.anchor / len(places)
+        mine = places[self.processes.share(len(places))]
+        total = torch.zeros((), device=self.model.device)
+        for part in np.array_split(mine, self.settings.loop.accumulate):
+            with self._networks():
+                embeddings = self.model.encode_places(part)
+            drift = weight * anchor.drift(part, embeddings)
+            if drift.requires_grad:
+                self.scaler.scale(drift).backward()
+            total = total + drift.detach()
+        return total
+
+    def _networks(self) -> AbstractContextManager[object]:
+        return networks_in(self.settings.loop.precision, self.model.device)
+
+    def _scale(self) -> Tensor:
+        return self.model.logit_scale.detach().exp()
+
+    def _check(self, loss: float, grad_norm: float, step: int, contrast: Contrast) -> None:
+        """Stop before weights move on something that is no number."""
+        largest = self.settings.loop.max_loss
+        if not math.isfinite(loss):
+            what = f"The loss of step {step:,} is {loss}"
+        elif loss > largest:
+            what = f"The loss of step {step:,} is {loss:g}, larger than loop.max_loss = {largest:g}"
+        elif not math.isfinite(grad_norm):
+            what = f"The gradient of step {step:,} has the length {grad_norm}"
+        else:
+            return
+        raise _with_ids(f"{what}; no weight has moved by it", contrast.ids)
+
+    def _move(self, lr: float, grad_norm: float) -> None:
+        """Clip, let the optimiser step, and keep the temperature in its bounds."""
+        longest = self.settings.optimiser.clip_norm
+        if 0.0 < longest < grad_norm < math.inf:
+            for gradient in self._gradients:
+                gradient.mul_(longest / grad_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.model.logit_scale.requires_grad:
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(max=math.log(self.settings.objective.max_scale))
+
+
+def _gather_views(processes: Processes, values: Tensor, count: int, views: int) -> Tensor:
+    """Collect the embeddings of views by picture, since pictures are what processes share out."""
+    width = values.shape[1]
+    return processes.gather(values.view(-1, views, width), count).reshape(-1, width)
+
+
+def _flat_gradients(weights: list[nn.Parameter]) -> list[Tensor]:
+    """Lay all gradients of one type into one tensor: one sum over processes, one norm."""
+    flat = []
+    for dtype in dict.fromkeys(weight.dtype for weight in weights):
+        alike = [weight for weight in weights if weight.dtype == dtype]
+        whole = torch.zeros(sum(w.numel() for w in alike), dtype=dtype, device=alike[0].device)
+        for weight, piece in zip(alike, whole.split([w.numel() for w in alike]), strict=True):
+            weight.grad = piece.view_as(weight)
+        flat.append(whole)
+    return flat
+
+
+def _optimiser(weights: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    # Fused: one pass over weights, gradients and both means; twice as fast as a loop on CPUs.
+    return kind(
+        weights,
+        lr=settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _with_ids(what: str, ids: NDArray[np.int64]) -> TrainingError:
+    """Build an error that carries the rows of the batch."""
+    shown = ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "")
+    error = TrainingError(
+        f"{what}. Rows of the batch: {shown}. Look at these pictures and places; lower "
+        "optimiser.lr or set optimiser.clip_norm if they are right; the last checkpoint is good."
+    )
+    error.ids = ids  # type: ignore[attr-defined]
+    return error
