@@ -1,0 +1,119 @@
+"""A location encoder as an ONNX file: it runs in onnxruntime and elsewhere, without torch."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geoembed.encoders.base import LocationEncoder
+from geoembed.optional import import_optional
+from geoembed.training.graph import graph_of
+from geoembed.training.graph_parity import Parity, Run, check_parity
+from geoembed.training.program_export import provenance, trace_arguments
+from geoembed.training.publishing import check_target, draft_file
+
+__all__ = ["export_onnx", "onnx_run"]
+
+
+def export_onnx(encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False) -> Parity:
+    """Write an encoder as an ONNX file, and compare the two in onnxruntime.
+
+    Parameters
+    ----------
+    encoder : LocationEncoder
+        With a network, see `geoembed.training.graph.graph_of`.
+    path : str or path
+        The file, usually ``.onnx``. It appears when it is whole and compared.
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Parity
+        How near the file's vectors are to the encoder's, over 2,000 places.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx, onnxscript or onnxruntime is not installed.
+    OptionError
+        If the encoder cannot be exported, or the file is there.
+    TrainingError
+        If the vectors differ by more than rounding, or the file cannot be written.
+
+    Notes
+    -----
+    Inputs are ``lon`` and ``lat``, double, of shape (n,), degrees, WGS 84, longitude of any turn;
+    the output is ``embedding``, (n, d): rows of NaN where a place is none. Projection and phases
+    are computed in double inside. The file's metadata say where it comes from.
+
+    Examples
+    --------
+    >>> from geoembed.encoders import load_encoder
+    >>> from geoembed.encoders.network import LocationNetwork
+    >>> from safetensors.torch import save_file
+    >>> network = LocationNetwork((1.0, 16.0), hidden=(8,), output=4)
+    >>> save_file(network.state_dict(), "tiny.safetensors")
+    >>> encoder = load_encoder("tiny.safetensors", device="cpu")
+    >>> parity = export_onnx(encoder, "tiny.onnx")
+    >>> parity.places, parity.worst < 1e-5
+    (2000, True)
+    """
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        import_optional(module, extra="onnx", purpose="Exporting to ONNX")
+    target = check_target(path, overwrite=overwrite)
+    program: Any
+    with warnings.catch_warnings():
+        # Of the exporter's own parts, and of both inputs having one length.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph_of(encoder),
+            **trace_arguments(),
+            input_names=["lon", "lat"],
+            output_names=["embedding"],
+            dynamo=True,
+            verbose=False,
+        )
+    program.model.metadata_props.update(provenance(encoder))
+    with draft_file(target) as draft:
+        program.save(draft, external_data=False)
+        return check_parity(encoder, onnx_run(draft), f"The ONNX file {target.name}")
+
+
+def onnx_run(path: str | Path) -> Run:
+    """Open an exported file in onnxruntime, on the CPU.
+
+    Parameters
+    ----------
+    path : str or path
+        Written by `export_onnx`.
+
+    Returns
+    -------
+    callable
+        Longitudes and latitudes (n,), float64, to vectors (n, d).
+
+    Raises
+    ------
+    MissingExtraError
+        If onnxruntime is not installed.
+
+    Examples
+    --------
+    >>> onnx_run("missing.onnx")  # doctest: +ELLIPSIS, +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile: ...
+    """
+    runtime = import_optional("onnxruntime", extra="onnx", purpose="Running an ONNX file")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(lon: Any, lat: Any) -> Any:
+        (vectors,) = session.run(None, {"lon": lon, "lat": lat})
+        return vectors
+
+    return run
