@@ -1,0 +1,1 @@
+"""Recipes, settings of runs by name; files that start with ``matrix-`` describe many runs."""
