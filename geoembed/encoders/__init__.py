@@ -42,9 +42,11 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
     Parameters
     ----------
     name : str, Path or LocationEncoder
-        A name from `list_encoders`; or a ``.safetensors`` or ``.pth`` file, or a folder with
-        ``config.json`` and ``model.safetensors``, that holds a GeoCLIP location encoder. An
-        encoder is returned as it is, and then takes no options.
+        A name from `list_encoders`; or a ``.safetensors`` or ``.pth`` file that holds a GeoCLIP
+        location encoder; or a folder with ``config.json`` and ``model.safetensors``, as
+        `geoembed export` writes it in both formats and the package geoclip reads it in its own.
+        From files and folders the encoder is called ``local.`` and the file's name. An encoder is
+        returned as it is, and then takes no options.
     **options
         Those of `geoembed.LocationEncoder`: ``layers``, ``normalize``, ``precision``, ``dtype``,
         ``device``, ``seam``, ``block_size``.

@@ -57,7 +57,8 @@ class LocationEncoder(ABC):
         ``"auto"`` (CUDA, else MPS, else the CPU) or a device name.
     seam : {"as-trained", "blend"}
         ``"blend"`` makes the map continuous across the antimeridian and at the poles, see
-        `geoembed.encoders.seam.SeamBlender`; ``"as-trained"`` is exact parity.
+        `geoembed.encoders.seam.SeamBlender`; ``"as-trained"`` is exact parity. The two are one
+        for a network that was trained on the unit sphere, which is continuous as it is.
     block_size : int or None
         Rows computed at a time; None chooses what fits the cache of the device.
 
@@ -269,7 +270,7 @@ class LocationEncoder(ABC):
                 f"{who} returned an array of shape {block.shape} for {len(lonlat)} places, "
                 f"expected {expected}."
             )
-        if self.seam == "blend":
+        if self.seam == "blend" and self._is_torn:
             if self._blender is None:
                 self._blender = SeamBlender(self._encode_block, [w for _, w in self.parts])
             block = self._blender(lonlat, block)
@@ -310,6 +311,11 @@ class LocationEncoder(ABC):
 
     def _default_block_size(self) -> int:
         return 4096
+
+    @property
+    def _is_torn(self) -> bool:
+        # Encoders that know themselves to be continuous have nothing to blend.
+        return True
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         # By recipe: weights are found again where the object is unpickled.

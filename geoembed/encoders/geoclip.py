@@ -1,34 +1,28 @@
-"""The GeoCLIP location encoder: trained weights in the network, behind the common interface."""
+"""Trained location encoders, GeoCLIP's first: a network behind the common interface."""
 
-import json
-import re
-from collections.abc import Mapping
+import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from geoembed import weights
 from geoembed.devices import PRECISIONS, has_float64, resolve_device
+from geoembed.encoders.architecture import LocationArchitecture
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.layers import Shape, parse_layers
-from geoembed.encoders.network import LocationNetwork, build_network
-from geoembed.encoders.projections import GEOCLIP_SCALE, equal_earth
-from geoembed.errors import WeightsError
+from geoembed.encoders.folders import LocationModel, model_of, model_of_spec, spec_of
+from geoembed.encoders.layers import parse_layers
+from geoembed.encoders.network import LocationNetwork
+from geoembed.errors import OptionError, WeightsError
 from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec
 
 __all__ = ["GeoCLIPEncoder", "load", "load_path"]
 
-# Model types of the release folders that carry a location encoder, by their config.json.
-_MODEL_TYPES: Final = ("geoclip-location-encoder", "geoclip-geolocation")
-
 
 class GeoCLIPEncoder(LocationEncoder):
-    """The GeoCLIP location encoder behind the common interface.
+    """A trained location network behind the common interface: GeoCLIP's, or one of that family.
 
     Made by `geoembed.load_encoder`, not directly.
 
@@ -50,13 +44,20 @@ class GeoCLIPEncoder(LocationEncoder):
         super().__init__(spec, **options)
         self._source = source
         self._device = resolve_device(self.device)
-        self._network, self._digest = _network(
+        self._model = _network(
             None if source else _weights_of(spec),
             source,
             _stamp(source),
             self.precision,
             self._device,
         )
+        if self.architecture.encoding == "none" and self.precision not in ("float32", "float64"):
+            # Its first layer takes coordinates, which half precision rounds by some 50 km.
+            raise OptionError(
+                f"precision={self.precision!r}: the encoder {spec.name!r} has no Fourier features "
+                "and offers float32 and float64."
+            )
+        self._network = self._model.network
         self._parts = parse_layers(self.layers, self._network.shape)
 
     @property
@@ -65,19 +66,38 @@ class GeoCLIPEncoder(LocationEncoder):
         return self._network
 
     @property
+    def architecture(self) -> LocationArchitecture:
+        """What the network is made of, its projection first."""
+        return self._model.architecture
+
+    @property
     def weights_sha256(self) -> str:
-        """Digest of the tensors in use (`geoembed.weights.digest_tensors`)."""
-        return self._digest
+        """Digest of the tensors in use (`geoembed.weights.digest_location`)."""
+        return self._model.sha256
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
         """Label and width of every part of the vector, in order."""
         return tuple((part.label, part.width) for part in self._parts)
 
-    @staticmethod
-    def project(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Project lon/lat (n, 2) to what the network takes: Equal Earth, scaled, float64."""
-        return equal_earth(lonlat) * GEOCLIP_SCALE
+    def project(self, lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Project places to what the network takes: Equal Earth, scaled, for ``geoclip.v1``.
+
+        Parameters
+        ----------
+        lonlat : array of shape (n, 2), float64
+            Degrees, WGS 84.
+
+        Returns
+        -------
+        array of shape (n, 2), or (n, 3) where places lie on the unit sphere, float64
+            See `geoembed.encoders.projections.project`.
+        """
+        return self.architecture.project(lonlat)
+
+    @property
+    def _is_torn(self) -> bool:
+        return self.architecture.projection != "sphere"
 
     def _encode_block(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         points = torch.from_numpy(self.project(lonlat))
@@ -108,23 +128,9 @@ def load(spec: LocationEncoderSpec, **options: Any) -> GeoCLIPEncoder:
 
 def load_path(path: Path, **options: Any) -> GeoCLIPEncoder:
     """Make an encoder from a local file or folder (see `geoembed.load_encoder`)."""
-    path = path.expanduser().absolute()
-    stem = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "model"
-    network, _ = _network(None, str(path), _stamp(str(path)), "float32", torch.device("cpu"))
-    spec = LocationEncoderSpec(
-        name=f"local.{stem}",
-        factory="geoembed.encoders.geoclip:load",
-        dimension=network.shape.output,
-        summary=f"GeoCLIP location encoder read from {path.name}",
-        best_layers=_best_layers(network.shape),
-    )
-    return GeoCLIPEncoder(spec, source=str(path), **options)
-
-
-def _best_layers(shape: Shape) -> str:
-    """Name the layers of the preset of ``geoclip.v1`` in a network of another depth."""
-    last = len(shape.hidden) - 1
-    return f"hidden0.{last - 1}+hidden.{last}" if last else "hidden"
+    path = Path(os.path.abspath(path.expanduser()))
+    model = _network(None, str(path), _stamp(str(path)), "float32", torch.device("cpu"))
+    return GeoCLIPEncoder(spec_of(path, model.network.shape), source=str(path), **options)
 
 
 def _weights_of(spec: LocationEncoderSpec) -> WeightsSpec:
@@ -150,44 +156,14 @@ def _network(
     stamp: tuple[int, ...],
     precision: str,
     device: torch.device,
-) -> tuple[LocationNetwork, str]:
+) -> LocationModel:
     """Build a network once a process for each weights, precision and device."""
-    if spec is not None:
-        tensors: Mapping[str, Tensor] = weights.load_tensors(spec, "location_encoder")
-        where = f"the weights {spec.name!r}"
-    else:
-        tensors, where = _read_source(Path(source)), source
-    network = build_network(tensors, where)
-    digest = weights.digest_tensors(network.state_dict())
+    model = model_of(Path(source)) if spec is None else model_of_spec(spec)
+    network = model.network
     frequencies = {key: b for key, b in network.state_dict().items() if key.endswith(".b")}
     network = network.to(PRECISIONS[precision])
     # Frequencies are coordinates of a kind: rounding them to half precision moves every phase.
-    for scale, capsule in enumerate(network.capsules):
-        capsule.capsule[0].b = frequencies[f"LocEnc{scale}.capsule.0.b"]
-    return network.to(device).eval().requires_grad_(False), digest
-
-
-def _read_source(path: Path) -> dict[str, Tensor]:
-    """Read a weights file, or the one inside a release folder."""
-    if not path.is_dir():
-        return weights.read_tensors(path)
-    config_path = path / "config.json"
-    if config_path.is_file():
-        try:
-            config = json.loads(config_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise WeightsError(f"{config_path} is not JSON: {error}") from error
-        kind = config.get("model_type") if isinstance(config, dict) else None
-        if kind not in _MODEL_TYPES or config.get("format_version") != 1:
-            raise WeightsError(
-                f"{config_path} declares model_type {kind!r}, format_version "
-                f"{config.get('format_version') if isinstance(config, dict) else None!r}; "
-                f"this version reads {' and '.join(_MODEL_TYPES)} of format_version 1."
-            )
-    for name in ("model.safetensors", "location_encoder.safetensors"):
-        if (path / name).is_file():
-            return weights.read_tensors(path / name)
-    raise WeightsError(
-        f"The folder {path} holds no model.safetensors. Give a folder with config.json and "
-        "model.safetensors, or a .safetensors or .pth file."
-    )
+    for key, b in frequencies.items():
+        network.get_submodule(key.removesuffix(".b")).b = b
+    network = network.to(device).eval().requires_grad_(False)
+    return LocationModel(network, model.architecture, model.sha256)

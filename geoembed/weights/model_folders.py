@@ -279,7 +279,7 @@ def _part(tensors: Mapping[str, "torch.Tensor"], prefix: str) -> dict[str, "torc
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / _CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         hint = ""
         if (folder / "checkpoints").is_dir():
@@ -289,11 +289,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON: {error}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    version = config.get("format_version") if isinstance(config, dict) else None
+    told: dict[str, Any] = config if isinstance(config, dict) else {}
+    kind, version = told.get("model_type"), told.get("format_version")
     if kind not in MODEL_TYPES or type(version) is not int or version != 1:
         raise WeightsError(
             f"{path} declares model_type {kind!r}, format_version {version!r}; this version reads "
             f"{', '.join(MODEL_TYPES)} of format_version 1."
         )
-    return config
+    return told
