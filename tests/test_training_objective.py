@@ -1,0 +1,181 @@
+"""The loss against loops over pairs in float64, written from its definition."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from geoembed.geodesy import great_circle_km
+from geoembed.training.objective import Contrast, contrastive_loss
+from geoembed.training.queue import uniform_places
+from geoembed.training.settings import ObjectiveSettings
+
+BATCH, QUEUE, WIDTH = 7, 12, 5
+LOG_SCALE = 1.3
+
+
+def case(seed=0, views=1, *, invalid=(), repeated=False):
+    """Random embeddings, and places of which some are near each other and some the same."""
+    rng = np.random.default_rng(seed)
+    lonlat = uniform_places(BATCH + QUEUE, rng)
+    lonlat[0] = (179.99, 61.0)
+    lonlat[3] = lonlat[0] + (-359.985, 0.001)  # under a kilometre away, over the antimeridian
+    lonlat[BATCH + 2] = lonlat[1] + (0.0, 0.3)
+    lonlat[BATCH + 5] = lonlat[4]
+    ids = np.arange(100, 100 + BATCH)
+    if repeated:
+        ids[5], lonlat[5] = ids[2], lonlat[2]
+    valid = np.ones(BATCH, dtype=bool)
+    valid[list(invalid)] = False
+    images = torch.from_numpy(rng.normal(size=(BATCH * views, WIDTH))).requires_grad_()
+    places = torch.from_numpy(rng.normal(size=(BATCH + QUEUE, WIDTH))).requires_grad_()
+    return images, places, Contrast(ids, lonlat, valid)
+
+
+def by_hand(images, places, contrast, views, *, symmetric=False, mask_km=0.0, smooth_km=0.0):
+    """Every query on its own; lists and sums of Python's."""
+
+    def cosine(a, b):
+        return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+    def entropy(own, others):
+        """Of one query: own and others are (logit, km)."""
+        columns = [own, *others]
+        weights = [math.exp(-km / smooth_km) if smooth_km else 0.0 for _, km in columns]
+        weights[0] = 1.0
+        largest = max(logit for logit, _ in columns)
+        log_sum = largest + math.log(sum(math.exp(logit - largest) for logit, _ in columns))
+        pairs = zip(weights, columns, strict=True)
+        return sum(w * (log_sum - logit) for w, (logit, _) in pairs) / sum(weights)
+
+    def km(i, j):
+        return float(great_circle_km(*contrast.lonlat[i], *contrast.lonlat[j]))
+
+    def takes_part(i, j):
+        """Whether place or picture j stands against picture or place i."""
+        same_row = j < BATCH and contrast.ids[i] == contrast.ids[j]
+        return i != j and not same_row and not km(i, j) < mask_km
+
+    images, places = images.detach().numpy(), places.detach().numpy()
+    scale = math.exp(LOG_SCALE)
+    forward, backward, correct = [], [], 0
+    for i in range(BATCH):
+        for p in range(views):
+            if not contrast.valid[i]:
+                continue
+            query = images[i * views + p]
+            others = [
+                (scale * cosine(query, places[j]), km(i, j))
+                for j in range(len(places))
+                if takes_part(i, j)
+            ]
+            own = (scale * cosine(query, places[i]), 0.0)
+            forward.append(entropy(own, others))
+            correct += own[0] >= max(logit for logit, _ in others)
+            others = [
+                (scale * cosine(images[j * views + q], places[i]), km(i, j))
+                for j in range(BATCH)
+                for q in range(views)
+                if takes_part(i, j) and contrast.valid[j]
+            ]
+            backward.append(entropy(own, others))
+    loss = sum(forward) / len(forward)
+    if symmetric:
+        loss = (loss + sum(backward) / len(backward)) / 2.0
+    return loss, correct
+
+
+OPTIONS = {
+    "plain": {},
+    "symmetric": {"symmetric": True},
+    "mask": {"mask_km": 50.0},
+    "smooth": {"smooth_km": 75.0},
+    "smooth over continents": {"smooth_km": 3000.0},
+    "mask, smooth": {"mask_km": 5.0, "smooth_km": 75.0},
+    "symmetric, mask, smooth": {"symmetric": True, "mask_km": 5.0, "smooth_km": 2000.0},
+}
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize(
+    "what", [{}, {"invalid": (1, 6)}, {"repeated": True}, {"repeated": True, "invalid": (2,)}],
+    ids=["all valid", "two invalid", "a row twice", "a row twice, once invalid"],
+)  # fmt: skip
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_equals_the_definition(options, what, views):
+    images, places, contrast = case(views=views, **what)
+    got = contrastive_loss(
+        images,
+        places,
+        torch.tensor(LOG_SCALE, dtype=torch.float64),
+        contrast,
+        ObjectiveSettings(**options),
+    )
+    loss, correct = by_hand(images, places, contrast, views, **options)
+    assert got.value.item() == pytest.approx(loss, rel=1e-9)
+    assert int(got.correct) == correct
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_parts_sum_to_the_whole_with_their_gradients(options):
+    images, places, contrast = case(views=2, invalid=(4,), repeated=True)
+    scale = torch.tensor(LOG_SCALE, dtype=torch.float64).requires_grad_()
+    settings = ObjectiveSettings(**options)
+    leaves = [images, places, scale]
+    whole = contrastive_loss(*leaves, contrast, settings)
+    expected = torch.autograd.grad(whole.value, leaves)
+    parts = [
+        contrastive_loss(*leaves, contrast, settings, slice(*part))
+        for part in ((0, 3), (3, 5), (5, BATCH))
+    ]
+    got = torch.autograd.grad(sum(part.value for part in parts), leaves)
+    assert sum(part.value for part in parts).item() == pytest.approx(whole.value.item(), rel=1e-12)
+    assert sum(int(part.correct) for part in parts) == int(whole.correct)
+    for ours, truth in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_gradients_equal_differences(options):
+    images, places, contrast = case(seed=2, views=2, invalid=(0,), repeated=True)
+    scale = torch.tensor(LOG_SCALE, dtype=torch.float64).requires_grad_()
+    settings = ObjectiveSettings(**options)
+    assert torch.autograd.gradcheck(
+        lambda *leaves: contrastive_loss(*leaves, contrast, settings).value,
+        (images, places, scale),
+        fast_mode=True,
+    )
+
+
+def test_an_unreadable_picture_gets_no_gradient_and_its_place_does():
+    images, places, contrast = case(views=2, invalid=(3,))
+    for symmetric in (False, True):
+        settings = ObjectiveSettings(symmetric=symmetric)
+        loss = contrastive_loss(images, places, torch.tensor(1.0).double(), contrast, settings)
+        by_image, by_place = torch.autograd.grad(loss.value, [images, places])
+        assert not by_image[6:8].any()
+        assert by_place[3].any()
+
+
+def test_a_row_twice_is_not_its_own_negative():
+    images, places, contrast = case(repeated=True)
+    loss = contrastive_loss(
+        images, places, torch.tensor(1.0).double(), contrast, ObjectiveSettings(), slice(2, 3)
+    )
+    (by_place,) = torch.autograd.grad(loss.value, places)
+    assert not by_place[5].any()
+    assert by_place[2].any()
+    assert by_place[4].any()
+
+
+def test_large_scales_stay_finite_in_float32():
+    images, places, contrast = case(repeated=True, invalid=(0,))
+    for options in OPTIONS.values():
+        leaves = [t.detach().float().requires_grad_() for t in (images, places)]
+        loss = contrastive_loss(
+            *leaves, torch.tensor(math.log(100.0)), contrast, ObjectiveSettings(**options)
+        )
+        assert loss.value.dtype == torch.float32
+        for gradient in torch.autograd.grad(loss.value, leaves):
+            assert gradient.isfinite().all()
