@@ -3,6 +3,7 @@
 import os
 from fnmatch import fnmatchcase
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoembed.errors import OptionError, PluginError
@@ -67,7 +68,7 @@ def list_image_encoders(pattern: str = "*") -> list[str]:
 
 
 def load_image_encoder(
-    name: "str | ImageEncoderSpec | ImageEncoder" = "geoclip.v1",
+    name: "str | Path | ImageEncoderSpec | ImageEncoder" = "geoclip.v1",
     *,
     weights: str | os.PathLike[str] | None = None,
     allow_download: bool = False,
@@ -76,7 +77,7 @@ def load_image_encoder(
     channels_last: bool = False,
     compile: bool = False,
 ) -> "ImageEncoder":
-    """Load an image encoder by its registered name.
+    """Load an image encoder by its registered name, or from the folder of a trained model.
 
     The weights of the tower, 1.7 GB for ``"geoclip.v1"``, do not come with geoembed. They are taken
     from `weights`; else from what lies in the caches of Hugging Face, open_clip and OpenAI's
@@ -85,9 +86,10 @@ def load_image_encoder(
 
     Parameters
     ----------
-    name : str, ImageEncoderSpec or ImageEncoder
-        A name from `list_image_encoders`, or a description that is registered nowhere. An encoder
-        is returned as it is, and then takes no options.
+    name : str, Path, ImageEncoderSpec or ImageEncoder
+        A name from `list_image_encoders`; a folder with the ``config.json`` and
+        ``model.safetensors`` of a trained model that reads pictures; or a description that is
+        registered nowhere. An encoder is returned as it is, and then takes no options.
     weights : path, optional
         A file or folder with the weights of the tower: for a CLIP a Hugging Face folder
         (``config.json`` and ``model.safetensors``), an open_clip folder, or a ``.pt`` or
@@ -111,12 +113,12 @@ def load_image_encoder(
     Returns
     -------
     ImageEncoder
-        Loaded weights are shared by all encoders of a process that use them.
+        Loaded CLIPs are shared by all encoders of a process that use them.
 
     Raises
     ------
     UnknownNameError
-        If no plugin registered `name`; lists close matches.
+        If it is neither a registered name nor a path that exists; lists close matches.
     OptionError
         If an option does not fit.
     MissingExtraError
@@ -165,15 +167,22 @@ def load_image_encoder(
                 f"{', '.join(given)}. Give its name instead."
             )
         return name
-    if isinstance(name, ImageEncoderSpec):
-        spec = name
-    elif isinstance(name, str) and name:
-        spec = registry.image_encoder_spec(name)
-    else:
-        raise OptionError(f"encoder={name!r} is no name and no spec of an image encoder.")
     for key in ("allow_download", "channels_last", "compile"):
         if not isinstance(options[key], bool):
             raise OptionError(f"{key}={options[key]!r} is not True or False.")
+    if isinstance(name, ImageEncoderSpec):
+        spec = name
+    elif isinstance(name, str | Path) and str(name):
+        path = _as_path(name)
+        if path is not None:
+            from geoembed.images.trained import load_folder
+
+            return load_folder(path, **options)
+        spec = registry.image_encoder_spec(str(name))
+    else:
+        raise OptionError(
+            f"encoder={name!r} is no name and no spec of an image encoder, and no path of a folder."
+        )
     encoder = registry.resolve_factory(spec.factory, owner=spec.owner)(spec, **options)
     if not isinstance(encoder, ImageEncoder):
         raise PluginError(
@@ -181,6 +190,15 @@ def load_image_encoder(
             f"{type(encoder).__name__} instead of an ImageEncoder."
         )
     return encoder
+
+
+def _as_path(name: str | Path) -> Path | None:
+    """Return `name` as a path if it is meant as one; registered names come first."""
+    if isinstance(name, str) and name in registry.image_encoder_specs():
+        return None
+    path = Path(name).expanduser()
+    meant = isinstance(name, Path) or "/" in name or os.sep in name
+    return path if meant or path.exists() else None
 
 
 def __getattr__(name: str) -> Any:

@@ -107,6 +107,9 @@ class Tower:
         with self._frozen():
             return self.texts(list(texts)).float()
 
+    def __deepcopy__(self, memo: object) -> "Tower":
+        return self  # a copy of a model shares what is frozen
+
     @contextmanager
     def _frozen(self) -> Iterator[None]:
         # Not inference_mode: layers that are trained on top keep what they are given.
