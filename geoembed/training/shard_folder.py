@@ -50,17 +50,20 @@ def find_tars(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise OptionError(f"There is no folder {folder}: give the one with the tars.")
     tars = sorted(folder.glob("*.tar"))
-    if (folder / PACKED).is_file():
-        return _check_packed(folder, tars)
-    if (folder / REQUEST).is_file():
+    packed = (folder / PACKED).is_file()
+    if packed:
+        _check_packed(folder, tars)
+    elif (folder / REQUEST).is_file():
         raise TableError(
             f"The packing of {folder} is not finished. Go on with it: run 'geoembed data pack' "
             "again as it was."
         )
     if not tars:
-        packed = sorted(path.name for path in folder.glob("*.tar.*") if path.suffix != INDEX_SUFFIX)
-        hint = f" {packed[0]} is compressed: unpack it." if packed else ""
+        others = sorted(path.name for path in folder.glob("*.tar.*") if path.suffix != INDEX_SUFFIX)
+        hint = f" {others[0]} is compressed: unpack it." if others else ""
         raise TableError(f"There are no tars (*.tar) in {folder}.{hint}")
+    if packed:
+        return tars
     indexed = {path.name.removesuffix(INDEX_SUFFIX) for path in folder.glob(f"*.tar{INDEX_SUFFIX}")}
     gone = sorted(indexed - {tar.name for tar in tars})
     if gone:
@@ -73,12 +76,13 @@ def find_tars(folder: Path) -> list[Path]:
     return tars
 
 
-def _check_packed(folder: Path, tars: list[Path]) -> list[Path]:
+def _check_packed(folder: Path, tars: list[Path]) -> None:
     """Compare the tars with what the packing says that it wrote."""
     try:
         listed = {
             str(shard["file"]): int(shard["bytes"])
             for shard in json.loads((folder / PACKED).read_text(encoding="utf-8"))["shards"]
+            if shard["pictures"]
         }
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(
@@ -101,7 +105,6 @@ def _check_packed(folder: Path, tars: list[Path]) -> list[Path]:
             f"{'; '.join(problems[:_SHOWN])}{more}. Copy them again, or pack again with "
             "'geoembed data pack'."
         )
-    return tars
 
 
 def _warn_of_gaps(folder: Path, tars: list[Path]) -> None:

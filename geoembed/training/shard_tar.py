@@ -65,7 +65,7 @@ class ShardIndex:
         """
         digest = hashlib.sha256("\0".join(self.names.to_pylist()).encode())
         for array in (self.offsets, self.sizes, self.lonlat):
-            digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")))
+            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
 
