@@ -67,7 +67,7 @@ class TrainedImageEncoder(ImageEncoder):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Digest of the trained tensors and, where there is one, of the frozen backbone below them."""
+        """Digest of the trained tensors, and of the frozen backbone if they lie on one."""
         if not self._backbone:
             return self._own_sha256
         return sha256(f"{self._tower.sha256}\0{self._own_sha256}".encode()).hexdigest()
