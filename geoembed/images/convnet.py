@@ -66,7 +66,7 @@ class ConvNet(nn.Module):
         )
         self.norm = _norm(self.widths[-1])
         # Convolutions of a CPU are a fifth faster in this layout.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     @property
     def features(self) -> int:
@@ -92,7 +92,7 @@ class _Block(nn.Module):
         self.around = nn.Conv2d(before, width, 1, bias=False) if stride == 2 else None
 
     def forward(self, values: Tensor) -> Tensor:
-        inner = self.conv1(functional.relu(self.norm1(values)))
+        inner: Tensor = self.conv1(functional.relu(self.norm1(values)))
         inner = self.conv2(functional.relu(self.norm2(inner)))
         if self.around is None:
             return values + inner

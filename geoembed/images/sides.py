@@ -208,10 +208,11 @@ class _Section:
 
     def preprocessing(self) -> Preprocessing:
         values = self._checked("preprocessing", "a table", lambda value: isinstance(value, dict))
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         try:
-            return Preprocessing(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            )
+            return Preprocessing(**fields)
         except (PluginError, TypeError) as error:
             raise WeightsError(f"{self._where}: image.preprocessing cannot be used: {error}") from (
                 error

@@ -198,7 +198,7 @@ def load_folder(path: str | Path, **options: Any) -> TrainedImageEncoder:
     folder = weights.read_model_folder(path)
     side = read_image_side(folder)
     name = _local_name(path)
-    told = {key: folder.text(key) for key in _TOLD}
+    told: dict[str, Any] = {key: folder.text(key) for key in _TOLD}
     spec = ImageEncoderSpec(
         name=name,
         factory=_FACTORY,

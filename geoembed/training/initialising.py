@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 import torch
+from torch import nn
 
 from geoembed.encoders import load_encoder
 from geoembed.encoders.architecture import LocationArchitecture
+from geoembed.encoders.geoclip import GeoCLIPEncoder
 from geoembed.encoders.network import LocationNetwork
 from geoembed.errors import OptionError
 from geoembed.extending.image_specs import Preprocessing
@@ -74,33 +76,20 @@ def initial_location(
 
 def _started(settings: LocationSettings, seed: int) -> tuple[LocationArchitecture, LocationNetwork]:
     encoder = load_encoder(settings.init, device="cpu")
-    trained = getattr(encoder, "network", None)
-    if not isinstance(trained, LocationNetwork):
+    if not isinstance(encoder, GeoCLIPEncoder):
         raise OptionError(
             f"location.init = {settings.init!r} is a {type(encoder).__name__}: only networks of "
             "GeoCLIP's kind and folders of trained models can be trained further."
         )
-    known = _architecture_of(encoder, trained)
+    known = encoder.architecture
     architecture = replace(known, sigmas=(*known.sigmas, *settings.add_sigmas))
     with _seeded(seed, "added weights"):
         network = architecture.build()
-    network.load_state_dict(trained.state_dict(), strict=False)
+    network.load_state_dict(encoder.network.state_dict(), strict=False)
     for capsule in network.capsules[len(known.sigmas) :]:
         for parameter in capsule.head.parameters():
-            torch.nn.init.zeros_(parameter)
+            nn.init.zeros_(parameter)
     return architecture, network
-
-
-def _architecture_of(encoder: object, network: LocationNetwork) -> LocationArchitecture:
-    """Return what an encoder is made of; one that does not say so is of the published kind."""
-    known = getattr(encoder, "architecture", None)
-    if isinstance(known, LocationArchitecture):
-        return known
-    return LocationArchitecture(
-        frequencies=network.capsules[0].capsule[1].in_features // 2,  # type: ignore[operator]
-        hidden=network.shape.hidden,
-        output=network.shape.output,
-    )
 
 
 def initial_image_side(
@@ -186,5 +175,5 @@ def _seeded(seed: int, purpose: str) -> Iterator[None]:
     Each part has its own purpose, so that runs that differ in one part share the others' weights.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(int(generator(seed, purpose).integers(2**63)))
+        torch.default_generator.manual_seed(int(generator(seed, purpose).integers(2**63)))
         yield
