@@ -152,7 +152,6 @@ def test_problems_name_the_field_what_was_found_and_what_is_allowed(override, me
     ("overrides", "message"),
     [
         (["views.pool=2", "views.count=3"], "views.count = 3 and views.pool = 2"),
-        (["loop.steps=5", "optimiser.warmup_steps=5"], "the run ends before the rate has grown"),
         (
             ["location.train=none", "image.train=none", "objective.learn_temperature=false"],
             "nothing would be trained",

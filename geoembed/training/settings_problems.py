@@ -141,11 +141,6 @@ def _combinations(settings: TrainingSettings) -> Iterator[str]:
         )
     if not loop.epochs and not loop.steps:
         yield "loop.epochs = 0 and loop.steps = 0: there is nothing to do."
-    if loop.steps and optimiser.warmup_steps >= loop.steps:
-        yield (
-            f"optimiser.warmup_steps = {optimiser.warmup_steps} and loop.steps = {loop.steps}: "
-            "the run ends before the rate has grown."
-        )
     if not all(0.0 <= beta < 1.0 for beta in optimiser.betas):
         yield f"optimiser.betas = {list(optimiser.betas)} must be at least 0 and below 1."
     if location.train == image.train == "none" and not objective.learn_temperature:
