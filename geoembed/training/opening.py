@@ -90,7 +90,6 @@ def check_missing(data: "PictureData", max_bad: float) -> None:
 
     Examples
     --------
-    >>> from types import SimpleNamespace
     >>> class Data(list):
     ...     missing, reasons = ["b.jpg"], ["There is no such file."]
     >>> check_missing(Data(["a.jpg"]), max_bad=0.5)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
+from geoembed.evaluation.geolocation.words import counted
 from geoembed.splits import spatial_holdout
 from geoembed.training.randomness import generator
 from geoembed.training.settings import DataSettings
@@ -113,7 +114,7 @@ def _hold_out(lonlat: NDArray[np.float64], settings: DataSettings) -> tuple[Rows
         )
     except OptionError as error:
         raise OptionError(
-            f"The {len(lonlat):,} places cannot be split into training and validation "
+            f"The {counted(len(lonlat), 'place')} cannot be split into training and validation "
             f"(data.validation = {settings.validation:g}; 0 holds out none): {error}"
         ) from error
     return train.astype(np.int64), held.astype(np.int64)
