@@ -8,6 +8,7 @@ import numpy as np
 
 from geoembed.extending.image_specs import Preprocessing
 from geoembed.optional import import_optional
+from geoembed.training.hue import turn_hue
 from geoembed.training.settings import ViewSettings
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def cut_view(image: "Image.Image", draw: ViewDraw, preprocessing: Preprocessing)
     if draw.flip:
         view = view.transpose(module.Transpose.FLIP_LEFT_RIGHT)
     for what, amount in draw.changes:
-        view = _change_hue(view, amount) if what == "hue" else _enhance(view, what, amount)
+        # Hue is cut towards zero, as the reference does.
+        hue = what == "hue"
+        view = turn_hue(view, int(amount * 255)) if hue else _enhance(view, what, amount)
     return view.convert("L").convert("RGB") if draw.grey else view
 
 
@@ -164,14 +167,4 @@ def _enhance(view: "Image.Image", what: str, factor: float) -> "Image.Image":
     module: Any = import_optional("PIL.ImageEnhance", extra="image", purpose="Preparing pictures")
     kind = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}[what]
     changed: Image.Image = getattr(module, kind)(view).enhance(factor)
-    return changed
-
-
-def _change_hue(view: "Image.Image", turns: float) -> "Image.Image":
-    module: Any = import_optional("PIL.Image", extra="image", purpose="Preparing pictures")
-    hue, saturation, value = view.convert("HSV").split()
-    # Levels of the colour wheel, cut towards zero, that run over from 255 to 0.
-    shift = int(turns * 255)
-    turned = hue.point([(level + shift) % 256 for level in range(256)])
-    changed: Image.Image = module.merge("HSV", (turned, saturation, value)).convert("RGB")
     return changed

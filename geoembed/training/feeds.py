@@ -5,26 +5,69 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from geoembed.errors import OptionError, PictureError, TrainingError
 from geoembed.extending.image_specs import Preprocessing
-from geoembed.training.batches import Batch, FeatureData, PictureData
+from geoembed.images.workers import check_workers
+from geoembed.training.batches import Batch, PictureData
+from geoembed.training.feature_feed import FeatureFeed
 from geoembed.training.order import GlobalOrder, rank_part
+from geoembed.training.prefetching import prefetch
 from geoembed.training.settings import ViewSettings
-from geoembed.training.views import check_views, make_views_of, view_numbers
+from geoembed.training.unreadable import UnreadableRows
+from geoembed.training.view_cutting import CutViews, Job, ViewCutter, split_job
+from geoembed.training.view_workers import ViewWorkers, cut_here
+from geoembed.training.views import check_views, view_numbers
 
 __all__ = ["FeatureFeed", "ImageFeed"]
 
-Rows = NDArray[np.int64]
-
-# A share of unreadable pictures is judged after so many: one in the first batch proves nothing.
-_JUDGED: Final = 1000
-_SHOWN: Final = 3
+# Whole batches that wait for the step; another is being put together.
+_BATCHES_AHEAD: Final = 1
 
 
 class ImageFeed:
-    """Batches of views, cut out of pictures as they are read."""
+    """Batches of views that are cut out of pictures as they are read.
+
+    Parameters
+    ----------
+    data : PictureData
+        The pictures; with `workers` it has to allow to be pickled.
+    order : GlobalOrder
+        Which rows make up the batch of a step.
+    settings : ViewSettings
+        Views of a picture, and how they are drawn.
+    preprocessing : Preprocessing
+        Of the tower that looks at them.
+    seed : int
+        Of the run.
+    rank, world : int
+        Which of how many processes of a run this is; it gives this process's part of each batch.
+    workers : int
+        Processes that read and cut; with 0 this one does, when a batch is asked for. The batches
+        are bit for bit the same for any number.
+    max_bad : float
+        Share of unreadable pictures at which it stops.
+
+    Attributes
+    ----------
+    bad : dict of int to str
+        Why pictures could not be read, by row, of the batches given so far.
+
+    Raises
+    ------
+    OptionError
+        If more views a batch are wanted than are in the pool, or `workers` is below 0.
+
+    Examples
+    --------
+    >>> from geoembed.extending import Preprocessing
+    >>> from geoembed.training.bluemarble import BlueMarble
+    >>> world = BlueMarble(crops=6, crop_size=32, seed=0)
+    >>> tower = Preprocessing(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> order = GlobalOrder(np.arange(6), batch=4, seed=0)
+    >>> feed = ImageFeed(world, order, ViewSettings(count=2), tower, seed=0)
+    >>> [tuple(batch.views.shape) for batch in feed.batches(0, 2)]
+    [(4, 2, 3, 16, 16), (4, 2, 3, 16, 16)]
+    """
 
     def __init__(
         self,
@@ -43,83 +86,78 @@ class ImageFeed:
         self.data = data
         self.order = order
         self.settings = settings
-        self.preprocessing = preprocessing
         self.seed = seed
-        self.workers = workers
-        self.max_bad = max_bad
-        self.bad: dict[int, str] = {}
+        self.workers = check_workers(workers)
+        self._cutter = ViewCutter(data, preprocessing, settings, seed)
         self._part = rank_part(order.batch_size, rank, world)
-        self._seen = self._failed = 0
+        self._unreadable = UnreadableRows(data.names, rows=len(order), max_bad=max_bad)
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Why pictures could not be read, by row."""
+        return self._unreadable.reasons
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield this process's part of the global batches of steps `start` to `stop` - 1."""
+        """Yield this process's part of the global batches of steps `start` to `stop` - 1.
+
+        Parameters
+        ----------
+        start, stop : int
+            Steps; the batch of a step does not depend on which others are asked for.
+
+        Yields
+        ------
+        Batch
+            With pixels, float32. A picture that cannot be read is not valid, and is put down in
+            `bad`.
+
+        Raises
+        ------
+        TrainingError
+            If more pictures than `max_bad` allows cannot be read, or a process of `workers` was
+            killed.
+        """
+        if not self.workers:
+            cut = cut_here(self._cutter, self._jobs(start, stop))
+            yield from self._judged(self._batches(start, stop, cut))
+            return
+        pool = ViewWorkers(self._cutter, workers=self.workers, views=self.settings.count)
+        cut = pool.cut(self._jobs(start, stop))
+        made = prefetch(self._batches(start, stop, cut), ahead=_BATCHES_AHEAD, cancel=pool.close)
+        try:
+            yield from self._judged(made)
+        finally:
+            # At once, even where an error still holds the generator.
+            made.close()
+
+    def _judged(self, made: Iterator[tuple[Batch, dict[int, str]]]) -> Iterator[Batch]:
+        for batch, reasons in made:
+            self._unreadable.add(reasons, seen=len(batch))
+            yield batch
+
+    def _jobs(self, start: int, stop: int) -> Iterator[Job]:
         for step in range(start, stop):
-            rows, epochs = (each[self._part] for each in self.order.batch(step))
-            numbers = view_numbers(self.settings, self.seed, rows, epochs)
-            size = self.preprocessing.size
-            views = torch.zeros(len(rows), self.settings.count, 3, size, size)
-            valid = np.ones(len(rows), np.bool_)
-            for at, row in enumerate(rows.tolist()):
-                try:
-                    views[at] = make_views_of(
-                        self.data.picture(row),
-                        self.preprocessing,
-                        self.settings,
-                        seed=self.seed,
-                        row=row,
-                        numbers=numbers[at],
-                    )
-                except PictureError as error:
-                    valid[at] = False
-                    self.bad[row] = str(error)
-            self._judge(valid)
-            yield Batch(rows, self.data.lonlat[rows], views, valid)
+            yield from split_job(self._job(step))
 
-    def _judge(self, valid: NDArray[np.bool_]) -> None:
-        self._seen += len(valid)
-        self._failed += int((~valid).sum())
-        judged = max(self._seen, min(len(self.order), _JUDGED))
-        if self._failed > self.max_bad * judged:
-            shown = "; ".join(
-                f"{self.data.names[row]}: {reason}"
-                for row, reason in list(self.bad.items())[:_SHOWN]
-            )
-            raise TrainingError(
-                f"{self._failed:,} of {self._seen:,} pictures could not be read, more than "
-                f"data.max_bad = {self.max_bad:g} allows. Such as {shown}"
-            )
+    def _job(self, step: int) -> Job:
+        rows, epochs = (each[self._part] for each in self.order.batch(step))
+        return Job(rows, view_numbers(self.settings, self.seed, rows, epochs))
 
-
-class FeatureFeed:
-    """Batches of features that a frozen tower gave once."""
-
-    def __init__(
-        self,
-        data: FeatureData,
-        order: GlobalOrder,
-        settings: ViewSettings,
-        *,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if settings.pool > data.views:
-            raise OptionError(
-                f"views.pool = {settings.pool}, but the features are of {data.views} views."
-            )
-        settings = settings.model_copy(update={"pool": settings.pool or data.views})
-        check_views(settings)
-        self.data = data
-        self.order = order
-        self.settings = settings
-        self.seed = seed
-        self.bad: dict[int, str] = {}
-        self._part = rank_part(order.batch_size, rank, world)
-
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield this process's part of the global batches of steps `start` to `stop` - 1."""
+    def _batches(
+        self, start: int, stop: int, cut: Iterator[CutViews]
+    ) -> Iterator[tuple[Batch, dict[int, str]]]:
+        """Put the parts of batches together; each with why rows are bad."""
         for step in range(start, stop):
-            rows, epochs = (each[self._part] for each in self.order.batch(step))
-            numbers = view_numbers(self.settings, self.seed, rows, epochs)
-            views = torch.from_numpy(self.data.features(rows, numbers))
-            yield Batch(rows, self.data.lonlat[rows], views, self.data.valid[rows])
+            rows = self.order.batch(step)[0][self._part]
+            pixels = np.empty(self._cutter.shape(len(rows), self.settings.count), np.float32)
+            bad: dict[int, str] = {}
+            at = 0
+            while at < len(rows):
+                part = next(cut)
+                pixels[at : at + len(part.views)] = part.views
+                bad |= {int(part.job.rows[i]): reason for i, reason in part.bad.items()}
+                at += len(part.views)
+            batch = Batch(
+                rows, self.data.lonlat[rows], torch.from_numpy(pixels), ~np.isin(rows, list(bad))
+            )
+            yield batch, bad
