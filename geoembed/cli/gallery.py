@@ -241,9 +241,11 @@ def _folder(name: str) -> tuple[dict[str, Any], "GalleryPlaces"]:
     from geoembed.galleries import load_gallery
 
     loaded = load_gallery(name)
+    path = loaded.encoder_path
     return {
         "name": loaded.name,
         "encoder": loaded.encoder,
+        **({"encoder_path": path} if path else {}),
         "layers": loaded.layers,
         "vectors": f"{loaded.embeddings.nbytes / 1e6:,.1f} MB, {loaded.dtype}",
         "source": loaded.places.source,

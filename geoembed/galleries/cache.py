@@ -15,12 +15,18 @@ from geoembed.devices import resolve_device
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_blocks
-from geoembed.errors import TableError, WeightsError
+from geoembed.errors import MissingWeightsError, TableError, UnknownNameError, WeightsError
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import FORMAT, read_folder, write_folder
 from geoembed.weights import cache_dir
 
-__all__ = ["GalleryCacheWarning", "cached_vectors", "find_again", "gallery_facts"]
+__all__ = [
+    "GalleryCacheWarning",
+    "cached_vectors",
+    "encoder_again",
+    "find_again",
+    "gallery_facts",
+]
 
 
 class GalleryCacheWarning(UserWarning):
@@ -42,14 +48,17 @@ def gallery_facts(places: GalleryPlaces, encoder: LocationEncoder, dtype: str) -
     Returns
     -------
     dict
-        Plain types.
+        Plain types. ``encoder_path`` is there for encoders from a local file or folder only, and
+        says where it lay.
     """
+    recipe = encoder._bare()._recipe()
     return {
         "name": places.name,
         "source": places.source,
         "version": places.version,
         "places_sha256": places.digest,
         "encoder": encoder.name,
+        **({} if recipe == encoder.name else {"encoder_path": recipe}),
         # Whose code it is: without weights nothing else tells one release's vectors from another's.
         "encoder_owner": encoder.spec.owner or f"geoembed {__version__}",
         "weights_sha256": encoder.weights_sha256,
@@ -92,7 +101,9 @@ def cached_vectors(
         is full (the vectors are then kept in memory only).
     """
     facts = gallery_facts(places, encoder, dtype)
-    key = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True).encode()).hexdigest()
+    # The digest says which weights they are, wherever they lie.
+    matter = {fact: value for fact, value in facts.items() if fact != "encoder_path"}
+    key = hashlib.sha256(json.dumps([FORMAT, matter], sort_keys=True).encode()).hexdigest()
     folder = cache_dir() / "galleries" / f"{places.name}-{key[:16]}"
     encode = partial(encode_blocks, encoder, places.lonlat, progress=progress)
     shape = (len(places), encoder.dimension)
@@ -100,14 +111,14 @@ def cached_vectors(
         damaged = False
         if folder.exists():
             try:
-                return _read(folder, facts), folder
+                return _read(folder, matter), folder
             except TableError as error:
                 damaged = True
                 warnings.warn(f"{error} It is built again.", GalleryCacheWarning, stacklevel=4)
         write_folder(
             folder, facts, places.lonlat, places.counts, shape, dtype, encode, replace=damaged
         )
-        return _read(folder, facts), folder
+        return _read(folder, matter), folder
     except (OSError, TableError) as error:
         reason = getattr(error, "strerror", None) or error
         warnings.warn(
@@ -148,7 +159,7 @@ def find_again(
     Raises
     ------
     WeightsError
-        If the encoder of that name has other weights here.
+        If its encoder is not here, or has other weights.
     """
     same = ("places_sha256", "encoder", "weights_sha256", "layers", "seam", "dtype")
     if folder is not None and folder.is_dir():
@@ -156,14 +167,51 @@ def find_again(
             return _read(folder, {fact: facts[fact] for fact in same}), folder
         except TableError:
             pass  # the folder holds another gallery by now
+    return cached_vectors(places, encoder_again(facts, device), facts["dtype"], None)
+
+
+def encoder_again(facts: dict[str, Any], device: str) -> LocationEncoder:
+    """Load the encoder of a gallery, with the options it was encoded with.
+
+    Parameters
+    ----------
+    facts : dict
+        Of the gallery, see `gallery_facts`.
+    device : str
+        What it computes on.
+
+    Returns
+    -------
+    LocationEncoder
+        Its vectors are of length 1.
+
+    Raises
+    ------
+    WeightsError
+        If it is not here, or has other weights.
+    """
+    path, name = facts.get("encoder_path", ""), facts["encoder"]
     options = {option: facts[option] for option in ("layers", "precision", "seam")}
-    encoder = load_encoder(facts["encoder"], normalize=True, device=device, **options)
+    gallery = f"The gallery {facts['name']!r} was encoded with"
+    try:
+        encoder = load_encoder(
+            Path(path) if path else name, normalize=True, device=device, **options
+        )
+    except (UnknownNameError, WeightsError) as error:
+        if isinstance(error, MissingWeightsError):
+            raise
+        where = f"from {path}, which is not here" if path else "which is not here"
+        raise WeightsError(
+            f"{gallery} {name!r} {where}. {error} Put it there again, or build the gallery with "
+            "another encoder."
+        ) from error
     if encoder.weights_sha256 != facts["weights_sha256"]:
         raise WeightsError(
-            f"The gallery {places.name!r} was encoded with other weights than {encoder.name!r} "
-            "has here. Build it again."
+            f"{gallery} other weights than {path or repr(name)} has here: their digest is "
+            f"{encoder.weights_sha256[:12]}..., expected {facts['weights_sha256'][:12]}... Build "
+            "the gallery again, or put the model back."
         )
-    return cached_vectors(places, encoder, facts["dtype"], None)
+    return encoder
 
 
 def _read(folder: Path, facts: dict[str, Any]) -> NDArray[Any]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoembed.coordinates import read_places
+from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError
 from geoembed.extending.registry import index_spec, resolve_factory
-from geoembed.galleries.cache import find_again
+from geoembed.galleries.cache import encoder_again, find_again
 from geoembed.galleries.coverage import Coverage, coverage_of
 from geoembed.galleries.index import ExactIndex, Found, GalleryIndex
 from geoembed.galleries.making import Making
@@ -90,6 +91,11 @@ class Gallery(Making):
         return str(self.facts["encoder"])
 
     @property
+    def encoder_path(self) -> str:
+        """File or folder that the encoder came from; empty for registered ones."""
+        return str(self.facts.get("encoder_path", ""))
+
+    @property
     def weights_sha256(self) -> str:
         """Digest of the encoder's weights."""
         return str(self.facts["weights_sha256"])
@@ -152,6 +158,33 @@ class Gallery(Making):
             f"<Gallery {self.name}: {len(self):,} places, {self.encoder}, {self.layers}, "
             f"{self.dtype}>"
         )
+
+    def load_encoder(self, *, device: str | None = None) -> LocationEncoder:
+        """Load the location encoder again, to encode other places in the gallery's space.
+
+        Parameters
+        ----------
+        device : str, optional
+            What it computes on; the gallery's device if not given.
+
+        Returns
+        -------
+        LocationEncoder
+            With the gallery's layers; its vectors are of length 1.
+
+        Raises
+        ------
+        WeightsError
+            If it is not where it was, or holds other weights than the gallery was encoded with.
+        MissingWeightsError
+            If the weights of a registered encoder are not on this machine.
+
+        Examples
+        --------
+        >>> Gallery.cities(5_000_000).load_encoder().name
+        'geoclip.v1'
+        """
+        return encoder_again(self.facts, self.device if device is None else device)
 
     # -- using -----------------------------------------------------------------------------------
 

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import OptionError
 from geoembed.extending.image_specs import ImageEncoderSpec
-from geoembed.extending.registry import image_encoder_spec
-from geoembed.galleries import Gallery
+from geoembed.extending.registry import (
+    image_encoder_spec,
+    image_encoder_specs,
+    location_encoder_specs,
+)
+from geoembed.galleries import Gallery, load_gallery
 from geoembed.geolocation.queries import (
     Queries,
     fuse,
@@ -24,13 +27,16 @@ from geoembed.geolocation.queries import (
     vector_queries,
 )
 from geoembed.images import ImageEmbeddings, ImageEncoder, load_image_encoder
+from geoembed.images.head import load_temperature
+from geoembed.weights import model_folder_of, read_model_folder
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "check_pair"]
 
 
 class Asking:
     """What a localizer needs to understand a question; see `geoembed.GeoLocalizer`."""
 
+    gallery: Any
     gallery_: Gallery
     image_encoder: Any
     weights: str | Path | None
@@ -64,34 +70,53 @@ class Asking:
                 device=self.device,
                 precision=self.precision,
             )
-        if encoder.location_encoder != self.gallery_.encoder:
-            space = encoder.location_encoder or "no location encoder"
-            raise OptionError(
-                f"The image encoder {encoder.name!r} goes with {space}, and the gallery "
-                f"{self.gallery_.name!r} is encoded with {self.gallery_.encoder!r}: their vectors "
-                "cannot be compared."
-            )
+        check_pair(encoder, self.gallery_)
         return encoder
 
-    def _image_spec(self) -> ImageEncoderSpec:
-        """Describe the image encoder without loading its tower."""
+    @property
+    def _gallery_encoder(self) -> Path | str | None:
+        """What registered galleries are encoded with, so that the image encoder fits them.
+
+        None where that is not known: the gallery's own encoder then has to fit.
+        """
         given = self.image_encoder
-        if isinstance(given, ImageEncoderSpec):
-            return given
-        return given.spec if isinstance(given, ImageEncoder) else image_encoder_spec(given)
+        path = _model_path(given)
+        if path is not None:
+            return path
+        # What was loaded from a folder says where that is: its location encoder is no known name.
+        source: str | None = getattr(given, "location_source", None)
+        if source:
+            return source
+        named = image_encoder_specs().get(given) if isinstance(given, str) else given
+        location = getattr(named, "location_encoder", "")
+        return location if location in location_encoder_specs() else None
+
+    def _load_gallery(self) -> Gallery:
+        self.__dict__.pop("_location_encoder", None)  # of the gallery before
+        return load_gallery(
+            self.gallery,
+            encoder=self._gallery_encoder,
+            device=self.device,
+            progress=self.progress,
+        )
+
+    def _trained_scale(self) -> float:
+        """What cosines were multiplied by in training; the tower is not loaded for it."""
+        given = self.image_encoder
+        if isinstance(given, ImageEncoder):
+            return given.logit_scale
+        path = _model_path(given)
+        if path is not None:
+            return read_model_folder(path).temperature() or 1.0
+        spec = given if isinstance(given, ImageEncoderSpec) else image_encoder_spec(given)
+        if spec.weights is not None and any(file.role == "config" for file in spec.weights.files):
+            return model_folder_of(spec.weights).temperature() or 1.0
+        return load_temperature(spec) or 1.0
 
     @cached_property
     def _location_encoder(self) -> LocationEncoder:
         """The gallery's encoder, for places that it does not hold."""
-        encoder = load_encoder(
-            self.gallery_.encoder, layers=self.gallery_.layers, normalize=True, device=self.device
-        )
-        if encoder.weights_sha256 != self.gallery_.weights_sha256:
-            raise OptionError(
-                f"The gallery {self.gallery_.name!r} was encoded with other weights than "
-                f"{encoder.name!r} has now. Build it again."
-            )
-        return encoder
+        return self.gallery_.load_encoder(device=self.device)
 
     def encode(
         self,
@@ -220,3 +245,39 @@ class Asking:
             queries = Queries(list(found.names), found.vectors, list(found.errors))
         queries = queries if groups is None else fuse(queries, groups)
         return queries if names is None else rename(queries, names)
+
+
+def check_pair(encoder: ImageEncoder, gallery: Gallery) -> None:
+    """Raise OptionError unless vectors of an image encoder and a gallery lie in one space.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+        One that was trained here says by ``location_sha256`` which weights it goes with; of others
+        the name of the location encoder counts.
+    gallery : Gallery
+        Encoded with some location encoder.
+    """
+    goes_with: str = getattr(encoder, "location_sha256", "")
+    if goes_with:
+        if goes_with == gallery.weights_sha256:
+            return
+        space = f"{encoder.location_encoder} of the weights {goes_with[:12]}..."
+        encoded = f"{gallery.encoder!r} of the weights {gallery.weights_sha256[:12] or '(none)'}..."
+    else:
+        if encoder.location_encoder == gallery.encoder:
+            return
+        space = encoder.location_encoder or "no location encoder"
+        encoded = repr(gallery.encoder)
+    raise OptionError(
+        f"The image encoder {encoder.name!r} goes with {space}, and the gallery {gallery.name!r} "
+        f"is encoded with {encoded}: their vectors cannot be compared."
+    )
+
+
+def _model_path(given: Any) -> Path | None:
+    """Return the folder of a trained model; registered names come first."""
+    if not isinstance(given, str | Path) or given in image_encoder_specs():
+        return None
+    path = Path(given).expanduser()
+    return path if path.is_dir() else None

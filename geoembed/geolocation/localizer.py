@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError
-from geoembed.galleries import Gallery, load_gallery
+from geoembed.galleries import Gallery
 from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
 from geoembed.geolocation.calibration import Assessment
@@ -37,10 +37,11 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     gallery : str, Path or Gallery
-        Registered name, a saved gallery's folder, or a gallery.
-    image_encoder : str or ImageEncoder
-        Registered name of what turns pictures and texts into vectors, or a loaded one. It is
-        loaded when a picture or text is first met.
+        Registered name (then encoded with what `image_encoder` goes with), a saved gallery's
+        folder, or a gallery.
+    image_encoder : str, Path or ImageEncoder
+        Registered name of what turns pictures and texts into vectors, the folder of a trained
+        model, or a loaded one. It is loaded when a picture or text is first met.
     weights : str or Path, optional
         File or folder with the weights of the image encoder's tower.
     allow_download : bool
@@ -124,7 +125,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         GeoLocalizer
             Itself.
         """
-        self.gallery_ = load_gallery(self.gallery, device=self.device, progress=self.progress)
+        self.gallery_ = self._load_gallery()
         return self
 
     def localize(
@@ -381,10 +382,8 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         return float(np.mean(away <= threshold_km))
 
     def _best(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        first = rows[:, 0]
-        lonlat: NDArray[np.float64] = self.gallery_.lonlat[first].copy()
-        lonlat[first < 0] = np.nan
-        return lonlat
+        first = rows[:, :1]
+        return np.where(first < 0, np.nan, self.gallery_.lonlat[first[:, 0]])
 
 
 def _check_whole(name: str, value: Any) -> None:

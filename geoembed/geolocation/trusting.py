@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.regions import credible_regions
 from geoembed.geolocation.scoring import score_blocks
 from geoembed.geolocation.temperature import Temperature
-from geoembed.images.head import load_temperature
 
 __all__ = ["Trusting"]
 
@@ -103,7 +103,7 @@ class Trusting(Asking):
             self._first_answers(asked, refine),
             seed=random_state,
         )
-        self.calibration_ = replace(learned, gallery=self.gallery_.digest, refined=refine)
+        self.calibration_ = replace(learned, gallery=self._space, refined=refine)
         return self.calibration_
 
     def regions(
@@ -122,7 +122,7 @@ class Trusting(Asking):
         images, text, vectors
             As in `localize`.
         within : polygons, optional
-            Where the queries are known to be from.
+            Where the queries are known to be from. Shares are not calibrated then.
         shares : sequence of float
             Strictly between 0 and 1.
 
@@ -142,7 +142,7 @@ class Trusting(Asking):
         queries = self.ask(images, text=text, vectors=vectors)
         queries.tell()
         gallery = self.gallery_ if within is None else self.gallery_.restrict(within)
-        density, known = self._density(gallery, within), self._calibration
+        density, known = self._density(gallery, within), self._known(within)
         good = queries.vectors[queries.good]
         names = [n for n, fine in zip(queries.names, queries.good, strict=True) if fine]
         parts = [
@@ -162,13 +162,20 @@ class Trusting(Asking):
 
     def _judge(self, gallery: Gallery, within: Any, refine: bool) -> Judge:
         """Return what says how sure first answers are: (scores (m, n), places (m, 2)) to that."""
-        known = self._calibration
-        if within is not None or refine != known.refined:
-            # What was learned of answers from everywhere promises nothing for a part of them, and
-            # what was learned of a gallery's places nothing for those between them.
-            known = Calibration(known.temperature)
+        known = self._known(within, refine)
         density = self._density(gallery, within)
         return lambda scores, predicted: assess_scores(density, scores, predicted, known)
+
+    def _known(self, within: Any, refine: bool | None = None) -> Calibration:
+        """Return as much of the calibration as holds for a question.
+
+        What was learned of answers from everywhere promises nothing for a part of them, and what
+        was learned of a gallery's places nothing for those between them. Without answers, as for
+        regions, `refine` does not matter.
+        """
+        known = self._calibration
+        fits = within is None and refine in (None, known.refined)
+        return known if fits else Calibration(known.temperature)
 
     @abstractmethod
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
@@ -196,14 +203,23 @@ class Trusting(Asking):
         elif learned is None and isinstance(given, Calibration):
             learned = given
         if learned is not None:
-            if learned.gallery not in ("", self.gallery_.digest):
+            if learned.gallery not in ("", self._space):
                 raise OptionError(
-                    f"The calibration was learned with another gallery than {self.gallery_.name!r}:"
-                    " its radii promise nothing here. Calibrate again, or take that gallery."
+                    f"The calibration was learned with another gallery than {self.gallery_.name!r},"
+                    " or with other weights: its radii promise nothing here. Calibrate again, or "
+                    "take that gallery."
                 )
             return learned
         if given is not None:
             raise OptionError(
                 f"calibration={given!r:.60} is no Calibration and no file that one was saved to."
             )
-        return Calibration(Temperature.trained(load_temperature(self._image_spec()) or 1.0))
+        return Calibration(Temperature.trained(self._trained_scale()))
+
+    @property
+    def _space(self) -> str:
+        """Digest of the gallery's places and of what encoded them."""
+        gallery = self.gallery_
+        encoder = gallery.weights_sha256 or gallery.encoder
+        whole = (gallery.digest, encoder, gallery.layers)
+        return sha256("\0".join(whole).encode()).hexdigest()
