@@ -338,7 +338,8 @@ def _flat_gradients(weights: list[nn.Parameter]) -> list[Tensor]:
         alike = [weight for weight in weights if weight.dtype == dtype]
         whole = torch.zeros(sum(w.numel() for w in alike), dtype=dtype, device=alike[0].device)
         for weight, piece in zip(alike, whole.split([w.numel() for w in alike]), strict=True):
-            weight.grad = piece.view_as(weight)
+            # In the order that the weight has in memory: convolutions may keep channels last.
+            weight.grad = piece.as_strided(weight.size(), weight.stride())
         flat.append(whole)
     return flat
 
