@@ -16,7 +16,9 @@ from geoembed.training.publishing import check_target, draft_file
 __all__ = ["export_onnx", "onnx_run"]
 
 
-def export_onnx(encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False) -> Parity:
+def export_onnx(
+    encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False, name: str = ""
+) -> Parity:
     """Write an encoder as an ONNX file, and compare the two in onnxruntime.
 
     Parameters
@@ -27,6 +29,8 @@ def export_onnx(encoder: LocationEncoder, path: str | Path, *, overwrite: bool =
         The file, usually ``.onnx``. It appears when it is whole and compared.
     overwrite : bool
         Replace a file that is there.
+    name : str
+        What the file says it is; the encoder's name if not given.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def export_onnx(encoder: LocationEncoder, path: str | Path, *, overwrite: bool =
             dynamo=True,
             verbose=False,
         )
-    program.model.metadata_props.update(provenance(encoder))
+    program.model.metadata_props.update(provenance(encoder, name))
     with draft_file(target) as draft:
         program.save(draft, external_data=False)
         return check_parity(encoder, onnx_run(draft), f"The ONNX file {target.name}")

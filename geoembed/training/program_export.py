@@ -19,7 +19,7 @@ PROVENANCE = "geoembed.json"
 
 
 def export_program(
-    encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False
+    encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False, name: str = ""
 ) -> Parity:
     """Write an encoder as a program of torch.export, and compare the two.
 
@@ -31,6 +31,8 @@ def export_program(
         The file, usually ``.pt2``. It appears when it is whole and compared.
     overwrite : bool
         Replace a file that is there.
+    name : str
+        What the file says it is; the encoder's name if not given.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def export_program(
     target = check_target(path, overwrite=overwrite)
     program = torch.export.export(graph_of(encoder), **trace_arguments())
     with draft_file(target) as draft:
-        facts = json.dumps(provenance(encoder), ensure_ascii=False)
+        facts = json.dumps(provenance(encoder, name), ensure_ascii=False)
         torch.export.save(program, draft, extra_files={PROVENANCE: facts})
         module = torch.export.load(draft).module()
 
@@ -91,13 +93,15 @@ def trace_arguments() -> dict[str, Any]:
     return {"args": (place, place.clone()), "dynamic_shapes": ({0: count},) * 2}
 
 
-def provenance(encoder: LocationEncoder) -> dict[str, str]:
+def provenance(encoder: LocationEncoder, name: str = "") -> dict[str, str]:
     """Return what an exported file says of itself.
 
     Parameters
     ----------
     encoder : LocationEncoder
         What it is made of.
+    name : str
+        What it is called; the encoder's name if not given.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def provenance(encoder: LocationEncoder) -> dict[str, str]:
     'lon, lat: degrees, WGS 84, float64, shape (n,); longitude of any turn'
     """
     facts = {
-        "encoder": encoder.name,
+        "encoder": name or encoder.name,
         "weights_sha256": encoder.weights_sha256,
         "layers": encoder.layers,
         "normalize": str(encoder.normalize).lower(),

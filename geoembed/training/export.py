@@ -1,0 +1,216 @@
+"""From a run, a model folder or a registered encoder to what others use."""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.coordinates import read_places
+from geoembed.encoders import load_encoder
+from geoembed.errors import OptionError, unknown_name
+from geoembed.extending.registry import gallery_specs, location_encoder_specs
+from geoembed.galleries import Gallery, places_of
+from geoembed.streaming import read_frames
+from geoembed.training.geoclip_format import check_expressible, write_geoclip_folder
+from geoembed.training.graph_parity import Parity
+from geoembed.training.model_folder import DTYPES, FILES, write_model_folder
+from geoembed.training.onnx_export import export_onnx
+from geoembed.training.program_export import export_program
+from geoembed.training.publishing import check_target, draft_folder
+from geoembed.training.run_model import is_run, model_of_run
+from geoembed.training.trained_model import TrainedModel, model_of_folder, model_of_name
+
+__all__ = ["FOLDER_FORMATS", "GRAPH_FORMATS", "export_graph", "export_run", "read_model"]
+
+FOLDER_FORMATS: Final = ("geoembed", "geoclip")
+GRAPH_FORMATS: Final = ("onnx", "torch")
+
+
+def export_run(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    format: str = "geoembed",
+    checkpoint: str | int = "best",
+    dtype: str = "float32",
+    gallery: Any = None,
+    name: str = "",
+    overwrite: bool = False,
+) -> TrainedModel:
+    """Write a model folder: ``config.json``, ``model.safetensors`` and a card.
+
+    Parameters
+    ----------
+    source : str or path
+        Folder of a training run, a model folder of either format, a weights file, or the name of a
+        registered location encoder.
+    folder : str or path
+        To be written. It appears when it is whole.
+    format : {"geoembed", "geoclip"}
+        ``"geoembed"`` holds everything; ``"geoclip"`` is what the package geoclip reads.
+    checkpoint : {"best", "last"} or int
+        Of a run: the best one, the newest one, or the one of a step.
+    dtype : {"float32", "float16"}
+        Of the weights in the file; frequencies and temperature stay float32.
+    gallery : str, path, Gallery or array of shape (n, 2), optional
+        For ``format="geoclip"``: places to look pictures up among, a registered gallery, a
+        gallery's folder, a table file, or (lon, lat). With it the whole model is written, without
+        it the location encoder alone.
+    name : str
+        What the model is called, ``family.tag``; its own name if not given.
+    overwrite : bool
+        Replace an exported model that is there.
+
+    Returns
+    -------
+    TrainedModel
+        What was written.
+
+    Raises
+    ------
+    OptionError
+        If an option does not fit, the folder is there, or the format cannot hold the model; the
+        message names every field.
+    UnknownNameError, WeightsError, TrainingError
+        If there is no such source, it is damaged, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> model = export_run("geoclip.v1", "mine", dtype="float16", name="mine.v1")
+    >>> sorted(path.name for path in Path("mine").iterdir())
+    ['README.md', 'config.json', 'model.safetensors']
+    >>> load_encoder("mine").dimension
+    512
+    """
+    for option, value, choices in (("format", format, FOLDER_FORMATS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise OptionError(f"{option}={value!r} is not one of: {', '.join(choices)}.")
+    if gallery is not None and format != "geoclip":
+        raise OptionError(
+            "gallery= belongs to format='geoclip', whose folders carry one. A gallery for a model "
+            "in geoembed's format is built from the folder: geoembed gallery build."
+        )
+    target = check_target(folder, overwrite=overwrite, holds=FILES)
+    model = read_model(source, checkpoint=checkpoint, name=name)
+    lonlat = None
+    if format == "geoclip":
+        check_expressible(model, images=gallery is not None)
+        lonlat = None if gallery is None else _gallery_places(gallery)
+    with draft_folder(target) as draft:
+        if format == "geoclip":
+            write_geoclip_folder(model, draft, gallery=lonlat, dtype=dtype)
+        else:
+            write_model_folder(model, draft, dtype=dtype)
+    return model
+
+
+def export_graph(
+    source: str | Path,
+    path: str | Path,
+    *,
+    format: str = "onnx",
+    checkpoint: str | int = "best",
+    layers: str = "final",
+    normalize: bool = False,
+    name: str = "",
+    overwrite: bool = False,
+) -> Parity:
+    """Write the location encoder of a model as a file that runs without geoembed.
+
+    Parameters
+    ----------
+    source, checkpoint, name, overwrite
+        As for `export_run`.
+    path : str or path
+        The file to be written.
+    format : {"onnx", "torch"}
+        See `geoembed.training.onnx_export.export_onnx` and
+        `geoembed.training.program_export.export_program`.
+    layers : str
+        Which layers make up a vector, see `geoembed.load_encoder`.
+    normalize : bool
+        Scale every vector to unit Euclidean norm.
+
+    Returns
+    -------
+    Parity
+        How near its vectors are to the encoder's.
+
+    Raises
+    ------
+    OptionError, UnknownNameError, WeightsError, MissingExtraError, TrainingError
+        As `export_run`, and if the file's vectors are not the encoder's.
+    """
+    if format not in GRAPH_FORMATS:
+        raise OptionError(f"format={format!r} is not one of: {', '.join(GRAPH_FORMATS)}.")
+    check_target(path, overwrite=overwrite)
+    model = read_model(source, checkpoint=checkpoint, name=name)
+    export = export_onnx if format == "onnx" else export_program
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room, "model")
+        folder.mkdir()
+        write_model_folder(model, folder)
+        encoder = load_encoder(folder, layers=layers, normalize=normalize, device="cpu")
+        return export(encoder, path, overwrite=overwrite, name=model.name)
+
+
+def read_model(
+    source: str | Path, *, checkpoint: str | int = "best", name: str = ""
+) -> TrainedModel:
+    """Read a trained model, wherever it is.
+
+    Parameters
+    ----------
+    source, checkpoint, name
+        As for `export_run`.
+
+    Returns
+    -------
+    TrainedModel
+        On the CPU.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither a registered name nor a path that exists.
+    OptionError
+        If it has no network, or `name` does not fit.
+    WeightsError, TrainingError
+        If it is damaged or of another kind.
+
+    Examples
+    --------
+    >>> read_model("geoclip.v1").name
+    'geoclip.v1'
+    """
+    path = Path(source).expanduser()
+    registered = str(source) in location_encoder_specs()
+    if not registered and is_run(path):
+        model = model_of_run(path, checkpoint)
+    elif checkpoint != "best":
+        raise OptionError(f"checkpoint={checkpoint!r}: {source} is no run, it has no checkpoints.")
+    elif registered:
+        model = model_of_name(str(source))
+    elif path.exists():
+        model = model_of_folder(path)
+    else:
+        raise unknown_name("run, model folder or encoder", str(source), location_encoder_specs())
+    return model.renamed(name) if name else model
+
+
+def _gallery_places(gallery: Any) -> NDArray[np.float64]:
+    """Return places (n, 2) of a gallery however it is given."""
+    if isinstance(gallery, Gallery):
+        return gallery.lonlat
+    if not isinstance(gallery, str | Path):
+        return read_places(gallery).lonlat
+    if str(gallery) in gallery_specs():
+        return places_of(str(gallery)).lonlat
+    path = Path(gallery).expanduser()
+    if path.is_dir():
+        return Gallery.load(path).lonlat
+    if not path.exists():
+        raise unknown_name("gallery", str(gallery), gallery_specs())
+    return np.concatenate([read_places(frame).lonlat for frame in read_frames(path)])
