@@ -90,6 +90,7 @@ def _load(place: Path, stamp: list[int]) -> ShardIndex | None:
             columns["size"].to_numpy(),
             np.column_stack([columns["lon"].to_numpy(), columns["lat"].to_numpy()]),
             columns["name"],
+            str(facts["digest"]),
             tuple((name, reason) for name, reason in facts["bad"]),
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
@@ -97,6 +98,7 @@ def _load(place: Path, stamp: list[int]) -> ShardIndex | None:
 
 
 def _keep(index: ShardIndex, stamp: list[int], places: tuple[Path, ...]) -> None:
+    facts = {"stamp": stamp, "digest": index.digest, "bad": index.bad}
     table = pa.table(
         {
             "offset": index.offsets,
@@ -105,7 +107,7 @@ def _keep(index: ShardIndex, stamp: list[int], places: tuple[Path, ...]) -> None
             "lat": index.lonlat[:, 1],
             "name": index.names,
         }
-    ).replace_schema_metadata({_KEY: json.dumps({"stamp": stamp, "bad": index.bad})})
+    ).replace_schema_metadata({_KEY: json.dumps(facts)})
     failures = []
     for place in places:
         draft = place.with_name(f"{place.name}.{os.getpid()}.part")

@@ -7,12 +7,13 @@ dot of its last part, such as ``0001.jpg`` and ``0001.json``.
 import hashlib
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,8 @@ class ShardIndex:
         Degrees, WGS 84.
     names : pyarrow.StringArray, length n
         What each picture is called.
+    digest : str
+        SHA-256 of all this, and of the first and last bytes of each picture.
     bad : tuple of (str, str)
         Samples that are no rows, and why: without a picture, or without a place.
     """
@@ -50,23 +53,11 @@ class ShardIndex:
     sizes: NDArray[np.int64]
     lonlat: NDArray[np.float64]
     names: pa.StringArray
+    digest: str
     bad: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-    def digest(self) -> str:
-        """Return a SHA-256 of all of it: it stands for the tar's content.
-
-        Returns
-        -------
-        str
-            64 hexadecimal digits.
-        """
-        digest = hashlib.sha256("\0".join(self.names.to_pylist()).encode())
-        for array in (self.offsets, self.sizes, self.lonlat):
-            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()
 
 
 def read_tar(tar: Path) -> ShardIndex:
@@ -95,7 +86,7 @@ def read_tar(tar: Path) -> ShardIndex:
             if stem and dot and member.isfile():
                 key = folder + slash + stem
                 samples.setdefault(key, _Sample()).add(member, kind.lower(), file)
-    good: list[tuple[int, int, float, float, str]] = []
+    good: list[_Row] = []
     bad: list[tuple[str, str]] = []
     for key, sample in samples.items():
         try:
@@ -110,23 +101,28 @@ class _UnusableError(Exception):
     """A sample that is no row of the data."""
 
 
+# Offset, size, mark, longitude, latitude, name.
+_Row = tuple[int, int, int, float, float, str]
+
+
 @dataclass
 class _Sample:
     """Members of one name."""
 
-    pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
+    pictures: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     facts: Any = None
     name: str = ""
 
-    def add(self, member: tarfile.TarInfo, kind: str, file: Any) -> None:
+    def add(self, member: tarfile.TarInfo, kind: str, file: IO[bytes]) -> None:
         if kind in self.kinds:
             self.twice.append(kind)
             return
         self.kinds.append(kind)
         if kind in _PICTURES:
-            self.pictures[kind] = (member.offset_data, member.size)
+            mark = _mark(file, member.offset_data, member.size)
+            self.pictures[kind] = (member.offset_data, member.size, mark)
         elif kind == "json":
             file.seek(member.offset_data)
             with suppress(ValueError):
@@ -134,7 +130,7 @@ class _Sample:
             if isinstance(self.facts, dict) and isinstance(self.facts.get("file"), str):
                 self.name = self.facts["file"]
 
-    def row(self, key: str) -> tuple[int, int, float, float, str]:
+    def row(self, key: str) -> _Row:
         kind = min(self.pictures, key=_PICTURES.index, default=None)
         if kind is None:
             found = ", ".join(f".{kind}" for kind in self.kinds)
@@ -170,7 +166,7 @@ def _coordinate_keys(keys: tuple[str, ...]) -> tuple[str, str] | str:
     return found or "Its .json has no longitude and latitude, such as 'lon' and 'lat'."
 
 
-def _members(tar: Path, file: Any) -> Iterator[tarfile.TarInfo]:
+def _members(tar: Path, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar, and check that it goes on to its end."""
     end = 0
     try:
@@ -199,15 +195,29 @@ def _damaged(tar: Path, end: int, what: str) -> str:
     )
 
 
-def _pack(good: list[tuple[int, int, float, float, str]], bad: list[tuple[str, str]]) -> ShardIndex:
-    offsets, sizes, lon, lat, names = zip(*good, strict=True) if good else ((),) * 5
+def _mark(file: IO[bytes], offset: int, size: int) -> int:
+    """Sum up both ends of a picture: they lie in pages that the headers have read anyway."""
+    file.seek(offset)
+    head = zlib.crc32(file.read(min(size, _BLOCK)))
+    file.seek(offset + max(0, size - _BLOCK))
+    return head << 32 | zlib.crc32(file.read(min(size, _BLOCK)))
+
+
+def _pack(good: list[_Row], bad: list[tuple[str, str]]) -> ShardIndex:
+    offsets, sizes, marks, lon, lat, names = zip(*good, strict=True) if good else ((),) * 6
     lonlat = np.column_stack([wrap_longitude(np.array(lon, float)), np.array(lat, float)])
+    texts = [_text(name) for name in names]
+    digest = hashlib.sha256("\0".join(texts).encode())
+    whole = [np.array(values, "<u8") for values in (offsets, sizes, marks)]
+    for array in (*whole, lonlat.astype("<f8")):
+        digest.update(array.tobytes())
     return ShardIndex(
-        np.array(offsets, np.int64),
-        np.array(sizes, np.int64),
+        whole[0].astype(np.int64),
+        whole[1].astype(np.int64),
         lonlat,
-        pa.array([_text(name) for name in names], pa.string()),
-        tuple(bad),
+        pa.array(texts, pa.string()),
+        digest.hexdigest(),
+        tuple((_text(name), reason) for name, reason in bad),
     )
 
 

@@ -52,7 +52,7 @@ class ShardPictures:
     names : sequence of str
         The ``file`` of a sample's ``.json``, or its name in the tar.
     digest : str
-        SHA-256 of names, places, and where each picture lies in its tar.
+        SHA-256 of names, places, and of where each picture lies and how it begins and ends.
     missing : list of str
         Samples that are no rows.
     reasons : list of str
@@ -112,7 +112,7 @@ class ShardPictures:
         self.reasons = [reason for _, reason in bad]
         digest = hashlib.sha256()
         for index in indexes:
-            digest.update(index.digest().encode())
+            digest.update(index.digest.encode())
         self.digest = digest.hexdigest()
         self._check(on_invalid)
         self._files = ShardFiles()
