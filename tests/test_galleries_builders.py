@@ -20,8 +20,14 @@ from geoembed.errors import (
 )
 from geoembed.extending.gallery_specs import GallerySpec
 from geoembed.extending.registry import gallery_spec, weights_specs
-from geoembed.galleries import Gallery, GalleryPlaces, builders, list_galleries, load_gallery
-from geoembed.galleries.builders import geoclip_100k, geoclip_100k_land45, grid_places, h3_places
+from geoembed.galleries import Gallery, GalleryPlaces, builders, land, list_galleries, load_gallery
+from geoembed.galleries.builders import (
+    geoclip_100k,
+    geoclip_100k_land45,
+    grid_places,
+    h3_places,
+    land_places,
+)
 from geoembed.galleries.lattice import SPHERE_KM2, lattice_blocks, lattice_size
 from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
 from geoembed.testing.galleries import check_gallery
@@ -338,3 +344,50 @@ def test_an_empty_grid_says_where_it_looked():
         Gallery.grid(50, within=sea)
     with pytest.raises(CoordinateError, match="900 km lies within the polygons: take a finer one"):
         Gallery.grid(900, within=shapely.box(0.1, 0.1, 0.2, 0.2), land_only=False)
+
+
+# -- grids over all land, kept in the cache -------------------------------------------------------
+
+
+def test_a_grid_over_all_land_is_laid_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(land, "_FEWEST", 10)
+    laid = grid_places(500).lonlat
+    everywhere = np.concatenate(list(lattice_blocks(lattice_size(500))))
+    np.testing.assert_array_equal(laid, everywhere[is_land(*everywhere.T)])
+    (file,) = (tmp_path / "grids").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(land, "is_land", lambda *a: pytest.fail("looked up again"))
+        np.testing.assert_array_equal(grid_places(500).lonlat, laid)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    for damaged in (content, content[:100], b""):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(grid_places(500).lonlat, laid)
+        assert len(file.read_bytes()) == len(content)
+
+
+def test_other_outlines_or_another_spacing_are_another_grid(monkeypatch, tmp_path):
+    monkeypatch.setattr(land, "_FEWEST", 10)
+    grid_places(500)
+    grid_places(600)
+    monkeypatch.setattr(land, "_VERSION", 2)
+    grid_places(500)
+    assert len(list((tmp_path / "grids").iterdir())) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(land, "_FEWEST", 10)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path / "file"))
+    assert len(grid_places(500)) > 500
+
+
+def test_the_land_of_the_blue_marble_has_no_antarctica():
+    spec = GallerySpec(name="bluemarble.land", factory="a:b", summary="", encoder="bluemarble.v1")
+    places = land_places(spec)
+    assert places.name == "bluemarble.land"
+    assert places.lonlat[:, 1].min() > -56
+    assert places.lonlat[:, 1].max() < 75
+    assert is_land(*places.lonlat.T).all()
+    # 149 million km2 of land, less 14 of Antarctica and 2 in the far north.
+    assert 12_800 < len(places) < 13_600

@@ -13,13 +13,24 @@ from geoembed.data import is_land, load_cities
 from geoembed.errors import CoordinateError, OptionError, PluginError
 from geoembed.extending.gallery_specs import GallerySpec
 from geoembed.extending.registry import weights_specs
+from geoembed.galleries.land import land_grid_places
 from geoembed.galleries.lattice import lattice_blocks, lattice_size
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.optional import import_optional
 
-__all__ = ["city_places", "geoclip_100k", "geoclip_100k_land45", "grid_places", "h3_places"]
+__all__ = [
+    "city_places",
+    "geoclip_100k",
+    "geoclip_100k_land45",
+    "grid_places",
+    "h3_places",
+    "land_places",
+]
 
 _LAND_GRID_KM: Final = 45.0
+_BLUE_MARBLE_KM: Final = 100.0
+# Those of `geoembed.training.bluemarble`: further south lies only ice.
+_BLUE_MARBLE_LATITUDES: Final = (-56.0, 75.0)
 _H3_FINEST: Final = 15
 # Degrees of longitude.
 _STRIP: Final = 60
@@ -41,6 +52,14 @@ def geoclip_100k_land45(spec: GallerySpec) -> GalleryPlaces:
         source=spec.source,
         version=spec.version,
     )
+
+
+def land_places(spec: GallerySpec) -> GalleryPlaces:
+    """Lay a grid over the land where crops of the Blue Marble were learned from, 100 km apart."""
+    lonlat = land_grid_places(_BLUE_MARBLE_KM)
+    south, north = _BLUE_MARBLE_LATITUDES
+    kept = lonlat[(lonlat[:, 1] >= south) & (lonlat[:, 1] <= north)]
+    return GalleryPlaces.of(kept, name=spec.name, source=spec.source, version=spec.version)
 
 
 def city_places(spec: GallerySpec) -> GalleryPlaces:
@@ -89,13 +108,10 @@ def grid_places(spacing_km: float, within: Any = None, *, land_only: bool = True
     >>> grid_places(500, land_only=False).lonlat.shape
     (2040, 2)
     """
-    count = lattice_size(spacing_km)
-    inside, (south, north) = inside_of(within), _latitudes(within)
-    kept = []
-    for block in lattice_blocks(count, south, north):
-        block = block if inside is None else block[inside(block)]
-        kept.append(block[is_land(*block.T)] if land_only else block)
-    lonlat = np.concatenate([np.empty((0, 2)), *kept])
+    if within is None and land_only:
+        lonlat = land_grid_places(spacing_km)
+    else:
+        lonlat = _grid_within(lattice_size(spacing_km), within, land_only)
     where = " ".join(["on land"] * land_only + ["within the polygons"] * (within is not None))
     if not len(lonlat):
         raise CoordinateError(
@@ -105,6 +121,15 @@ def grid_places(spacing_km: float, within: Any = None, *, land_only: bool = True
     label = f"{spacing_km:g}".replace(".", "-")
     source = f"Fibonacci lattice of {spacing_km:g} km"
     return GalleryPlaces.of(lonlat, name=f"grid.{label}km", source=source)
+
+
+def _grid_within(count: int, within: Any, land_only: bool) -> NDArray[np.float64]:
+    inside, (south, north) = inside_of(within), _latitudes(within)
+    kept = []
+    for block in lattice_blocks(count, south, north):
+        block = block if inside is None else block[inside(block)]
+        kept.append(block[is_land(*block.T)] if land_only else block)
+    return np.concatenate([np.empty((0, 2)), *kept])
 
 
 def h3_places(resolution: int, within: Any = None, *, land_only: bool = True) -> GalleryPlaces:

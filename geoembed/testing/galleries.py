@@ -26,7 +26,7 @@ _LEAST_FOUND = 0.95
 def check_gallery(name: str) -> None:
     """Check that a registered gallery keeps the contract that everything else relies on.
 
-    Its places are made, and some of them are encoded; nothing is written into the cache.
+    Its places are made, and some of them are encoded; no vectors are written into the cache.
 
     Parameters
     ----------
