@@ -201,6 +201,7 @@ def _is_writable(folder: Path) -> bool:
 def _weights(findings: Findings) -> None:
     from geoembed.extending.registry import weights_specs
     from geoembed.weights import cache_dir, find
+    from geoembed.weights.store import remedy
 
     states: dict[str, str] = {}
     for spec in weights_specs().values():
@@ -213,7 +214,7 @@ def _weights(findings: Findings) -> None:
         states[spec.name] = "missing"
         findings.problem(
             f"the trained weights {spec.name} ({spec.size / 1e6:.0f} MB) are not here",
-            f"geoembed weights pull {spec.name}",
+            remedy(spec).removesuffix(" --force"),
             essential=essential,
         )
         free = _free_bytes(cache_dir())
@@ -234,6 +235,7 @@ def _free_bytes(folder: Path) -> int:
 
 def _check_files(findings: Findings, spec: WeightsSpec, essential: bool) -> None:
     from geoembed.weights import checked_path, load_tensors
+    from geoembed.weights.store import remedy
 
     for file in spec.files:
         holds_tensors = Path(file.path).suffix in {".pth", ".pt", ".safetensors"}
@@ -242,7 +244,7 @@ def _check_files(findings: Findings, spec: WeightsSpec, essential: bool) -> None
         except GeoembedError as error:
             findings.problem(
                 f"the weights {spec.name} are damaged: {error}",
-                f"geoembed weights pull {spec.name} --force",
+                remedy(spec),
                 essential=essential,
             )
             return

@@ -96,7 +96,9 @@ def _text(spec: WeightsSpec, found: "FoundWeights | None") -> str:
 
 def _place(spec: WeightsSpec, found: "FoundWeights | None") -> str:
     if found is None:
-        return f"nowhere; type: geoembed weights pull {spec.name}"
+        from geoembed.weights.store import remedy
+
+        return f"nowhere; type: {remedy(spec).removesuffix(' --force')}"
     return f"in the {found.kind}: {_folder(found)}"
 
 

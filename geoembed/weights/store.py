@@ -26,6 +26,7 @@ __all__ = [
     "find",
     "load_tensors",
     "missing_weights",
+    "remedy",
 ]
 
 
@@ -133,7 +134,7 @@ def missing_weights(spec: WeightsSpec) -> MissingWeightsError:
         return MissingWeightsError(
             f"The weights {spec.name!r} ({spec.size / 1e6:.0f} MB, {spec.licence}) come with "
             f"geoembed, and {_OWN_ROOT / Path(spec.files[0].path).parent} does not hold them. "
-            f"{_remedy(spec)}"
+            f"Install it anew:\n    {remedy(spec)}"
         )
     return MissingWeightsError(
         f"The weights {spec.name!r} ({spec.size / 1e6:.0f} MB, {spec.licence}) are neither in the "
@@ -250,11 +251,13 @@ def check_file(path: Path, file: WeightsFile, spec: WeightsSpec, shown: object =
     if got != file.sha256:
         raise WeightsError(
             f"The file {shown or path} is not the one {spec.name!r} was published with: "
-            f"SHA-256 {got}, expected {file.sha256}. It was not opened. {_remedy(spec)}"
+            f"SHA-256 {got}, expected {file.sha256}. It was not opened. "
+            f"Fetch a sound copy with: {remedy(spec)}"
         )
 
 
-def _remedy(spec: WeightsSpec) -> str:
+def remedy(spec: WeightsSpec) -> str:
+    """Return the command that replaces weights which are damaged or not there."""
     if spec.distribution == _OWN:
-        return "Install geoembed anew: pip install --force-reinstall --no-deps geoembed"
-    return f"Fetch a sound copy with: geoembed weights pull {spec.name} --force"
+        return "pip install --force-reinstall --no-deps geoembed"
+    return f"geoembed weights pull {spec.name} --force"
