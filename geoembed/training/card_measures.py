@@ -1,6 +1,6 @@
 """What a card measures: how similarity falls with distance, and what half precision costs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -41,12 +41,12 @@ def similarity_by_distance(model: TrainedModel) -> dict[float, float]:
     >>> {km: round(cosine, 1) for km, cosine in found.items()}
     {1.0: 1.0, 10.0: 0.8, 100.0: 0.6, 1000.0: 0.3}
     """
-    lonlat = _cities()
-    bearings = np.arange(len(lonlat)) * 90.0
-    here = _encoded(model, model.network, lonlat)
+    lon, lat = _cities().T
+    bearings = np.arange(len(lon)) * 90.0
+    here = _encoded(model, model.network, np.column_stack([lon, lat]))
     found = {}
     for km in _DISTANCES_KM:
-        there = np.column_stack(destination(*lonlat.T, bearings, km))
+        there = np.column_stack(destination(lon, lat, bearings, km))
         cosines = functional.cosine_similarity(here, _encoded(model, model.network, there))
         found[km] = float(cosines.mean())
     return found
@@ -75,21 +75,18 @@ def lowest_cosine(model: TrainedModel, tensors: Mapping[str, Tensor]) -> float:
     1.0
     """
     rounded = model.architecture.build().eval()
-    kept = _without_prefix(tensors, rounded.state_dict())
-    rounded.load_state_dict({key: tensor.float() for key, tensor in kept.items()})
-    lonlat = _cities()
-    pair = (_encoded(model, network, lonlat) for network in (model.network, rounded))
-    return float(functional.cosine_similarity(*pair).min())
-
-
-def _without_prefix(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
     prefix = "location_encoder."
-    return {name: tensors.get(prefix + name, tensors.get(name)) for name in names}  # type: ignore[misc]
+    bare = {key.removeprefix(prefix): tensor.float() for key, tensor in tensors.items()}
+    rounded.load_state_dict({key: bare[key] for key in rounded.state_dict()})
+    lonlat = _cities()
+    exact = _encoded(model, model.network, lonlat)
+    return float(functional.cosine_similarity(exact, _encoded(model, rounded, lonlat)).min())
 
 
 def _encoded(model: TrainedModel, network: LocationNetwork, lonlat: NDArray[np.float64]) -> Tensor:
     with torch.inference_mode():
-        return network(torch.from_numpy(model.architecture.project(lonlat))).double()
+        vectors: Tensor = network(torch.from_numpy(model.architecture.project(lonlat)))
+    return vectors.double()
 
 
 def _cities() -> NDArray[np.float64]:

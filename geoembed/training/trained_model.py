@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ from geoembed.encoders.geoclip import GeoCLIPEncoder
 from geoembed.encoders.network import LocationNetwork
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending.registry import image_encoder_specs, location_encoder_specs
-from geoembed.extending.specs import LocationEncoderSpec, check_name
+from geoembed.extending.specs import check_name
 from geoembed.images.sides import ImageSide, image_side_of, read_image_side
 
 __all__ = ["Story", "TrainedModel", "model_name", "model_of_folder", "model_of_name"]
+
+_TOLD: Final = ("summary", "licence", "paper", "training_data")
 
 # What a card tells of how a model came about: title of a section -> label -> text.
 Story = Mapping[str, Mapping[str, str]]
@@ -200,7 +202,14 @@ def model_of_name(name: str) -> TrainedModel:
     trained = encoder.spec.weights
     folder = trained is not None and any(file.role == "config" for file in trained.files)
     config = weights.model_folder_of(trained).config if trained and folder else {}
-    return _described(encoder, encoder.spec, side, name, _read_story(config.get("story")))
+    return TrainedModel(
+        name=name,
+        architecture=encoder.architecture,
+        network=encoder.network,
+        side=side,
+        **{key: getattr(encoder.spec, key) for key in _TOLD},
+        story=_read_story(config.get("story")),
+    )
 
 
 def model_of_folder(path: str | Path) -> TrainedModel:
@@ -224,12 +233,18 @@ def model_of_folder(path: str | Path) -> TrainedModel:
     """
     path = Path(path).expanduser()
     encoder = _network_encoder(path)
+    made: dict[str, Any] = {"architecture": encoder.architecture, "network": encoder.network}
     if not (path / "config.json").is_file():
-        return _described(encoder, encoder.spec, None, model_name(path.stem))
+        return TrainedModel(name=model_name(path.stem), **made)
     folder = weights.read_model_folder(path)
-    side = read_image_side(folder) if folder.has_images else None
-    name = model_name(folder.text("name") or path.name)
-    return _described(encoder, encoder.spec, side, name, _read_story(folder.config.get("story")))
+    told: dict[str, Any] = {key: folder.text(key) for key in _TOLD}
+    return TrainedModel(
+        name=model_name(folder.text("name") or path.name),
+        **made,
+        side=read_image_side(folder) if folder.has_images else None,
+        **told,
+        story=_read_story(folder.config.get("story")),
+    )
 
 
 def _network_encoder(source: str | Path) -> GeoCLIPEncoder:
@@ -243,26 +258,6 @@ def _network_encoder(source: str | Path) -> GeoCLIPEncoder:
             f"as {', '.join(with_network)}."
         )
     return encoder
-
-
-def _described(
-    encoder: GeoCLIPEncoder,
-    spec: LocationEncoderSpec,
-    side: ImageSide | None,
-    name: str,
-    story: Story | None = None,
-) -> TrainedModel:
-    return TrainedModel(
-        name=name,
-        architecture=encoder.architecture,
-        network=encoder.network,
-        side=side,
-        summary=spec.summary,
-        licence=spec.licence,
-        paper=spec.paper,
-        training_data=spec.training_data,
-        story=story or {},
-    )
 
 
 def _read_story(values: Any) -> Story:
