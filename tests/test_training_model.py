@@ -357,6 +357,17 @@ def test_pixels_and_cached_features_of_a_backbone_give_the_same(tiny):
     assert torch.equal(cached.encode_views(features), got)
 
 
+def test_layers_trained_on_another_tower_are_not_started_from(tiny, tmp_path):
+    model = build_model(settings(image=tiny | {"head": [12]}))
+    folder = write(model, tmp_path / "pair")
+    again = build_model(settings(image=tiny | {"init": folder}, seed=9))
+    features = torch.randn(3, 768)
+    assert torch.equal(again.encode_views(features), model.encode_views(features))
+    other = tiny | {"init": folder, "weights": str(write_tiny_clip(tmp_path / "other", seed=1))}
+    with pytest.raises(OptionError, match=r"was trained on the tower of 'geoclip.tiny' with the"):
+        build_model(settings(image=other))
+
+
 def test_the_backbone_computes_in_the_precision_of_the_run(tiny):
     half = build_model(settings(image=tiny, loop={"precision": "bfloat16"}))
     assert half.backbone.dtype == torch.bfloat16

@@ -93,7 +93,13 @@ def _started(settings: LocationSettings, seed: int) -> tuple[LocationArchitectur
 
 
 def initial_image_side(
-    settings: ImageSettings, output: int, seed: int, *, features: int = 0, temperature: float = 0.07
+    settings: ImageSettings,
+    output: int,
+    seed: int,
+    *,
+    features: int = 0,
+    backbone_sha256: str = "",
+    temperature: float = 0.07,
 ) -> ImageSide:
     """Return the image side that a run starts with.
 
@@ -107,6 +113,8 @@ def initial_image_side(
         Of the run.
     features : int
         Length of the frozen tower's features; not needed where the tower is trained.
+    backbone_sha256 : str
+        Digest of the frozen tower, if it is known.
     temperature : float
         Initial one of new weights.
 
@@ -125,6 +133,13 @@ def initial_image_side(
     if settings.init:
         side = image_side_of(settings.init)
         _check_fit(settings, side, output, features)
+        if side.backbone_sha256 and backbone_sha256 not in ("", side.backbone_sha256):
+            raise OptionError(
+                f"image.init = {settings.init!r} was trained on the tower of {side.backbone!r} "
+                f"with the digest {side.backbone_sha256}; the one of image.backbone = "
+                f"{settings.backbone!r} is {backbone_sha256}. Give the tower that it was trained "
+                "on, or leave image.init empty."
+            )
     else:
         with _seeded(seed, "image weights"):
             side = _new_side(settings, output, features, 1.0 / temperature)

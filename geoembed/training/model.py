@@ -154,7 +154,8 @@ class GeolocationModel(nn.Module):
         trained = self.image_encoder.tower is not None
         return ImageSide(
             network=self.image_encoder,
-            scale=self.logit_scale.exp().item(),
+            # In float64: float32 and back would move the last digit.
+            scale=math.exp(self.logit_scale.item()),
             preprocessing=self.preprocessing if trained else None,
             backbone=self.backbone_name,
             backbone_sha256=self.backbone_sha256,
@@ -257,6 +258,7 @@ def build_model(
         architecture.output,
         settings.seed,
         features=feature_dimension or 0,
+        backbone_sha256=backbone_sha256,
         temperature=settings.objective.temperature,
     )
     if image.tower == "backbone":
