@@ -1,0 +1,153 @@
+"""The parts of a run, put together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from geoembed.errors import OptionError
+from geoembed.training.batches import FeatureData, Feed, PictureData
+from geoembed.training.distributed import Processes
+from geoembed.training.ema import WeightAverage
+from geoembed.training.feeds import FeatureFeed, ImageFeed
+from geoembed.training.model import GeolocationModel, build_model
+from geoembed.training.opening import open_data
+from geoembed.training.order import GlobalOrder
+from geoembed.training.settings import TrainingSettings
+from geoembed.training.splitting import Split, split_rows
+from geoembed.training.step import TrainingStep
+from geoembed.training.validation import Validator
+
+__all__ = ["Parts", "assemble"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What a loop needs.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Of the run.
+    processes : Processes
+        That train together.
+    data : PictureData or FeatureData
+        Everything there is.
+    split : Split
+        Its rows.
+    order : GlobalOrder
+        Which rows make up the batch of a step.
+    model : GeolocationModel
+        What is trained.
+    step : TrainingStep
+        What moves its weights.
+    feed : Feed
+        What gives batches.
+    average : WeightAverage
+        The running mean of the weights.
+    validator : Validator or None
+        None where no place is held out.
+    """
+
+    settings: TrainingSettings
+    processes: Processes
+    data: PictureData | FeatureData
+    split: Split
+    order: GlobalOrder
+    model: GeolocationModel
+    step: TrainingStep
+    feed: Feed
+    average: WeightAverage
+    validator: Validator | None
+
+
+def assemble(
+    settings: TrainingSettings,
+    processes: Processes,
+    data: PictureData | FeatureData | None = None,
+    split: Split | None = None,
+) -> Parts:
+    """Put the parts of a run together.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Of the run.
+    processes : Processes
+        That train together.
+    data : PictureData or FeatureData, optional
+        Opened by the settings when left out.
+    split : Split, optional
+        Made by the settings when left out.
+
+    Returns
+    -------
+    Parts
+        As training starts.
+
+    Raises
+    ------
+    OptionError
+        If they do not fit together, such as a batch larger than there are training places.
+    TableError, WeightsError, MissingWeightsError, UnknownNameError
+        If data, weights or a gallery are not here, or damaged.
+
+    Examples
+    --------
+    >>> from geoembed.training.config import load_settings
+    >>> settings = load_settings("bluemarble", ["data.crops=300", "loop.batch=64"])
+    >>> parts = assemble(settings, Processes())
+    >>> len(parts.order) == len(parts.split.train), parts.order.batch_size
+    (True, 64)
+    """
+    data = open_data(settings.data) if data is None else data
+    split = split_rows(data.lonlat, settings.data) if split is None else split
+    if settings.loop.batch < processes.world:
+        raise OptionError(
+            f"loop.batch = {settings.loop.batch} pictures cannot be shared by {processes.world} "
+            "processes: take a larger batch."
+        )
+    order = GlobalOrder(split.train, settings.loop.batch, settings.seed)
+    features = getattr(data, "dimension", None)
+    model = build_model(
+        settings,
+        device=processes.device,
+        feature_dimension=features,
+        backbone=features is None,
+        backbone_sha256=getattr(data, "tower_sha256", ""),
+    )
+    step = TrainingStep(model, settings, processes, training_lonlat=data.lonlat[split.train])
+    return Parts(
+        settings=settings,
+        processes=processes,
+        data=data,
+        split=split,
+        order=order,
+        model=model,
+        step=step,
+        feed=_feed(settings, processes, data, order, model),
+        average=WeightAverage(model, settings.optimiser.ema),
+        validator=Validator(data, split, settings, processes) if len(split.validation) else None,
+    )
+
+
+def _feed(
+    settings: TrainingSettings,
+    processes: Processes,
+    data: PictureData | FeatureData,
+    order: GlobalOrder,
+    model: GeolocationModel,
+) -> Feed:
+    who: dict[str, Any] = {"rank": processes.rank, "world": processes.world}
+    who["seed"] = settings.seed
+    if hasattr(data, "features"):
+        return FeatureFeed(cast("FeatureData", data), order, settings.views, **who)
+    feed: Callable[..., Feed] = ImageFeed
+    return feed(
+        cast("PictureData", data),
+        order,
+        settings.views,
+        model.preprocessing,
+        workers=settings.loop.workers,
+        max_bad=settings.data.max_bad,
+        **who,
+    )
