@@ -84,7 +84,7 @@ def pack(
     for note in packed.notes:
         print(note)
     tars = f"{packed.shards:,} shard{'' if packed.shards == 1 else 's'}"
-    there = f" ({packed.found:,} of them were there)" if packed.found else ""
+    there = f" ({packed.found:,} there already)" if packed.found else ""
     print(f"{packed.pictures:,} pictures in {tars}{there}, {packed.bytes / 1e6:,.1f} MB: {output}")
     if packed.bad:
         print(f"{len(packed.bad):,} bad, listed in {output / 'bad_pictures.csv'}:")
