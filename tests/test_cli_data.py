@@ -29,12 +29,12 @@ def photos(tmp_path):
     (folder / "1.png").write_bytes(b"")
     (folder / "4.png").unlink()
     pd.DataFrame(
-        {"photo": [f"{n}.png" for n in range(6)], "b": np.arange(6) + 45.5, "l": np.arange(6) + 5}
+        {"snap": [f"{n}.png" for n in range(6)], "b": np.arange(6) + 45.5, "l": np.arange(6) + 5}
     ).to_csv(folder / "photos.csv", index=False)
     return folder
 
 
-COLUMNS = ("--file", "photo", "--lon", "l", "--lat", "b")
+COLUMNS = ("--file", "snap", "--lon", "l", "--lat", "b")
 
 
 def pack(folder, output, *more, code=0):
@@ -83,7 +83,7 @@ def test_pack_as_json(photos, tmp_path, capsys):
 
 def test_pack_names_only_some_of_many_bad_pictures(photos, tmp_path, capsys):
     table = pd.read_csv(photos / "photos.csv")
-    more = pd.DataFrame({"photo": [f"x{n}.png" for n in range(9)], "b": 45.5, "l": 5})
+    more = pd.DataFrame({"snap": [f"x{n}.png" for n in range(9)], "b": 45.5, "l": 5})
     pd.concat([table, more]).to_csv(photos / "photos.csv", index=False)
     pack(photos, tmp_path / "shards", *COLUMNS)
     lines = capsys.readouterr().out.splitlines()
