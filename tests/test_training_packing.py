@@ -413,9 +413,7 @@ def test_two_runs_at_once_are_refused(photos, table, tmp_path, monkeypatch):
     prepare, messages = shard_writing._prepare, []
 
     def meanwhile(path, max_side):
-        with pytest.raises(
-            TableError, match=r"Another run is packing into .*: wait for it"
-        ) as info:
+        with pytest.raises(TableError, match=r"Another run is packing in .*: wait for it") as info:
             pack(table, photos, tmp_path / "shards")
         messages.append(str(info.value))
         return prepare(path, max_side)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoembed.errors import TableError
+from geoembed.training.locking import locked_folder
 from geoembed.training.shard_folder import PACKED, REQUEST
 from geoembed.training.shard_index import INDEX_SUFFIX
 
@@ -79,7 +80,7 @@ class PackingFolder:
         """
         with _told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder):
+        with locked_folder(self.folder, "packing"):
             with _told(self.folder):
                 if force:
                     self._clear()
@@ -209,29 +210,6 @@ def _told(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror or error}. Finished shards stay: pack "
             "again when that is mended, and it goes on."
         ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows; the worst is two runs that do the same
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if not isinstance(error, BlockingIOError):
-            # Some network file systems have no locks.
-            yield
-            return
-        raise TableError(f"Another run is packing into {folder} right now: wait for it.") from error
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, value: Any) -> None:
