@@ -78,7 +78,8 @@ def test_onnx(capsys, small, tmp_path):
     target = tmp_path / "small.onnx"
     said = run(capsys, small, "-o", target, "--format", "onnx", "--layers", "scales", "--normalize")
     assert "small.onnx: " in said
-    assert "over 2,000 places within " in said
+    assert "off the encoder's vectors by " in said
+    assert "at most, at 2,000 places" in said
     encoder = load_encoder(small, device="cpu", layers="scales", normalize=True)
     vectors = onnx_run(target)(np.array([7.5]), np.array([46.9]))
     assert np.abs(vectors - encoder.encode([7.5], [46.9])).max() < 1e-6
@@ -114,6 +115,8 @@ def test_what_a_format_cannot_hold_is_told_in_words_of_the_command_line(capsys, 
         (("--format", "tflite"), "--format tflite is not one of: geoembed, geoclip, onnx, torch"),
         (("--layers", "scales"), "--layers goes with --format onnx or torch, not geoembed"),
         (("--normalize",), "--normalize goes with --format onnx or torch, not geoembed"),
+        (("--int8",), "--int8 goes with --format onnx, not geoembed"),
+        (("--format", "torch", "--int8"), "--int8 goes with --format onnx, not torch"),
         (("--format", "onnx", "--dtype", "float16"), "--dtype goes with --format geoembed or geo"),
         (("--format", "torch", "--gallery", "x"), "--gallery goes with --format geoembed or geo"),
         (("--gallery", "cities"), "gallery= belongs to format='geoclip'"),

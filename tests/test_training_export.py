@@ -1,13 +1,14 @@
 """Model folders: what is written is what is read, in both formats, whole or not at all."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import geoembed
 from geoembed.encoders import load_encoder
@@ -17,9 +18,11 @@ from geoembed.images import load_image_encoder
 from geoembed.images.finding import _PUBLISHED
 from geoembed.training import card_measures, geoclip_format, publishing
 from geoembed.training import export as exporting
+from geoembed.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
 from geoembed.training.export import export_graph, export_run, read_model
 from geoembed.training.geoclip_format import check_expressible, write_geoclip_folder
 from geoembed.training.graph_parity import parity_places
+from geoembed.training.loop import train
 from geoembed.training.model import build_model
 from geoembed.training.model_folder import write_model_folder
 from geoembed.training.run_model import model_of_training
@@ -187,8 +190,6 @@ def test_the_released_encoder_keeps_its_very_weights(tmp_path):
 
 def test_a_weights_file_is_exported(tmp_path):
     source = tmp_path / "my alps.safetensors"
-    from safetensors.torch import save_file
-
     save_file(load_encoder("geoclip.v1", device="cpu").network.state_dict(), source)
     model = export_run(source, tmp_path / "out")
     assert model.name == "my-alps"
@@ -416,3 +417,141 @@ def test_geoclip_folders_take_added_scales(tmp_path):
     config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
     assert config["sigma"] == [1, 16, 256, 4096]
     assert load_encoder(tmp_path / "out").architecture == model.architecture
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+class Features:
+    """Random features of 40 places in memory."""
+
+    views, dimension = 2, 12
+    digest = "f" * 64
+    tower_sha256 = "a" * 64
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.lonlat = random.uniform([-120.0, -60.0], [120.0, 60.0], (40, 2))
+        self.names = [f"{row}.jpg" for row in range(40)]
+        self.valid = np.ones(40, bool)
+        self._features = random.normal(size=(40, 2, 12)).astype(np.float32)
+
+    def __len__(self):
+        return 40
+
+    def features(self, rows, views):
+        return self._features[rows[:, None], views]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of ten steps with a mean of the weights, and what it came to."""
+    chosen = settings(
+        image={"head": [12], "init": ""},
+        data={"kind": "features", "path": "/home/jane/features", "validation": 0.3},
+        loop={"steps": 10, "batch": 8, "save_every": 3, "keep_last": 9},
+        objective={"queue": 16},
+        optimiser={"ema": 0.9, "lr": 0.01},
+        validation={"every": 1.0},
+    )
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, train(chosen, folder, data=Features(), progress=False)
+
+
+def test_a_run_gives_its_best_last_and_any_checkpoint(run, tmp_path):
+    folder, result = run
+    steps = list(list_checkpoints(folder / "checkpoints"))
+    assert result.best["step"] in steps
+    for which, step in (("best", result.best["step"]), ("last", 10), (3, 3), ("3", 3)):
+        export_run(folder, tmp_path / "out", checkpoint=which, overwrite=True)
+        state = read_checkpoint(checkpoint_path(folder / "checkpoints", step))
+        kept = load_file(tmp_path / "out" / "model.safetensors")
+        assert set(kept) == set(state["ema"])
+        for key, tensor in state["ema"].items():
+            assert torch.equal(kept[key], tensor), (which, key)
+        moved = state["training"]["model"]["location_encoder.LocEnc0.head.0.weight"]
+        assert not torch.equal(moved, kept["location_encoder.LocEnc0.head.0.weight"])
+    with pytest.raises(
+        TrainingError, match=r"no checkpoint 99.*'best', 'last', and the steps: .*3"
+    ):
+        export_run(folder, tmp_path / "other", checkpoint=99)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_without_a_mean_gives_its_weights(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    path = checkpoint_path(folder / "checkpoints", 10)
+    torch.save(read_checkpoint(path) | {"ema": None}, path)
+    tensors = read_model(folder, checkpoint="last").tensors()
+    for key, tensor in read_checkpoint(path)["training"]["model"].items():
+        assert torch.equal(tensors[key], tensor), key
+
+
+def test_the_card_of_a_run_tells_data_recipe_and_results(run, tmp_path):
+    folder, result = run
+    export_run(folder, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    data = json.loads((folder / "data.json").read_text("utf-8"))
+    for line in (
+        "# small.v1",
+        "A small pair",
+        "Random pictures",
+        f"| trained on | {data['split']['train']} |",
+        f"| digest | `{'f' * 64}` |",
+        "| optimiser.lr | 0.01 |",
+        "| objective.queue | 16 |",
+        "| weights | running mean over the steps, decay 0.9 |",
+        f"| steps | {result.best['step']}, each with a batch of 8 pictures |",
+        f"| median distance | {result.best['scores']['median_km']:,.0f} km |",
+        f"| within 2500 km | {result.best['scores']['within_2500']:.1f} % |",
+        "looked up among the training places |",
+    ):
+        assert line in card, line
+    assert "jane" not in card
+    assert str(tmp_path) not in card
+    # It is told again by what is exported from the folder.
+    export_run(tmp_path / "out", tmp_path / "again")
+    assert (tmp_path / "again" / "README.md").read_text("utf-8") == card
+
+
+def test_words_may_be_mended_in_a_run_after_it(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    text = (folder / "config.toml").read_text("utf-8")
+    (folder / "config.toml").write_text(text.replace('"CC0-1.0"', '"MIT"'), "utf-8")
+    assert read_model(folder).licence == "MIT"
+    assert read_model(folder).side.backbone_sha256 == "a" * 64
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    path = checkpoint_path(folder / "checkpoints", 10)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=r"step-00000010\.pt cannot be read"):
+        export_run(folder, tmp_path / "out", checkpoint="last")
+    torch.save({"format": 99}, path)
+    with pytest.raises(TrainingError, match=r"has the format 99, this geoembed reads 1"):
+        export_run(folder, tmp_path / "out", checkpoint="last")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_becomes_a_graph(run, tmp_path):
+    parity = export_graph(run[0], tmp_path / "run.pt2", format="torch", checkpoint="last")
+    assert parity.worst < 1e-5
+
+
+def test_an_export_may_become_the_start_of_a_run(run, tmp_path):
+    """The same weights go in again as initial ones."""
+    export_run(run[0], tmp_path / "out")
+    chosen = settings(
+        {"init": str(tmp_path / "out")},
+        image={"head": [12], "init": str(tmp_path / "out")},
+        data={"kind": "features", "path": "none"},
+    )
+    model = build_model(chosen, backbone=False, feature_dimension=12)
+    kept = load_file(tmp_path / "out" / "model.safetensors")
+    for key, tensor in model.state_dict().items():
+        if key != "logit_scale":
+            assert torch.equal(tensor, kept[key]), key

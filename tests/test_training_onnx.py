@@ -194,6 +194,29 @@ def test_program_gives_the_vectors_of_the_encoder(tiny, tmp_path):
         assert np.abs(got - encoder.encode(*places.numpy().T)).max(initial=0) < 1e-6
 
 
+def test_8_bits_are_a_quarter_of_the_size_and_near(tmp_path):
+    torch.manual_seed(1)
+    architecture = LocationArchitecture(frequencies=64, hidden=(128, 128), output=64)
+    save_file(architecture.build().state_dict(), tmp_path / "model.safetensors")
+    encoder = load_encoder(tmp_path / "model.safetensors", device="cpu")
+    parity = export_onnx(encoder, tmp_path / "model.onnx", int8=True)
+    assert parity.places == 5000
+    assert 0.999 <= parity.cosine < 1.0
+    exact = sum(tensor.nbytes for tensor in encoder.network.state_dict().values())
+    assert (tmp_path / "model.onnx").stat().st_size < 0.5 * exact
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert kinds.count("MatMulInteger") == 9
+    assert "MatMul" not in kinds
+    assert "Gemm" not in kinds
+    # Places that are none leave the others as they are, the scale of the batch included.
+    run = onnx_run(tmp_path / "model.onnx")
+    lon, lat = np.array([7.5, np.nan, 0.0, 0.0]), np.array([46.9, 0.0, 0.0, 95.0])
+    got = run(lon, lat)
+    assert np.isnan(got).all(axis=1).tolist() == [False, True, False, True]
+    assert np.array_equal(got[[0, 2]], run(np.array([7.5, 0.0]), np.array([46.9, 0.0])))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.safetensors"]
+
+
 def test_a_file_that_is_there_stays_unless_told(tiny, tmp_path):
     target = tmp_path / "model.bin"
     target.write_text("mine")

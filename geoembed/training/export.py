@@ -114,6 +114,7 @@ def export_graph(
     checkpoint: str | int = "best",
     layers: str = "final",
     normalize: bool = False,
+    int8: bool = False,
     name: str = "",
     overwrite: bool = False,
 ) -> Parity:
@@ -132,6 +133,8 @@ def export_graph(
         Which layers make up a vector, see `geoembed.load_encoder`.
     normalize : bool
         Scale every vector to unit Euclidean norm.
+    int8 : bool
+        For ``format="onnx"``: keep the layers' weights in 8 bits.
 
     Returns
     -------
@@ -145,15 +148,18 @@ def export_graph(
     """
     if format not in GRAPH_FORMATS:
         raise OptionError(f"format={format!r} is not one of: {', '.join(GRAPH_FORMATS)}.")
+    if int8 and format != "onnx":
+        raise OptionError(f"int8=True goes with format='onnx', not {format!r}.")
     check_target(path, overwrite=overwrite)
     model = read_model(source, checkpoint=checkpoint, name=name)
-    export = export_onnx if format == "onnx" else export_program
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room, "model")
         folder.mkdir()
         write_model_folder(model, folder)
         encoder = load_encoder(folder, layers=layers, normalize=normalize, device="cpu")
-        return export(encoder, path, overwrite=overwrite, name=model.name)
+        if format == "torch":
+            return export_program(encoder, path, overwrite=overwrite, name=model.name)
+        return export_onnx(encoder, path, overwrite=overwrite, name=model.name, int8=int8)
 
 
 def read_model(

@@ -73,7 +73,10 @@ class LocationGraph(nn.Module):
 
     def forward(self, lon: Tensor, lat: Tensor) -> Tensor:
         """Return vectors (n, dimension) for degrees (n,), float64; rows of NaN for no places."""
-        points = self.projection(lon, lat)
+        # NaN would spread to other rows where a runtime scales a whole batch, as 8-bit ones do.
+        there = self.projection.there(lon, lat)
+        nowhere = torch.zeros_like(lon)
+        points = self.projection(torch.where(there, lon, nowhere), torch.where(there, lat, nowhere))
         final = any(part.label == "final" for part in self.parts)
         found: dict[tuple[int | None, int | None], Tensor] = {}
         total: Tensor | None = None
@@ -92,8 +95,6 @@ class LocationGraph(nn.Module):
             norms = (vectors * vectors).sum(dim=1, keepdim=True).sqrt()
             # A zero vector has no direction; it stays zero.
             vectors = vectors / torch.where(norms == 0.0, torch.ones_like(norms), norms)
-        # Last, since some runtimes' ReLU turns NaN into 0.
-        there = self.projection.there(lon, lat)
         return torch.where(there.unsqueeze(1), vectors, math.nan)
 
 

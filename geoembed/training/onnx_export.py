@@ -1,8 +1,9 @@
 """A location encoder as an ONNX file: it runs in onnxruntime and elsewhere, without torch."""
 
+import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -15,9 +16,17 @@ from geoembed.training.publishing import check_target, draft_file
 
 __all__ = ["export_onnx", "onnx_run"]
 
+_PLACES_INT8: Final = 5000
+_COSINE_INT8: Final = 0.999
+
 
 def export_onnx(
-    encoder: LocationEncoder, path: str | Path, *, overwrite: bool = False, name: str = ""
+    encoder: LocationEncoder,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    name: str = "",
+    int8: bool = False,
 ) -> Parity:
     """Write an encoder as an ONNX file, and compare the two in onnxruntime.
 
@@ -31,11 +40,14 @@ def export_onnx(
         Replace a file that is there.
     name : str
         What the file says it is; the encoder's name if not given.
+    int8 : bool
+        Keep the layers' weights in 8 bits: a quarter of the size, several times faster on most
+        CPUs. Projection and Fourier features stay as they are.
 
     Returns
     -------
     Parity
-        How near the file's vectors are to the encoder's, over 2,000 places.
+        How near the file's vectors are to the encoder's, over 2,000 places, over 5,000 in 8 bits.
 
     Raises
     ------
@@ -44,13 +56,17 @@ def export_onnx(
     OptionError
         If the encoder cannot be exported, or the file is there.
     TrainingError
-        If the vectors differ by more than rounding, or the file cannot be written.
+        If the vectors differ by more than rounding, in 8 bits if their mean cosine similarity is
+        below 0.999, or if the file cannot be written.
 
     Notes
     -----
     Inputs are ``lon`` and ``lat``, double, of shape (n,), degrees, WGS 84, longitude of any turn;
     the output is ``embedding``, (n, d): rows of NaN where a place is none. Projection and phases
     are computed in double inside. The file's metadata say where it comes from.
+
+    In 8 bits each layer's input is scaled by the largest value of the batch, so that a vector
+    depends a little on the other places of its batch.
 
     Examples
     --------
@@ -79,10 +95,42 @@ def export_onnx(
             dynamo=True,
             verbose=False,
         )
-    program.model.metadata_props.update(provenance(encoder, name))
+    weights = {"weights": "8 bits, a scale for each output"} if int8 else {}
+    program.model.metadata_props.update(provenance(encoder, name) | weights)
+    what = f"The ONNX file {target.name}"
     with draft_file(target) as draft:
-        program.save(draft, external_data=False)
-        return check_parity(encoder, onnx_run(draft), f"The ONNX file {target.name}")
+        if not int8:
+            program.save(draft, external_data=False)
+            return check_parity(encoder, onnx_run(draft), what)
+        exact = draft.with_name("exact.onnx")
+        program.save(exact, external_data=False)
+        _quantize(exact, draft)
+        return check_parity(
+            encoder, onnx_run(draft), what, count=_PLACES_INT8, least_cosine=_COSINE_INT8
+        )
+
+
+def _quantize(source: Path, target: Path) -> None:
+    quantization = import_optional(
+        "onnxruntime.quantization", extra="onnx", purpose="Rounding weights to 8 bits"
+    )
+    root = logging.getLogger()
+    quiet = root.level
+    try:
+        # It recommends a step that changes nothing here.
+        root.setLevel(logging.ERROR)
+        quantization.quantize_dynamic(
+            source,
+            target,
+            # Only products with weights: everything before the first layer stays exact.
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            # 7 bits: sums of 8-bit products overflow on CPUs without instructions made for them.
+            reduce_range=True,
+            weight_type=quantization.QuantType.QInt8,
+        )
+    finally:
+        root.setLevel(quiet)
 
 
 def onnx_run(path: str | Path) -> Run:

@@ -1,15 +1,40 @@
-"""The model of a training run, as an export takes it."""
+"""The model of a training run, as an export takes it: from one of its checkpoints."""
 
+import json
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from geoembed.encoders.architecture import LocationArchitecture
+from geoembed.encoders.network import load_network
 from geoembed.errors import TrainingError
+from geoembed.images.sides import read_image_side
+from geoembed.training.checkpoint import find_checkpoint, read_checkpoint
+from geoembed.training.config import load_settings
+from geoembed.training.keeping import FORMAT
 from geoembed.training.model import GeolocationModel
+from geoembed.training.run_folder import RunFolder
+from geoembed.training.run_story import run_story
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.trained_model import Story, TrainedModel, model_name
+from geoembed.weights import ModelFolder
 
 __all__ = ["is_run", "model_of_run", "model_of_training"]
+
+
+@dataclass(frozen=True)
+class _Checkpoint(ModelFolder):
+    """A checkpoint in place of a model folder: it holds the same."""
+
+    held: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.held)
 
 
 def is_run(path: Path) -> bool:
@@ -30,7 +55,58 @@ def is_run(path: Path) -> bool:
     >>> is_run(Path("nowhere"))
     False
     """
-    return (path / "config.toml").is_file() and (path / "checkpoints").is_dir()
+    folder = RunFolder(path)
+    return folder.config.is_file() and folder.checkpoints.is_dir()
+
+
+def model_of_run(path: str | Path, checkpoint: str | int = "best") -> TrainedModel:
+    """Return the model of a run. Neither its data nor the frozen backbone are needed.
+
+    Parameters
+    ----------
+    path : str or path
+        Folder of the run.
+    checkpoint : {"best", "last"} or int
+        Which one; an int is a step.
+
+    Returns
+    -------
+    TrainedModel
+        With the running mean of the weights, where the run keeps one. Name, summary, licence and
+        training data are those that ``config.toml`` says now.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such checkpoint, or it is damaged or of a newer geoembed.
+    """
+    folder = RunFolder(path)
+    file = find_checkpoint(folder.path, checkpoint)
+    state = read_checkpoint(file)
+    if state.get("format") != FORMAT:
+        raise TrainingError(
+            f"The checkpoint {file} has the format {state.get('format')!r}, this geoembed reads "
+            f"{FORMAT}: update geoembed."
+        )
+    tensors: Mapping[str, Tensor] = state["ema"] or state["training"]["model"]
+    config = {
+        "model_type": "geoembed-geolocation",
+        "format_version": 1,
+        "location": state["location"],
+        "image": state["image"],
+    }
+    architecture = LocationArchitecture.from_dict(state["location"])
+    with torch.device("meta"):
+        network = architecture.build()
+    settings = load_settings(folder.config)
+    as_trained = TrainingSettings.model_validate(json.loads(state["settings"]))
+    return TrainedModel(
+        **_told(settings),
+        architecture=architecture,
+        network=load_network(network, tensors, str(file)).eval().requires_grad_(False),
+        side=read_image_side(_Checkpoint(file, config, held=tensors)),
+        story=run_story(folder, as_trained, state),
+    )
 
 
 def model_of_training(
@@ -52,20 +128,20 @@ def model_of_training(
     TrainedModel
         With both sides.
     """
-    # From the weight itself: the scale in float32 and back would move its last digit.
-    side = replace(model.image_side(), scale=math.exp(model.logit_scale.item()))
     return TrainedModel(
-        name=model_name(settings.name),
+        **_told(settings),
         architecture=model.architecture,
         network=model.location_encoder,
-        side=side,
-        summary=settings.summary,
-        licence=settings.licence,
-        training_data=settings.training_data,
+        # From the weight itself: the scale in float32 and back would move its last digit.
+        side=replace(model.image_side(), scale=math.exp(model.logit_scale.item())),
         story=story or {},
     )
 
 
-def model_of_run(folder: Path, checkpoint: str | int = "best") -> TrainedModel:
-    """Return the model of a run, from one of its checkpoints."""
-    raise TrainingError(f"The run {folder} cannot be exported yet, checkpoint {checkpoint!r}.")
+def _told(settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "name": model_name(settings.name),
+        "summary": settings.summary,
+        "licence": settings.licence,
+        "training_data": settings.training_data,
+    }
