@@ -85,7 +85,7 @@ class FeatureFeed:
         self.seed = seed
         check_views(self.settings)
         self._part = rank_part(order.batch_size, rank, world)
-        self._unreadable = UnreadableRows(data.names, rows=len(order), max_bad=max_bad)
+        self._unreadable = UnreadableRows(data, rows=len(order), max_bad=max_bad)
 
     @property
     def bad(self) -> dict[int, str]:

@@ -1,6 +1,8 @@
 """Feeds of pictures and of cached features: batches in the global order, from any step on."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -11,17 +13,16 @@ from geoembed.images.workers import check_workers
 from geoembed.training.batches import Batch, PictureData
 from geoembed.training.feature_feed import FeatureFeed
 from geoembed.training.order import GlobalOrder, rank_part
-from geoembed.training.prefetching import prefetch
 from geoembed.training.settings import ViewSettings
 from geoembed.training.unreadable import UnreadableRows
-from geoembed.training.view_cutting import CutViews, Job, ViewCutter, split_job
-from geoembed.training.view_workers import ViewWorkers, cut_here
+from geoembed.training.view_batches import cut_batches
+from geoembed.training.view_cutting import Job, ViewCutter
 from geoembed.training.views import check_views, view_numbers
 
 __all__ = ["FeatureFeed", "ImageFeed"]
 
 # Whole batches that wait for the step; another is being put together.
-_BATCHES_AHEAD: Final = 1
+_AHEAD: Final = 1
 
 
 class ImageFeed:
@@ -84,13 +85,14 @@ class ImageFeed:
     ) -> None:
         check_views(settings)
         self.data = data
-        self.order = order
+        # Workers' batches are made in a thread: it looks into an order of its own.
+        self.order = copy(order)
         self.settings = settings
         self.seed = seed
         self.workers = check_workers(workers)
         self._cutter = ViewCutter(data, preprocessing, settings, seed)
         self._part = rank_part(order.batch_size, rank, world)
-        self._unreadable = UnreadableRows(data.names, rows=len(order), max_bad=max_bad)
+        self._unreadable = UnreadableRows(data, rows=len(order), max_bad=max_bad)
 
     @property
     def bad(self) -> dict[int, str]:
@@ -117,47 +119,20 @@ class ImageFeed:
             If more pictures than `max_bad` allows cannot be read, or a process of `workers` was
             killed.
         """
-        if not self.workers:
-            cut = cut_here(self._cutter, self._jobs(start, stop))
-            yield from self._judged(self._batches(start, stop, cut))
-            return
-        pool = ViewWorkers(self._cutter, workers=self.workers, views=self.settings.count)
-        cut = pool.cut(self._jobs(start, stop))
-        made = prefetch(self._batches(start, stop, cut), ahead=_BATCHES_AHEAD, cancel=pool.close)
-        try:
-            yield from self._judged(made)
-        finally:
-            # At once, even where an error still holds the generator.
-            made.close()
-
-    def _judged(self, made: Iterator[tuple[Batch, dict[int, str]]]) -> Iterator[Batch]:
-        for batch, reasons in made:
-            self._unreadable.add(reasons, seen=len(batch))
-            yield batch
-
-    def _jobs(self, start: int, stop: int) -> Iterator[Job]:
-        for step in range(start, stop):
-            yield from split_job(self._job(step))
+        jobs = map(self._job, range(start, stop))
+        made = cut_batches(
+            self._cutter, jobs, views=self.settings.count, workers=self.workers, ahead=_AHEAD
+        )
+        # Closed at once, even where an error still holds this generator.
+        with closing(made):
+            for cut in made:
+                rows = cut.job.rows
+                reasons = {int(rows[position]): reason for position, reason in cut.bad.items()}
+                self._unreadable.add(reasons, seen=len(rows))
+                valid = np.ones(len(rows), np.bool_)
+                valid[list(cut.bad)] = False
+                yield Batch(rows, self.data.lonlat[rows], torch.from_numpy(cut.views), valid)
 
     def _job(self, step: int) -> Job:
         rows, epochs = (each[self._part] for each in self.order.batch(step))
         return Job(rows, view_numbers(self.settings, self.seed, rows, epochs))
-
-    def _batches(
-        self, start: int, stop: int, cut: Iterator[CutViews]
-    ) -> Iterator[tuple[Batch, dict[int, str]]]:
-        """Put the parts of batches together; each with why rows are bad."""
-        for step in range(start, stop):
-            rows = self.order.batch(step)[0][self._part]
-            pixels = np.empty(self._cutter.shape(len(rows), self.settings.count), np.float32)
-            bad: dict[int, str] = {}
-            at = 0
-            while at < len(rows):
-                part = next(cut)
-                pixels[at : at + len(part.views)] = part.views
-                bad |= {int(part.job.rows[i]): reason for i, reason in part.bad.items()}
-                at += len(part.views)
-            batch = Batch(
-                rows, self.data.lonlat[rows], torch.from_numpy(pixels), ~np.isin(rows, list(bad))
-            )
-            yield batch, bad

@@ -135,7 +135,8 @@ def _saturations() -> NDArray[np.uint16]:
     saturation = (share.astype(float) * 255.0).astype(np.uint8)
     share = saturation.astype(np.float32) / np.float32(255.0)
     low = np.floor(largest * (1.0 - share.astype(float)) + 0.5)
-    return (saturation + (low.astype(np.uint16) << 8)).astype(np.uint16).ravel()
+    both: NDArray[np.uint16] = saturation + (low.astype(np.uint16) << 8)
+    return both.ravel()
 
 
 @lru_cache(maxsize=1)
@@ -144,4 +145,5 @@ def _shares() -> Singles:
     sixths = np.arange(256) * 6.0 / 255.0
     rest = (sixths - np.floor(sixths)).astype(np.float32)
     rising = np.floor(sixths) % 2 == 0
-    return np.where(rising, np.float32(1.0) - rest, rest).astype(np.float32)
+    shares: Singles = np.where(rising, np.float32(1.0) - rest, rest).astype(np.float32)
+    return shares

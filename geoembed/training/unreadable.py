@@ -1,10 +1,11 @@
 """Rows whose picture could not be read: put down, and judged by their share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from typing import Final
 
 from geoembed.errors import TrainingError
+from geoembed.training.batches import TrainingData
 
 __all__ = ["UnreadableRows"]
 
@@ -18,8 +19,8 @@ class UnreadableRows:
 
     Parameters
     ----------
-    names : sequence of str
-        What rows are called.
+    data : TrainingData
+        Knows what rows are called.
     rows : int
         How many there are to be read in an epoch.
     max_bad : float
@@ -28,14 +29,16 @@ class UnreadableRows:
 
     Examples
     --------
-    >>> unreadable = UnreadableRows(["a.jpg", "b.jpg"], rows=2, max_bad=0.5)
+    >>> from types import SimpleNamespace
+    >>> data = SimpleNamespace(names=["a.jpg", "b.jpg"])
+    >>> unreadable = UnreadableRows(data, rows=2, max_bad=0.5)
     >>> unreadable.add({1: "It is empty."}, seen=2)
     >>> unreadable.reasons
     {1: 'It is empty.'}
     """
 
-    def __init__(self, names: Sequence[str], *, rows: int, max_bad: float) -> None:
-        self.names = names
+    def __init__(self, data: TrainingData, *, rows: int, max_bad: float) -> None:
+        self._data = data
         self.max_bad = max_bad
         self.reasons: dict[int, str] = {}
         self._least = min(rows, _JUDGED)
@@ -62,7 +65,7 @@ class UnreadableRows:
         if self._failed <= self.max_bad * max(self._seen, self._least):
             return
         shown = "; ".join(
-            f"{self.names[row]}: {reason.rstrip('.')}"
+            f"{self._data.names[row]}: {reason.rstrip('.')}"
             for row, reason in islice(self.reasons.items(), _SHOWN)
         )
         raise TrainingError(

@@ -48,8 +48,8 @@ class CutViews:
     job : Job
         Which.
     views : ndarray of float32, shape (n, P, 3, size, size)
-        Normalised pixels; zeros where a picture could not be read. Valid until the next job's
-        views are asked for.
+        Normalised pixels; zeros where a picture could not be read. What worker processes cut
+        is overwritten after the next job's views are asked for.
     bad : mapping of int to str
         Why, by position in the job.
     """
@@ -149,7 +149,8 @@ def split_job(job: Job) -> Iterator[Job]:
     [2, 2, 1]
     """
     size = job_rows(job.numbers.shape[1])
-    for start in range(0, len(job.rows), size):
+    # One even of an empty job, so that each batch has a part.
+    for start in range(0, max(len(job.rows), 1), size):
         part = slice(start, start + size)
         yield Job(job.rows[part], job.numbers[part])
 

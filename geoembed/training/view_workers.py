@@ -91,7 +91,7 @@ class ViewWorkers:
     def __init__(self, cutter: ViewCutter, *, workers: int, views: int) -> None:
         if workers < 1:
             raise OptionError(f"workers={workers!r}: give at least 1.")
-        context = _context()
+        context = _context(cutter)
         shape = (workers * _JOBS, *cutter.shape(job_rows(views), views))
         memory = context.RawArray("f", int(np.prod(shape)))
         self._slots: Pixels = np.frombuffer(memory, np.float32).reshape(shape)
@@ -166,13 +166,13 @@ class ViewWorkers:
             worker.tickets.popleft().bad = answer
 
 
-def _context() -> BaseContext:
+def _context(cutter: ViewCutter) -> BaseContext:
     """Choose how processes start: forking this one would copy threads' locks, and CUDA's state."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # The server imports torch once; its processes then start in milliseconds.
-    context.set_forkserver_preload(["geoembed.training.view_workers"])
+    # The server imports once what all need; its processes then start in milliseconds.
+    context.set_forkserver_preload([__name__, type(cutter.data).__module__])
     return context
 
 
