@@ -1,5 +1,6 @@
 """The small convolutional tower: shapes, rows that do not see each other, gradients, learning."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -50,6 +51,32 @@ def test_the_layout_of_the_pixels_does_not_matter(pixels):
     tower = network()
     other = pixels.contiguous(memory_format=torch.channels_last)
     assert torch.equal(tower(other), tower(pixels))
+
+
+def test_a_feature_is_mean_and_standard_deviation_over_the_map(pixels):
+    tower = network(8, 16)
+    maps = []
+    tower.norm.register_forward_hook(lambda _, __, out: maps.append(out.detach().relu()))
+    features = tower(pixels).detach().numpy()
+    over = maps[0].flatten(2).double().numpy()
+    np.testing.assert_allclose(features[:, :16], over.mean(axis=2), atol=1e-6)
+    np.testing.assert_allclose(features[:, 16:] ** 2, over.var(axis=2) + 1e-5, atol=1e-5)
+
+
+def test_even_pictures_have_gradients_that_are_numbers():
+    tower = network(8, 16)
+    tower(torch.zeros(2, 3, 48, 48)).sum().backward()
+    assert all(p.grad.isfinite().all() for p in tower.parameters())
+
+
+def test_autocast_rounds_layers_and_keeps_moments(pixels):
+    tower = network(8, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = tower(pixels)
+    assert got.dtype == torch.float32
+    cosine = torch.cosine_similarity(got, tower(pixels))
+    assert cosine.min() > 0.9995
+    assert cosine.max() < 1 - 1e-9
 
 
 def test_gradients_reach_every_weight(pixels):

@@ -12,16 +12,22 @@ from geoembed.errors import OptionError
 
 __all__ = ["ConvNet"]
 
-# The first layer sees squares of 4 pixels that do not overlap: twice as fast as a 3 x 3 layer of
-# stride 2, and no worse on satellite crops of 48 pixels.
+# The first layer sees squares of 4 pixels that do not overlap. A 3 x 3 layer of stride 2 and one
+# stage more took half as long again, and placed satellite crops of 48 pixels no better.
 _PATCH: Final = 4
+
+# The root has no gradient at 0, where a channel is the same all over the map.
+_LEAST_VARIANCE: Final = 1e-5
 
 # Channels that are normalised together.
 _GROUP: Final = 16
 
 
 class ConvNet(nn.Module):
-    """Pixels to features: strided stages of residual blocks, mean and largest value over the map.
+    """Pixels to features: strided stages of residual blocks, then moments over the map.
+
+    The feature of a picture is the mean of each channel and its standard deviation over the map:
+    what there is, and how evenly it lies.
 
     Groups of channels are normalised, so that a picture's feature does not depend on the others of
     its batch: batches may be cut into parts, and training and use compute the same.
@@ -77,7 +83,10 @@ class ConvNet(nn.Module):
         """Return features (n, features) of prepared pixels (n, 3, size, size)."""
         values = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         values = functional.relu(self.norm(self.blocks(values)))
-        return torch.cat([values.mean(dim=(2, 3)), values.amax(dim=(2, 3))], dim=1)
+        # Squares of half precision would lose what tells even pictures apart.
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        variance, mean = torch.var_mean(values, dim=(2, 3), correction=0)
+        return torch.cat([mean, (variance + _LEAST_VARIANCE).sqrt()], dim=1)
 
 
 class _Block(nn.Module):
