@@ -1,6 +1,5 @@
 """The parts of a run, put together."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -106,6 +105,7 @@ def assemble(
             f"loop.batch = {settings.loop.batch} pictures cannot be shared by {processes.world} "
             "processes: take a larger batch."
         )
+    _check_tower(settings, data)
     order = GlobalOrder(split.train, settings.loop.batch, settings.seed)
     features = getattr(data, "dimension", None)
     model = build_model(
@@ -130,6 +130,17 @@ def assemble(
     )
 
 
+def _check_tower(settings: TrainingSettings, data: PictureData | FeatureData) -> None:
+    """Refuse features of another tower than the one that the model would name."""
+    tower = getattr(data, "tower", settings.image.backbone)
+    if tower != settings.image.backbone:
+        raise OptionError(
+            f"The features are those of {tower!r}, and image.backbone = "
+            f"{settings.image.backbone!r}: set image.backbone = {tower!r}, or write features of "
+            "the other one."
+        )
+
+
 def _feed(
     settings: TrainingSettings,
     processes: Processes,
@@ -137,17 +148,13 @@ def _feed(
     order: GlobalOrder,
     model: GeolocationModel,
 ) -> Feed:
-    who: dict[str, Any] = {"rank": processes.rank, "world": processes.world}
-    who["seed"] = settings.seed
+    who: dict[str, Any] = {
+        "seed": settings.seed,
+        "rank": processes.rank,
+        "world": processes.world,
+        "max_bad": settings.data.max_bad,
+    }
     if hasattr(data, "features"):
         return FeatureFeed(cast("FeatureData", data), order, settings.views, **who)
-    feed: Callable[..., Feed] = ImageFeed
-    return feed(
-        cast("PictureData", data),
-        order,
-        settings.views,
-        model.preprocessing,
-        workers=settings.loop.workers,
-        max_bad=settings.data.max_bad,
-        **who,
-    )
+    workers = settings.loop.workers
+    return ImageFeed(data, order, settings.views, model.preprocessing, workers=workers, **who)

@@ -22,6 +22,7 @@ _HELD_OUT: Final = "#d55e00"
 _FAINT: Final = "#c9d0d5"
 _QUIET: Final = "#6b767d"
 _SIZE: Final = (8.0, 10.0)
+_EDGES: Final = {"left": 0.11, "right": 0.91, "bottom": 0.05, "top": 0.955, "hspace": 0.14}
 _DPI: Final = 120
 # Marks of more validations than this would run into each other.
 _MARKED: Final = 40
@@ -63,12 +64,17 @@ def draw_curves(folder: str | Path, title: str = "") -> Path:
     rows = read_metrics(run)
     # A figure of its own: nothing of the caller's pyplot is touched.
     figures = import_optional("matplotlib.figure", extra="plot", purpose="Drawing curves")
-    figure = figures.Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 1.4, 3, 2))
+    figure = figures.Figure(figsize=_SIZE)
+    # Fixed edges: to find fitting ones takes as long as to draw.
+    axes = figure.subplots(
+        4, 1, sharex=True, height_ratios=(3, 1.4, 3, 2), gridspec_kw=dict(_EDGES)
+    )
     _draw_loss(axes[0], rows)
     _draw_rate(axes[1], rows)
     _draw_shares(axes[2], rows)
     _draw_median(axes[3], rows)
+    for ax in axes:
+        ax.yaxis.set_label_coords(-0.09, 0.5)
     axes[-1].set_xlabel("steps", fontsize=9, color=INK)
     axes[-1].set_xlim(0, max((row["step"] for row in rows), default=1))
     axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -141,18 +147,11 @@ def _draw_median(ax: "Axes", rows: list[Row]) -> None:
         return _say_nothing(ax)
     marker = "o" if len(steps) <= _MARKED else ""
     ax.plot(steps, values, marker=marker, ms=3.5, lw=1.4, color=_HELD_OUT)
-    ax.set_ylim(bottom=0.0)
+    ax.set_ylim(0.0, 1.05 * max(values))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     best = min(range(len(values)), key=values.__getitem__)
-    ax.annotate(
-        f"best: {values[best]:,.0f} km after {steps[best]:,.0f} steps",
-        (0.99, 0.95),
-        xycoords="axes fraction",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=INK,
-    )
+    text = f"best: {values[best]:,.0f} km after {steps[best]:,.0f} steps"
+    ax.set_title(text, loc="right", fontsize=8, color=INK)
     return None
 
 

@@ -67,10 +67,9 @@ class RunLog:
         self, folder: RunFolder, *, rows: int = 0, trackers: Sequence[Tracker] = ()
     ) -> None:
         self._trackers = trackers
-        kept = min(
-            _cut(folder.metrics_csv, rows + 1) - 1 if rows else _cut(folder.metrics_csv, 0),
-            _cut(folder.metrics_jsonl, rows),
-        )
+        # A table has its heading above them.
+        lines = _cut(folder.metrics_csv, rows + 1 if rows else 0)
+        kept = min(max(0, lines - 1), _cut(folder.metrics_jsonl, rows))
         if kept < rows:
             warnings.warn(
                 f"The checkpoint has seen {rows:,} lines of {folder.metrics_csv.name}, and "

@@ -12,6 +12,7 @@ from geoembed.errors import TrainingError
 from geoembed.progress import progress_bar
 from geoembed.training.assembling import Parts, assemble
 from geoembed.training.batches import Batch, FeatureData, PictureData
+from geoembed.training.checkpoint import list_checkpoints
 from geoembed.training.determinism import deterministic_kernels
 from geoembed.training.distributed import start_processes
 from geoembed.training.keeping import Keeper, check_folder
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "train"]
 
-# Drawing takes half a second: not after every validation of a short run.
+# Drawing takes half a second: not after every validation.
 _CURVES_SECONDS: Final = 30.0
 
 
@@ -164,7 +165,7 @@ class _Loop:
         self.steps = total_steps(parts.settings, parts.order)
         self.pace = Pace(parts.settings.loop.batch)
         self.progress = Progress()
-        self._drawn = -_CURVES_SECONDS
+        self._drawn = time.monotonic()
 
     def run(self, show: bool | None) -> RunResult:
         """Take the steps that are left."""
@@ -178,6 +179,8 @@ class _Loop:
             self.pace.restart()
             if not self._over():
                 self._take_steps(bar)
+            elif self.steps == 0 == len(list_checkpoints(self.keeper.folder.checkpoints)):
+                self._after_step()  # what a run of no steps starts from is its result
         if progress.means.count:
             # Not in the checkpoint: a longer run takes these steps into its next line.
             self._log_steps()
@@ -227,7 +230,7 @@ class _Loop:
         done, settings = self.progress.step, self.settings
         last = done >= self.steps
         stop = self.parts.processes.any(bool(self.request.number))
-        if done % settings.loop.log_every == 0:
+        if self.progress.means.count and done % settings.loop.log_every == 0:
             self._log_steps()
         before = time.perf_counter()
         validated = (

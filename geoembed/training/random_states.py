@@ -42,7 +42,8 @@ def random_states() -> dict[str, Any]:
             float(gauss),
         ),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        # Of this process's GPU; asking for those of others would take memory on each.
+        "cuda": torch.cuda.get_rng_state() if _uses_gpu() else None,
     }
 
 
@@ -52,16 +53,15 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     Parameters
     ----------
     states : mapping
-        Of `random_states`. Those of GPUs that are not here are left out.
+        Of `random_states`. That of a GPU is left out where there is none.
     """
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        for number, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state, number)
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 @contextmanager
@@ -85,3 +85,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         restore_random_states(before)
+
+
+def _uses_gpu() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -100,17 +100,20 @@ class Queries:
         if hasattr(self.data, "features"):
             views, valid = self._features(cast("FeatureData", self.data), rows)
         else:
-            views, valid = self._pixels(cast("PictureData", self.data), rows, model)
+            views, valid = self._pixels(self.data, rows, model)
         size = views.numel() * views.element_size()
         if self._bytes + size <= _KEPT_BYTES:
             self._kept[start] = views, valid
             self._bytes += size
         return views, valid
 
-    @staticmethod
-    def _features(data: FeatureData, rows: Rows) -> tuple[Tensor, NDArray[np.bool_]]:
+    def _features(self, data: FeatureData, rows: Rows) -> tuple[Tensor, NDArray[np.bool_]]:
+        known: dict[int, str] = getattr(data, "bad", {})
+        valid = data.valid[rows]
+        for row in rows[~valid].tolist():
+            self.bad[row] = known.get(row, "It has no features.")
         numbers = np.tile(np.arange(data.views), (len(rows), 1))
-        return torch.from_numpy(data.features(rows, numbers)), data.valid[rows]
+        return torch.from_numpy(data.features(rows, numbers)), valid
 
     def _pixels(
         self, data: PictureData, rows: Rows, model: GeolocationModel
