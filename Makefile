@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full bench docs clean
+.PHONY: help demo train-demo test check check-full bench bench-gpu docs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -23,6 +23,9 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.installed-demo ## embed 33,000 real cities, probe them, draw two maps into demo/
 	$(BIN)/python tools/demo.py --output demo
+
+train-demo: $(VENV)/.installed-train ## train both sides on satellite crops, compare, draw; into train-demo/
+	$(BIN)/python tools/train_demo.py --output train-demo
 
 # Two processes finish sooner than one with two threads; each needs up to 2 GB. Plain pytest runs one.
 test: $(VENV)/.installed-test ## run every test
@@ -41,8 +44,11 @@ check: $(VENV)/.installed-check ## lint, types, layers, documentation
 bench: $(VENV)/.installed-test ## measure speed and memory; table on screen, JSON in bench/
 	$(BIN)/python benchmarks/run.py --output bench
 
+bench-gpu: $(VENV)/.installed-test ## measure training on a GPU: pictures a second, share of the peak, memory
+	$(BIN)/python benchmarks/training.py --gpu
+
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean: ## remove everything that the other commands made
-	rm -rf $(VENV) demo bench docs/_build docs/_generated docs/api/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo train-demo bench docs/_build docs/_generated docs/api/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -64,6 +64,7 @@ _ROOMS = (
     "splits",
     "targets",
     "testing",
+    "training",
     "webmap",
 )
 

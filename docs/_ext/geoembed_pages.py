@@ -23,6 +23,8 @@ from geoembed.extending.registry import (
 )
 from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
 from geoembed.testing import isolated_plugins
+from geoembed.training.config import list_recipes, load_settings
+from geoembed.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "docs" / "_generated"
@@ -60,6 +62,8 @@ def write_pages() -> None:
         "gallery_specs.md": gallery_specs_page(),
         "cli.md": cli_page(),
         "rooms.md": rooms_page(),
+        "settings.md": settings_page(),
+        "recipes.md": recipes_page(),
     }
     for tutorial in sorted((ROOT / "tutorials").glob("[0-9]*.py")):
         # Links in the scripts lead from where they lie to the pages beside them.
@@ -242,3 +246,30 @@ def module_summaries() -> dict[str, str]:
         # Docstrings are reStructuredText, the page is Markdown.
         found[name] = doc.partition("\n")[0].replace("``", "`").replace("|", "\\|")
     return found
+
+
+# -- training -----------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every setting of a training run: section, field, default, meaning."""
+    parts = ["| field | default | meaning |", "|---|---|---|"]
+    sections = [("", TrainingSettings)] + [
+        (f"{name}.", field.annotation)
+        for name, field in TrainingSettings.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+    ]
+    for prefix, model in sections:
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                continue
+            default = repr(field.default).replace("|", "\\|")
+            meaning = " ".join((field.description or "").split()).replace("``", "`")
+            parts.append(f"| `{prefix}{name}` | `{default}` | {meaning} |")
+    return "\n".join(parts) + "\n"
+
+
+def recipes_page() -> str:
+    """Every recipe by name with its line."""
+    rows = [f"| `{name}` | {load_settings(name).summary} |" for name in list_recipes()]
+    return "\n".join(["| recipe | what it trains |", "|---|---|", *rows]) + "\n"

@@ -22,6 +22,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("geoembed.cli.compare", "compare", "compare"),
     ("geoembed.cli.geolocate", "geolocate", "geolocate"),
     ("geoembed.cli.evaluate", "evaluate", "evaluate"),
+    ("geoembed.cli.train", "train", "train"),
+    ("geoembed.cli.export", "export", "export"),
     ("geoembed.cli.encoders", "encoders", "encoders"),
     ("geoembed.cli.heads", "heads", "heads"),
     ("geoembed.cli.plugins", "plugins", "plugins"),
@@ -31,6 +33,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 # Module, its typer.Typer, the group's name.
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("geoembed.cli.gallery", "app", "gallery"),
+    ("geoembed.cli.data", "data", "data"),
     ("geoembed.cli.weights", "app", "weights"),
 )
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from geoembed import __version__, weights
+import geoembed.weights as weights
+from geoembed import __version__
 from geoembed.encoders import load_encoder
 from geoembed.encoders.architecture import LocationArchitecture
 from geoembed.encoders.geoclip import GeoCLIPEncoder

@@ -32,6 +32,7 @@ MODULES = (
     "geoembed.streaming",
     "geoembed.targets",
     "geoembed.testing",
+    "geoembed.training",
     "geoembed.webmap",
     "geoembed.weights",
 )
