@@ -15,7 +15,14 @@ from geoembed.galleries import Gallery, places_of
 from geoembed.streaming import read_frames
 from geoembed.training.geoclip_format import check_expressible, write_geoclip_folder
 from geoembed.training.graph_parity import Parity
-from geoembed.training.model_folder import DTYPES, FILES, write_model_folder
+from geoembed.training.model_folder import (
+    DTYPES,
+    FILES,
+    own_config,
+    save_tensors,
+    write_config,
+    write_model_folder,
+)
 from geoembed.training.onnx_export import export_onnx
 from geoembed.training.program_export import export_program
 from geoembed.training.publishing import check_target, draft_folder
@@ -155,7 +162,9 @@ def export_graph(
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room, "model")
         folder.mkdir()
-        write_model_folder(model, folder)
+        # No card, which takes a second to measure.
+        save_tensors(model.tensors(), folder, model)
+        write_config(own_config(model), folder)
         encoder = load_encoder(folder, layers=layers, normalize=normalize, device="cpu")
         if format == "torch":
             return export_program(encoder, path, overwrite=overwrite, name=model.name)
