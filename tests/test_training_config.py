@@ -74,6 +74,11 @@ def test_unknown_recipe_names_close_ones():
         load_settings("bluemarbel")
 
 
+def test_matrix_is_no_recipe():
+    with pytest.raises(OptionError, match="is a matrix of runs, not one: geoembed train --matrix"):
+        load_settings("matrix-bluemarble")
+
+
 def test_missing_file_and_broken_toml_are_told(tmp_path):
     with pytest.raises(OptionError, match=r"recipe file .*none\.toml cannot be read"):
         load_settings(str(tmp_path / "none.toml"))

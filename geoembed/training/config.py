@@ -131,6 +131,11 @@ def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str
 def _read(name: str, folder: Path, chain: tuple[str, ...]) -> dict[str, Any]:
     """Read a recipe or file together with its bases."""
     is_file = name.endswith(".toml")
+    if name.startswith(MATRIX_PREFIX) and not is_file:
+        raise OptionError(
+            f"{name!r} is a matrix of runs, not one: geoembed train --matrix {name}, or "
+            "load_matrix() of geoembed.training.matrix."
+        )
     path = folder / Path(name).expanduser()
     key = str(path.resolve()) if is_file else name
     if key in chain:

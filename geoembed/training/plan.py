@@ -11,7 +11,9 @@ import torch
 from geoembed.errors import OptionError
 from geoembed.training.batches import TrainingData
 from geoembed.training.model import GeolocationModel, build_model
+from geoembed.training.order import GlobalOrder
 from geoembed.training.plan_measuring import Costs, measure_costs
+from geoembed.training.schedule import total_steps
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split
 
@@ -91,7 +93,7 @@ class Plan:
                 "steps",
                 f"{self.steps:,} of {self.batch:,} pictures"
                 + (f", {share}" if self.processes > 1 else "")
-                + f"; {self.epochs:.4g} epochs, {self.validations} validations",
+                + f"; {self.epochs:.4g} epochs, {_many(self.validations, 'validation')}",
             ),
             *((kind, self._counts(kind)) for kind in ("trained", "frozen")),
             ("memory", f"about {_size(sum(memory.values()))}: {parts}"),
@@ -156,13 +158,14 @@ def plan_run(
     """
     from geoembed.devices import resolve_device
 
-    batch, train = settings.loop.batch, len(split.train)
-    if not processes <= batch <= train:
+    batch = settings.loop.batch
+    order = GlobalOrder(split.train, batch, settings.seed)
+    if batch < processes:
         raise OptionError(
-            f"loop.batch = {batch:,} pictures must be at least as many as there are processes "
-            f"({processes:,}), and at most as many as training places ({train:,})."
+            f"loop.batch = {batch:,} pictures cannot be shared by {processes:,} processes: take a "
+            "larger batch."
         )
-    steps = settings.loop.steps or math.ceil(settings.loop.epochs * train / batch)
+    steps = total_steps(settings, order)
     features = getattr(data, "dimension", None)
     device = resolve_device(settings.loop.device)
     model = build_model(
@@ -170,7 +173,7 @@ def plan_run(
     )
     costs = measure_costs(model, settings, data, split.train)
     step_s = _step_seconds(settings, model, costs, processes)
-    epochs = steps * batch / train
+    epochs = order.epoch(steps)
     validations, each_s, notes = _validation(settings, split, costs, epochs)
     busy = torch.get_num_threads() if device.type == "cpu" else 1
     threads = f" with {busy} thread{'s' * (busy > 1)}" if device.type == "cpu" else ""
@@ -260,6 +263,10 @@ def _validation(
         notes.append(f"the time leaves out encoding the gallery {asked.gallery!r}")
     per_query = costs.view_forward_s + costs.picture_s
     return count, gallery * costs.place_forward_s + queries * per_query, notes
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _processors() -> int:
