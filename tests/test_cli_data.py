@@ -34,7 +34,7 @@ def photos(tmp_path):
     return folder
 
 
-COLUMNS = ("--file", "snap", "--lon", "l", "--lat", "b")
+COLUMNS = ("--file-column", "snap", "--lon", "l", "--lat", "b")
 
 
 def pack(folder, output, *more, code=0):
@@ -92,20 +92,34 @@ def test_pack_names_only_some_of_many_bad_pictures(photos, tmp_path, capsys):
     assert len(lines) == 8
 
 
-def test_pack_refuses_in_one_line(photos, tmp_path, capsys):
+def test_pack_refuses_in_words_of_the_command_line(photos, tmp_path, capsys):
     pack(photos, tmp_path / "shards", "--lon", "l", "--lat", "b", code=1)
-    assert "photos.csv has no column of pictures" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "photos.csv has no column of pictures" in err
+    assert "On the command line: --file-column NAME." in err
     pack(photos, tmp_path / "shards", *COLUMNS)
     capsys.readouterr()
     pack(photos, tmp_path / "shards", *COLUMNS, "--per-shard", 2, code=1)
     out, err = capsys.readouterr()
     assert out == ""
     assert "was packed from something else: per_shard was 10000 and is 2" in err
-    assert len(err.splitlines()) == 1
+    assert "--force" in err
     pack(photos, tmp_path / "shards", *COLUMNS, "--per-shard", 2, "--force")
     assert "in 3 shards" in capsys.readouterr().out
     pack(photos, tmp_path / "shards", "--per-shard", 0, code=2)
     assert "--per-shard" in capsys.readouterr().err
+
+
+def test_an_interrupted_pack_says_that_it_goes_on(photos, tmp_path, capsys, monkeypatch):
+    def interrupted(path, max_side):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geoembed.training.shard_writing._prepare", interrupted)
+        pack(photos, tmp_path / "shards", *COLUMNS, "--workers", 0, code=130)
+    assert "Finished shards stay in" in capsys.readouterr().err
+    pack(photos, tmp_path / "shards", *COLUMNS)
+    assert capsys.readouterr().out.startswith("4 pictures in 1 shard, ")
 
 
 def test_notes_of_the_manifest_are_shown(photos, tmp_path, capsys):

@@ -5,8 +5,17 @@ from pathlib import Path
 import typer
 
 from geoembed.cli.output import print_json
+from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 
 __all__ = ["data"]
+
+FLAGS = {
+    **TABLE_FLAGS,
+    "file": "--file-column NAME",
+    "on_invalid": "--on-invalid drop",
+    "images": "--images FOLDER",
+    "force": "--force",
+}
 
 data = typer.Typer(no_args_is_help=True)
 
@@ -44,9 +53,15 @@ def pack(
     workers: int | None = typer.Option(
         None, "--workers", metavar="N", min=0, help="Threads that read and check; all cores else."
     ),
-    file: str | None = typer.Option(None, "--file", metavar="COLUMN", help="Of the pictures."),
-    lon: str | None = typer.Option(None, "--lon", metavar="COLUMN", help="Of the longitude."),
-    lat: str | None = typer.Option(None, "--lat", metavar="COLUMN", help="Of the latitude."),
+    file: str | None = typer.Option(
+        None, "--file-column", metavar="NAME", help="Column of the pictures."
+    ),
+    lon: str | None = typer.Option(
+        None, "--lon-column", "--lon", metavar="NAME", help="Column of the longitude."
+    ),
+    lat: str | None = typer.Option(
+        None, "--lat-column", "--lat", metavar="NAME", help="Column of the latitude."
+    ),
     on_invalid: str = typer.Option(
         "raise", "--on-invalid", help="Rows without a place or a picture: raise, or drop."
     ),
@@ -62,22 +77,23 @@ def pack(
         geoembed data pack photos.csv --images photos -o shards
         geoembed data pack mp16.csv --images mp16 -o shards --max-side 512 --workers 8
     """
-    from geoembed.training.packing import pack as pack_pictures
+    with terminable(), notes_told(FLAGS):
+        from geoembed.training.packing import pack as pack_pictures
 
-    packed = pack_pictures(
-        manifest,
-        images,
-        output,
-        per_shard=per_shard,
-        max_side=max_side,
-        workers=workers,
-        file=file,
-        lon=lon,
-        lat=lat,
-        on_invalid=on_invalid,
-        force=force,
-        progress=False if as_json else None,
-    )
+        packed = pack_pictures(
+            manifest,
+            images,
+            output,
+            per_shard=per_shard,
+            max_side=max_side,
+            workers=workers,
+            file=file,
+            lon=lon,
+            lat=lat,
+            on_invalid=on_invalid,
+            force=force,
+            progress=False if as_json else None,
+        )
     if as_json:
         print_json(packed.to_dict())
         return

@@ -17,6 +17,7 @@ from geoembed.training.shard_writing import BadPicture, Rows, write_shard
 
 if TYPE_CHECKING:
     import pandas as pd
+    from tqdm import tqdm
 
 __all__ = ["BadPicture", "Packed", "pack"]
 
@@ -160,7 +161,6 @@ def pack(
             f"None of the {counted(len(read), 'picture')} of {read.name} is in {images}: "
             f"{first_of(read.files)}. Give the folder that the names start from."
         )
-    starts = range(0, len(read), per_shard)
     request = {
         "version": _VERSION,
         "manifest": digest_rows(read.files, read.lonlat),
@@ -169,39 +169,51 @@ def pack(
         "per_shard": per_shard,
         "max_side": max_side,
     }
-    into = PackingFolder(Path(folder).expanduser(), request, len(starts))
+    shards = [
+        Rows(start, read.files[rows], paths[rows], read.lonlat[rows])
+        for start in range(0, len(read), per_shard)
+        for rows in [slice(start, start + per_shard)]
+    ]
+    into = PackingFolder(Path(folder).expanduser(), request, len(shards))
     bar = progress_bar(progress, text="packing", unit="picture", total=len(read))
-    with into.taken(force=force) as reports, bar:
-        found = len(reports)
-        for number, start in enumerate(starts):
-            rows = slice(start, min(start + per_shard, len(read)))
-            if number in reports:
-                bar.update(rows.stop - rows.start)
-                continue
-            report = write_shard(
-                Rows(start, read.files[rows], paths[rows], read.lonlat[rows]),
-                into.tar(number),
-                max_side=max_side,
-                workers=workers,
-                done=bar.update,
-            )
-            if report["pictures"]:
-                index_of(into.tar(number))
-            into.report(number, report)
-            reports[number] = report
-        ordered = [reports[number] for number in range(len(starts))]
-        bad = tuple(BadPicture(*one) for report in ordered for one in report["bad"])
-        into.finish(ordered)
+    try:
+        with into.taken(force=force) as reports, bar:
+            found = len(reports)
+            bar.update(sum(len(shards[number].names) for number in reports))
+            for number in sorted(set(range(len(shards))) - set(reports)):
+                reports[number] = _pack_shard(into, number, shards[number], max_side, workers, bar)
+            ordered = [reports[number] for number in range(len(shards))]
+            into.finish(ordered)
+    except KeyboardInterrupt as error:
+        error.add_note(f"Finished shards stay in {folder}: pack again as before, and it goes on.")
+        raise
+    return _summary(into.folder, read, ordered, found)
+
+
+def _pack_shard(
+    into: PackingFolder, number: int, rows: Rows, max_side: int, workers: int, bar: "tqdm[Any]"
+) -> dict[str, Any]:
+    tar = into.tar(number)
+    report = write_shard(rows, tar, max_side=max_side, workers=workers, done=bar.update)
+    if report["pictures"]:
+        index_of(tar)
+    # Last: it says that all the rest is there.
+    into.report(number, report)
+    return report
+
+
+def _summary(folder: Path, read: Manifest, reports: list[dict[str, Any]], found: int) -> Packed:
+    bad = tuple(BadPicture(*one) for report in reports for one in report["bad"])
     if len(bad) == len(read):
         raise TableError(
             f"None of the {counted(len(read), 'picture')} of {read.name} can be packed: "
             f"{bad[0].name}: {bad[0].reason} {BAD_PICTURES} in {folder} lists all of them."
         )
     return Packed(
-        into.folder,
+        folder,
         pictures=len(read) - len(bad),
-        shards=sum(report["pictures"] > 0 for report in ordered),
-        bytes=sum(report["bytes"] for report in ordered),
+        shards=sum(report["pictures"] > 0 for report in reports),
+        bytes=sum(report["bytes"] for report in reports),
         bad=bad,
         found=found,
         notes=read.notes,
