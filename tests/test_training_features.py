@@ -414,7 +414,7 @@ def test_too_little_room_is_seen_before_anything_is_computed(tmp_path, monkeypat
     pictures = Pictures()
     usage = shutil.disk_usage(tmp_path)._replace(free=200)
     monkeypatch.setattr(feature_folder.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(TableError, match=r"need 6.56e-07 GB more, and 2e-07 GB are free"):
+    with pytest.raises(TableError, match=r"need 656 B more, and 200 B are free"):
         write_features(pictures, tower(), tmp_path / "f", views=VIEWS)
     assert pictures.asked == []
 

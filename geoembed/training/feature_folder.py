@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoembed.errors import TableError
+from geoembed.training.amounts import size_text
 from geoembed.training.batches import TrainingData
 from geoembed.training.feature_shards import FeatureShards
 from geoembed.training.locking import locked_folder
@@ -27,7 +28,7 @@ ROWS: Final = "rows.parquet"
 """Name, place, and whether there are features, of each row."""
 
 BAD_PICTURES: Final = "bad_pictures.csv"
-"""Rows without features: number, name, reason."""
+"""Rows without features: number, name, reason; without a number those that are no rows at all."""
 
 _PROGRESS: Final = "progress.jsonl"
 
@@ -107,7 +108,7 @@ class FeatureFolder:
         needed, free = self._shards.bytes_missing(), shutil.disk_usage(self.folder).free
         if needed > free:
             raise TableError(
-                f"The features need {needed / 1e9:,.3g} GB more, and {free / 1e9:,.3g} GB are free "
+                f"The features need {size_text(needed)} more, and {size_text(free)} are free "
                 f"where {self.folder} lies. Make room, store fewer views, or choose another folder."
             )
 
@@ -168,8 +169,13 @@ class FeatureFolder:
         rows = pd.DataFrame(
             {"name": names, "lon": data.lonlat[:, 0], "lat": data.lonlat[:, 1], "valid": valid}
         )
+        missing: list[str] = getattr(data, "missing", [])
+        reasons: list[str] = getattr(data, "reasons", [""] * len(missing))
         bad = pd.DataFrame(
-            [(row, names[row], reason) for row, reason in sorted(self.bad.items())],
+            [
+                *(("", name, reason) for name, reason in zip(missing, reasons, strict=True)),
+                *((str(row), names[row], reason) for row, reason in sorted(self.bad.items())),
+            ],
             columns=["row", "name", "reason"],
         )
         with _told(self.folder):

@@ -90,6 +90,11 @@ class StoredFeatures:
     def __len__(self) -> int:
         return len(self.lonlat)
 
+    @property
+    def bytes(self) -> int:
+        """Size of the features on the disk."""
+        return 2 * len(self) * self.views * self.dimension
+
     @cached_property
     def names(self) -> Sequence[str]:
         """What each row is called; read when first asked for."""
@@ -99,8 +104,22 @@ class StoredFeatures:
     @cached_property
     def bad(self) -> dict[int, str]:
         """Why rows have no features, by row."""
-        listed = pd.read_csv(self.folder / BAD_PICTURES, keep_default_na=False)
-        return dict(zip(listed["row"].tolist(), listed["reason"].tolist(), strict=True))
+        return {int(row): reason for row, _, reason in self._listed if row}
+
+    @property
+    def missing(self) -> list[str]:
+        """Pictures that the data named and did not have: they are no rows."""
+        return [name for row, name, _ in self._listed if not row]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each of them is missing."""
+        return [reason for row, _, reason in self._listed if not row]
+
+    @cached_property
+    def _listed(self) -> list[tuple[str, str, str]]:
+        table = pd.read_csv(self.folder / BAD_PICTURES, dtype=str, keep_default_na=False)
+        return list(zip(table["row"], table["name"], table["reason"], strict=True))
 
     def features(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return features.

@@ -16,6 +16,7 @@ from geoembed.errors import OptionError, WeightsError
 from geoembed.images import load_image_encoder
 from geoembed.images.towers import Tower, tower_of
 from geoembed.progress import progress_bar
+from geoembed.training.amounts import size_text, time_text
 from geoembed.training.batches import PictureData
 from geoembed.training.feature_folder import FeatureFolder
 from geoembed.training.feature_shards import FeatureShards, rows_per_shard
@@ -61,6 +62,23 @@ class FeaturePlan:
     def seconds(self) -> float:
         """Time for all views, at the measured rate."""
         return self.rows * self.views * self.seconds_per_view
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan for JSON.
+
+        Returns
+        -------
+        dict
+            Its parts and `seconds`.
+        """
+        return {**asdict(self), "seconds": self.seconds}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows:,} pictures x {self.views} views x {self.dimension} values: "
+            f"{size_text(self.bytes)}, about {time_text(self.seconds)} at "
+            f"{1 / self.seconds_per_view:,.3g} views a second"
+        )
 
 
 def plan_features(
