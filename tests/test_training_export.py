@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from safetensors.torch import load_file, save_file
 import geoembed
 from geoembed.encoders import load_encoder
 from geoembed.errors import OptionError, TrainingError, UnknownNameError, WeightsError
+from geoembed.extending import hookimpl
+from geoembed.extending.specs import LocationEncoderSpec, WeightsFile, WeightsSpec
 from geoembed.galleries import Gallery
 from geoembed.images import load_image_encoder
 from geoembed.images.finding import _PUBLISHED
+from geoembed.testing import isolated_plugins
 from geoembed.training import card_measures, geoclip_format, publishing
 from geoembed.training import export as exporting
 from geoembed.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
@@ -28,6 +32,7 @@ from geoembed.training.model_folder import write_model_folder
 from geoembed.training.run_model import model_of_training
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.trained_model import model_name
+from geoembed.weights import digest_file
 
 PLACES = parity_places(100)
 PLACES = PLACES[np.abs(PLACES[:, 0]) <= 180.0]
@@ -197,6 +202,54 @@ def test_a_weights_file_is_exported(tmp_path):
     config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
     assert config["model_type"] == "geoembed-location-encoder"
     assert config["location"]["sigmas"] == [1.0, 16.0, 256.0]
+
+
+class Registers:
+    """A plugin that registers a model folder for places and pictures."""
+
+    def __init__(self, folder):
+        files = tuple(
+            WeightsFile(role=role, path=name, size=1, sha256=digest_file(folder / name))
+            for role, name in (("config", "config.json"), ("model", "model.safetensors"))
+        )
+        told = {"licence": "CC0-1.0", "training_data": "Random pictures"}
+        weights = WeightsSpec(
+            name="reg.v1", distribution="geoembed", version="0", files=files, paper="", **told
+        )
+        images = load_image_encoder(folder, device="cpu").spec
+        self.location = LocationEncoderSpec(
+            name="reg.v1",
+            factory="geoembed.encoders.geoclip:load",
+            dimension=10,
+            summary="A registered pair",
+            weights=weights,
+            **told,
+        )
+        self.images = replace(images, name="reg.v1", location_encoder="reg.v1", weights=weights)
+
+    @hookimpl
+    def register_location_encoders(self, register):
+        register(self.location)
+
+    @hookimpl
+    def register_image_encoders(self, register):
+        register(self.images)
+
+
+def test_a_registered_folder_is_exported_with_its_pictures_and_story(folder, tmp_path, monkeypatch):
+    plugin = Registers(folder)
+    there = {"config": folder / "config.json", "model": folder / "model.safetensors"}
+    found = SimpleNamespace(kind="package", files=there)
+    monkeypatch.setattr("geoembed.weights.store.find", lambda spec: found)
+    with isolated_plugins(plugin):
+        export_run("reg.v1", tmp_path / "out")
+    kept, expected = (load_file(path / "model.safetensors") for path in (tmp_path / "out", folder))
+    assert set(kept) == set(expected)
+    assert all(torch.equal(kept[key], expected[key]) for key in kept)
+    config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert (config["name"], config["summary"]) == ("reg.v1", "A registered pair")
+    assert config["image"]["tower"] == "convnet"
+    assert config["story"] == {"recipe": {"steps": "12"}}
 
 
 # -- the format of the package geoclip -------------------------------------------------------------
