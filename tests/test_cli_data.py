@@ -135,4 +135,6 @@ def test_notes_of_the_manifest_are_shown(photos, tmp_path, capsys):
 
 def test_the_group_shows_its_commands(capsys):
     assert main(["data", "--help"]) == 0
-    assert "pack" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "pack" in out
+    assert "features" in out

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from geoembed.cli.data_features import features
 from geoembed.cli.output import print_json
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 
@@ -26,8 +27,12 @@ _SHOWN = 5
 def _data() -> None:
     """Prepare pictures for training.
 
+    Pack them into shards that are read from anywhere in any order, or run the frozen tower over
+    them once.
+
     Example:
         geoembed data pack photos.csv --images photos -o shards
+        geoembed data features shards -o features --views 10
     """
 
 
@@ -108,3 +113,6 @@ def pack(
             print(f"  row {bad.row}, {bad.name}: {bad.reason}")
         if len(packed.bad) > _SHOWN:
             print(f"  and {len(packed.bad) - _SHOWN:,} more")
+
+
+data.command("features")(features)
