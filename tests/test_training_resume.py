@@ -1,7 +1,11 @@
 """A run that is broken off goes on as if nothing had happened: killed, stopped, cut short."""
 
+import hashlib
+import inspect
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,12 +16,17 @@ from PIL import Image
 
 from geoembed.errors import TrainingError
 from geoembed.training.checkpoint import CheckpointWarning, find_checkpoint, read_checkpoint
+from geoembed.training.keeping import Keeper
 from geoembed.training.loop import train
+from geoembed.training.packing import pack
 from geoembed.training.settings import TrainingSettings
+from geoembed.training.splitting import split_rows
+from geoembed.training.step import TrainingStep
 from geoembed.training.stopping import RunStopped
 
-# It runs here, and in processes of its own.
-COMMON = '''
+SETTINGS = {"steps": 20, "save_every": 4}
+
+
 class Memory:
     """Features of places that a small network can learn, in memory."""
 
@@ -59,17 +68,11 @@ def settings_of(**loop):
             "validation": {"every": 1.0},
         }
     )
-'''
-exec(COMMON)
-
-SETTINGS = {"steps": 20, "save_every": 4}
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawing takes longer than all steps."""
-    from geoembed.training.keeping import Keeper
-
     monkeypatch.setattr(Keeper, "draw", lambda self: None)
 
 
@@ -111,25 +114,28 @@ def whole(tmp_path_factory):
     return folder
 
 
+def go_on(folder, settings=None):
+    settings = settings or settings_of(**SETTINGS)
+    return train(settings, folder, resume=True, data=Memory(), progress=False)
+
+
+def stop_after(folder, step, number=signal.SIGTERM):
+    """Start a run, which gets a signal during a step."""
+    data = Memory(stop_at={step - 1: number})
+    with pytest.raises(RunStopped, match=f"after step {step}; go on with --resume") as stopped:
+        train(settings_of(**SETTINGS), folder, data=data, progress=False)
+    return stopped.value
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
 @pytest.mark.parametrize("step", [1, 6, 10, 17])
 def test_a_stopped_run_goes_on_bit_for_bit(whole, tmp_path, number, code, step):
     # One epoch has 6 steps: a stop at 10 is in its middle, and between two lines of the log.
-    with pytest.raises(RunStopped, match=f"after step {step}; go on with --resume") as stopped:
-        train(
-            settings_of(**SETTINGS),
-            tmp_path / "run",
-            data=Memory(stop_at={step - 1: number}),
-            progress=False,
-        )
-    assert stopped.value.code == code
+    assert stop_after(tmp_path / "run", step, number).code == code
     assert find_checkpoint(tmp_path / "run", "last").name == f"step-{step:08d}.pt"
-    result = train(
-        settings_of(**SETTINGS), tmp_path / "run", resume=True, data=Memory(), progress=False
-    )
-    assert result.step == 20
+    assert go_on(tmp_path / "run").step == 20
     assert_same_run(tmp_path / "run", whole, 20)
 
 
@@ -150,13 +156,12 @@ def test_a_run_that_is_over_stays_as_it_is(whole):
     before = {
         path: path.read_bytes() for path in whole.iterdir() if path.name.startswith("metrics")
     }
-    result = train(settings_of(**SETTINGS), whole, resume=True, data=Memory(), progress=False)
-    assert result.step == 20
+    assert go_on(whole).step == 20
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_resuming_where_nothing_is_starts_anew(whole, tmp_path):
-    train(settings_of(**SETTINGS), tmp_path / "run", resume=True, data=Memory(), progress=False)
+    go_on(tmp_path / "run")
     assert_same_run(tmp_path / "run", whole, 20)
 
 
@@ -168,7 +173,7 @@ def test_a_run_is_not_written_over(whole):
 def test_other_settings_are_refused_and_all_are_listed(whole):
     other = settings_of(**SETTINGS, batch=32).model_copy(update={"seed": 7})
     with pytest.raises(TrainingError, match="seed: 0 -> 7") as refused:
-        train(other, whole, resume=True, data=Memory(), progress=False)
+        go_on(whole, other)
     lines = str(refused.value).splitlines()
     assert lines[1:-1] == ["  seed: 0 -> 7", "  loop.batch: 16 -> 32"]
     assert "start the new ones in another folder" in lines[-1]
@@ -181,13 +186,11 @@ def test_other_settings_in_the_checkpoint_alone_are_refused(whole, tmp_path):
     last = find_checkpoint(whole, "last")
     (run / "checkpoints" / last.name).write_bytes(last.read_bytes())
     with pytest.raises(TrainingError, match=r"step-00000020.pt is of other settings:\n  seed: 0"):
-        train(other, run, resume=True, data=Memory(), progress=False)
+        go_on(run, other)
 
 
 @pytest.mark.parametrize(("count", "what"), [(121, "other data"), (120, "other training rows")])
 def test_other_data_are_refused(whole, tmp_path, count, what):
-    from geoembed.training.splitting import split_rows
-
     settings = settings_of(**SETTINGS)
     data = Memory(count)
     split = split_rows(data.lonlat, settings.data.model_copy(update={"split_seed": 9}))
@@ -202,7 +205,7 @@ def test_what_may_change_changes(whole, tmp_path):
             settings_of(**SETTINGS), run, data=Memory(stop_at={4: signal.SIGTERM}), progress=False
         )
     more = settings_of(steps=22, save_every=7, keep_last=5, patience=50)
-    assert train(more, run, resume=True, data=Memory(), progress=False).step == 22
+    assert go_on(run, more).step == 22
     # The rates and batches are those of the run that was to be shorter.
     assert_same(state_of(run, 21)["settings"], more.model_dump_json())
     lines = (run / "metrics.csv").read_text().splitlines()
@@ -218,7 +221,7 @@ def test_with_fewer_lines_than_the_checkpoint_has_seen(tmp_path):
         )
     (run / "metrics.csv").unlink()
     with pytest.warns(CheckpointWarning, match="has seen 4 lines of metrics.csv, and 0 are there"):
-        train(settings_of(**SETTINGS), run, resume=True, data=Memory(), progress=False)
+        go_on(run)
     assert (run / "metrics.csv").read_text().splitlines()[1].startswith("12,")
 
 
@@ -232,7 +235,7 @@ def test_other_threads_are_told(tmp_path):
     document["sessions"][0]["threads"] = 77
     (run / "environment.json").write_text(json.dumps(document))
     with pytest.warns(CheckpointWarning, match="no longer bit for bit.*threads: 77 -> "):
-        train(settings_of(**SETTINGS), run, resume=True, data=Memory(), progress=False)
+        go_on(run)
     sessions = json.loads((run / "environment.json").read_text())["sessions"]
     assert [session["from_step"] for session in sessions] == [0, 3]
 
@@ -254,8 +257,6 @@ def picture_settings(**data):
 
 
 def write_shards(folder):
-    from geoembed.training.packing import pack
-
     rng = np.random.default_rng(0)
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -276,8 +277,6 @@ def test_with_worker_processes_in_mid_epoch(tmp_path, monkeypatch, kind):
         settings = picture_settings(kind="bluemarble", crops=60, crop_size=20)
     train(settings, tmp_path / "whole", progress=False)
 
-    from geoembed.training.step import TrainingStep
-
     call = TrainingStep.__call__
 
     def and_stop(self, batch, step, lr):
@@ -285,9 +284,10 @@ def test_with_worker_processes_in_mid_epoch(tmp_path, monkeypatch, kind):
             signal.raise_signal(signal.SIGTERM)
         return call(self, batch, step, lr)
 
-    with monkeypatch.context() as patched, pytest.raises(RunStopped, match="after step 5"):
+    with monkeypatch.context() as patched:
         patched.setattr(TrainingStep, "__call__", and_stop)
-        train(settings, tmp_path / "run", progress=False)
+        with pytest.raises(RunStopped, match="after step 5"):
+            train(settings, tmp_path / "run", progress=False)
     # Other numbers of processes that read are no other run.
     none = settings.model_copy(update={"loop": settings.loop.model_copy(update={"workers": 0})})
     train(none, tmp_path / "run", resume=True, progress=False)
@@ -357,9 +357,13 @@ print(json.dumps({"runs": runs + 1, "seen": seen, "whole_s": whole_s}))
 """
 
 
+def source_of(script):
+    return IMPORTS + "\n".join(map(inspect.getsource, (Memory, settings_of))) + script
+
+
 def run_script(script, *arguments, **options):
     return subprocess.run(
-        [sys.executable, "-c", IMPORTS + COMMON + script, *map(str, arguments)],
+        [sys.executable, "-c", source_of(script), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -373,7 +377,6 @@ def test_twenty_kills_at_random_moments(tmp_path):
     done = run_script(KILLS.replace("STEPS", str(STEPS)), tmp_path, 20)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    print(told)
     # Some of the kills came early, some late, and a run went on from where it had come to.
     assert len({str(step) for step in told["seen"]}) >= 4
     for number in range(told["runs"]):
@@ -427,14 +430,11 @@ train(settings, Path(sys.argv[1]), resume=True, data=Memory(), progress=False)
 
 
 def test_another_number_of_processes_goes_on_and_says_so(tmp_path, whole):
-    import os
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     run = tmp_path / "run"
-    script = [sys.executable, "-c", IMPORTS + COMMON + WORLD, str(run), "8"]
+    script = [sys.executable, "-c", source_of(WORLD), str(run), "8"]
     together = {
         **os.environ,
         "WORLD_SIZE": "2",
@@ -451,7 +451,7 @@ def test_another_number_of_processes_goes_on_and_says_so(tmp_path, whole):
     assert [process.returncode for process in pair] == [0, 0], errors
     assert state_of(run, 8)["world"] == 2
     with pytest.warns(CheckpointWarning, match="no longer bit for bit.*processes: 2 -> 1"):
-        train(settings_of(steps=20, save_every=4), run, resume=True, data=Memory(), progress=False)
+        go_on(run)
     # The same batches in the same order: only sums are rounded in another way.
     one, other = (state_of(folder, 20)["training"] for folder in (run, whole))
     assert_same(one["queue"], other["queue"])
