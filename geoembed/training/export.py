@@ -152,6 +152,15 @@ def export_graph(
     ------
     OptionError, UnknownNameError, WeightsError, MissingExtraError, TrainingError
         As `export_run`, and if the file's vectors are not the encoder's.
+
+    Examples
+    --------
+    >>> from geoembed.encoders.network import LocationNetwork
+    >>> from safetensors.torch import save_file
+    >>> network = LocationNetwork((1.0, 16.0), hidden=(8,), output=4)
+    >>> save_file(network.state_dict(), "tiny.safetensors")
+    >>> export_graph("tiny.safetensors", "tiny.pt2", format="torch").worst < 1e-5
+    True
     """
     if format not in GRAPH_FORMATS:
         raise OptionError(f"format={format!r} is not one of: {', '.join(GRAPH_FORMATS)}.")

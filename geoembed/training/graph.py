@@ -72,7 +72,19 @@ class LocationGraph(nn.Module):
         return sum(part.width for part in self.parts)
 
     def forward(self, lon: Tensor, lat: Tensor) -> Tensor:
-        """Return vectors (n, dimension) for degrees (n,), float64; rows of NaN for no places."""
+        """Return the vectors of places.
+
+        Parameters
+        ----------
+        lon, lat : Tensor of shape (n,), float64
+            Degrees, WGS 84; longitude of any turn.
+
+        Returns
+        -------
+        Tensor of shape (n, dimension)
+            In the type of the network's weights; rows of NaN where a latitude is outside
+            [-90, 90] or a coordinate is not finite.
+        """
         # NaN would spread to other rows where a runtime scales a whole batch, as 8-bit ones do.
         there = self.projection.there(lon, lat)
         nowhere = torch.zeros_like(lon)
@@ -197,12 +209,34 @@ class Projection(nn.Module):
         return super().__getattr__(name)
 
     def there(self, lon: Tensor, lat: Tensor) -> Tensor:
-        """Tell which degrees (n,) are places."""
+        """Tell which pairs of numbers are places.
+
+        Parameters
+        ----------
+        lon, lat : Tensor of shape (n,), float64
+            Degrees, WGS 84; longitude of any turn.
+
+        Returns
+        -------
+        Tensor of shape (n,), bool
+            False where a latitude is outside [-90, 90] or a coordinate is not finite.
+        """
         inside: Tensor = (lat.abs() <= self.right_angle) & (lon.abs() < self.infinity)
         return inside
 
     def forward(self, lon: Tensor, lat: Tensor) -> list[Tensor]:
-        """Return the axes, (n,) each, of degrees (n,), float64; longitude of any turn."""
+        """Return what the network takes.
+
+        Parameters
+        ----------
+        lon, lat : Tensor of shape (n,), float64
+            Degrees, WGS 84; longitude of any turn.
+
+        Returns
+        -------
+        list of Tensor of shape (n,), float64
+            One for each axis: two on a plane, three on the sphere.
+        """
         # fmod is exact; values inside [-180, 180] stay as they are, both ends included.
         turned = torch.fmod(lon, self.turn)
         turned = torch.where(turned > self.half_turn, turned - self.turn, turned)

@@ -231,6 +231,16 @@ def model_of_folder(path: str | Path) -> TrainedModel:
     ------
     WeightsError
         If it is another kind of folder or file, or damaged.
+
+    Examples
+    --------
+    >>> from geoembed.encoders.network import LocationNetwork
+    >>> from safetensors.torch import save_file
+    >>> network = LocationNetwork((1.0, 16.0), hidden=(8,), output=4)
+    >>> save_file(network.state_dict(), "tiny.safetensors")
+    >>> model = model_of_folder("tiny.safetensors")
+    >>> model.name, model.architecture.output, model.side
+    ('tiny', 4, None)
     """
     path = Path(path).expanduser()
     encoder = _network_encoder(path)
