@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoembed.cli import builtin
 from geoembed.cli.main import main
 from geoembed.encoders import load_encoder
 from geoembed.encoders.architecture import LocationArchitecture
@@ -20,9 +19,6 @@ from geoembed.training.trained_model import TrainedModel
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(card_measures, "PLACES", 5)
-    command = ("geoembed.cli.export", "export", "export")
-    if command not in builtin.COMMANDS:
-        monkeypatch.setattr(builtin, "COMMANDS", (*builtin.COMMANDS, command))
 
 
 @pytest.fixture
