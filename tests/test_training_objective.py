@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from geoembed.geodesy import great_circle_km
-from geoembed.training.objective import Contrast, contrastive_loss
+from geoembed.training.objective import Contrast, contrastive_loss, unit_length
+from geoembed.training.precision import without_tiny
 from geoembed.training.queue import uniform_places
 from geoembed.training.settings import ObjectiveSettings
 
@@ -145,6 +146,7 @@ def test_gradients_equal_differences(options):
         lambda *leaves: contrastive_loss(*leaves, contrast, settings).value,
         (images, places, scale),
         fast_mode=True,
+        check_undefined_grad=False,
     )
 
 
@@ -179,3 +181,39 @@ def test_large_scales_stay_finite_in_float32():
         assert loss.value.dtype == torch.float32
         for gradient in torch.autograd.grad(loss.value, leaves):
             assert gradient.isfinite().all()
+
+
+def test_unit_length_equals_that_of_torch_with_its_gradients():
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4))).requires_grad_()
+    weights = torch.from_numpy(np.random.default_rng(1).normal(size=(6, 4)))
+    ours, theirs = unit_length(vectors), torch.nn.functional.normalize(vectors, dim=1)
+    torch.testing.assert_close(ours, theirs)
+    got, truth = (torch.autograd.grad((out * weights).sum(), vectors) for out in (ours, theirs))
+    torch.testing.assert_close(got, truth)
+    assert torch.autograd.gradcheck(unit_length, vectors, fast_mode=True)
+    assert not unit_length(torch.zeros(1, 4)).any()
+
+
+def test_gradients_hold_no_numbers_that_cpus_are_slow_with(monkeypatch):
+    *_, contrast = case()
+    images, places = torch.zeros(BATCH, WIDTH), torch.zeros(BATCH + QUEUE, WIDTH)
+    # Every picture is sure: exp(-90) of its probability is left for each place of the queue, less
+    # than the smallest normal float32 and not zero.
+    images[:, 0], places[:BATCH, 0], places[BATCH:, 0] = 1.0, 1.0, 0.1
+    places[BATCH:, 1] = math.sqrt(0.99)
+    before, after = [], []
+
+    def hook(gradient):
+        before.append(gradient)
+        after.append(without_tiny(gradient))
+        return after[-1]
+
+    monkeypatch.setattr("geoembed.training.objective.without_tiny", hook)
+    leaves = [images.requires_grad_(), places.requires_grad_()]
+    scale = torch.tensor(math.log(100.0))
+    loss = contrastive_loss(*leaves, scale, contrast, ObjectiveSettings())
+    torch.autograd.grad(loss.value, leaves)
+    smallest = torch.finfo(torch.float32).tiny
+    assert ((before[0][:, BATCH:] > 0) & (before[0][:, BATCH:] < smallest)).all()
+    assert not after[0][:, BATCH:].any()
+    assert after[0][:, :BATCH].equal(before[0][:, :BATCH])

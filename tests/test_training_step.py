@@ -408,3 +408,18 @@ def test_anchor_places_differ_by_step_and_not_by_history():
     np.testing.assert_array_equal(anchor.places(1), first)
     assert len(first) == len(second) == 50
     assert not np.array_equal(first, second)
+
+
+def test_weights_that_have_decayed_to_nothing_are_dropped():
+    run = settings()
+    model = build_model(run, feature_dimension=FEATURES, backbone=False)
+    weight = model.location_encoder.get_parameter("LocEnc0.capsule.1.weight")
+    with torch.no_grad():
+        weight[0, :3] = torch.tensor([1e-39, -1e-31, 1e-20])
+    step = TrainingStep(model, run)
+    assert weight[0, :3].tolist() == [0.0, 0.0, pytest.approx(1e-20)]
+    for number, kept in ((99, True), (100, False)):
+        with torch.no_grad():
+            weight[0, 0] = 1e-35
+        step(batch(), number, 0.0)
+        assert bool(weight[0, 0]) is kept

@@ -1,6 +1,7 @@
 """Several processes that train one model: what they exchange, and how they end together."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,13 +9,13 @@ from datetime import timedelta
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError, TrainingError
 
-__all__ = ["Processes", "start_processes"]
+__all__ = ["Processes", "start_processes", "sum_gradients"]
 
 # Longer than rank 0 validates or writes while the others wait. That a process has died is noticed
 # at once where its connections close; this is for the case that they do not.
@@ -157,6 +158,49 @@ class Processes:
                 dist.broadcast(tensor, src=0)
 
 
+def sum_gradients(weights: Sequence[nn.Parameter], processes: Processes) -> list[Tensor]:
+    """Sum the gradients of all processes, in one exchange for each number format.
+
+    Parameters
+    ----------
+    weights : sequence of Parameter
+        Whose ``grad`` is replaced; one that has none gets zeros.
+    processes : Processes
+        Those that sum.
+
+    Returns
+    -------
+    list of Tensor
+        The gradients.
+
+    Examples
+    --------
+    >>> weight = nn.Parameter(torch.ones(2))
+    >>> sum_gradients([weight], Processes())
+    [tensor([0., 0.])]
+    """
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    if processes.world > 1:
+        for dtype in dict.fromkeys(weight.dtype for weight in weights):
+            alike = [weight for weight in weights if weight.dtype == dtype]
+            flat = _flatten(alike)
+            processes.sum_([flat])
+            for weight, piece in zip(alike, flat.split([w.numel() for w in alike]), strict=True):
+                # In the order that it has in memory: convolutions may keep channels last.
+                weight.grad = piece.as_strided(weight.size(), weight.stride())
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
+def _flatten(weights: Sequence[nn.Parameter]) -> Tensor:
+    """Lay gradients into one tensor, each in the order that its weight has in memory."""
+    flat = weights[0].new_empty(sum(weight.numel() for weight in weights))
+    for weight, piece in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+        piece.as_strided(weight.size(), weight.stride()).copy_(weight.grad)
+    return flat
+
+
 @contextmanager
 def start_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun has started; alone where it has not.
@@ -245,5 +289,10 @@ def _together(what: str = "has ended or does not answer") -> Iterator[None]:
             f"Another process of this run {what}, so that process {os.environ.get('RANK', '0')} of "
             f"{os.environ.get('WORLD_SIZE', '1')} ends too. Look for the first error in the output "
             "of all of them, then start again with --resume: checkpoints stay. "
-            f"(torch says: {str(error).strip().splitlines()[0]})"
+            f"(torch says: {_first_sentence(error)})"
         ) from error
+
+
+def _first_sentence(error: RuntimeError) -> str:
+    """What torch says, without the place in its source and its guesses."""
+    return re.sub(r"^\[\S*\] ", "", str(error).strip()).splitlines()[0].split(". ")[0]

@@ -1,19 +1,23 @@
 """The loss: every view of a picture against the places of the batch and of the queue."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, normalize
+from torch.nn.functional import cross_entropy, log_softmax
 
 from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
+from geoembed.training.precision import without_tiny
 from geoembed.training.settings import ObjectiveSettings
 
-__all__ = ["Contrast", "Loss", "contrastive_loss"]
+__all__ = ["Contrast", "Loss", "contrastive_loss", "unit_length"]
+
+# As torch.nn.functional.normalize has it.
+_SHORTEST: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -113,28 +117,69 @@ def contrastive_loss(
     rows = rows[contrast.valid[rows]]
     views = len(images) // len(contrast)
     queries = _views_of(rows, views)
-    scale = logit_scale.exp()
-    places = normalize(places, dim=1)
+    places = unit_length(places)
     # Symmetric needs all pictures, the other direction only its own.
     chosen = torch.from_numpy(queries).to(images.device)
     if settings.symmetric:
-        images = normalize(images, dim=1)
+        images = unit_length(images)
         own = images[chosen]
     else:
-        own = normalize(images[chosen], dim=1)
+        own = unit_length(images[chosen])
+    # The scale goes to the fewer numbers: vectors, not logits.
+    own = logit_scale.exp() * own
     total = max(1, int(contrast.valid.sum()) * views)
     targets = torch.from_numpy(np.repeat(rows, views)).to(images.device)
     excluded, smooth = _relations(contrast, rows, len(contrast.lonlat), settings)
-    logits = scale * (own @ places.T)
+    logits = own @ places.T
     value = _cross_entropy(logits, targets, _repeat(excluded, views), _repeat(smooth, views))
     with torch.no_grad():
         shown = logits if excluded is None else _hide(logits, _repeat(excluded, views))
         correct = (shown.argmax(dim=1) == targets).sum()
     if settings.symmetric:
-        logits = scale * (places[targets] @ images.T)
+        logits = (logit_scale.exp() * places[targets]) @ images.T
         excluded, smooth = _relations_to_views(contrast, rows, views, settings)
         value = 0.5 * (value + _cross_entropy(logits, chosen, excluded, smooth))
     return Loss(value / total, correct)
+
+
+class _UnitLength(torch.autograd.Function):
+    """Vectors over their length, with half the passes over memory that autograd makes."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        inverse = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SHORTEST)
+        inverse = inverse.reciprocal_()
+        unit = vectors * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        unit, inverse = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, unit).unsqueeze(1)
+        return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Scale vectors to length 1, with gradients.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, d)
+        Any but zero; a vector of zeros stays one.
+
+    Returns
+    -------
+    Tensor of shape (n, d)
+        Of length 1.
+
+    Examples
+    --------
+    >>> unit_length(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    unit: Tensor = _UnitLength.apply(vectors)  # type: ignore[no-untyped-call]
+    return unit
 
 
 def _views_of(rows: NDArray[np.int64], views: int) -> NDArray[np.int64]:
@@ -211,6 +256,9 @@ def _cross_entropy(
     smooth: NDArray[np.float64] | None,
 ) -> Tensor:
     """Sum over rows of the cross-entropy over what is not excluded."""
+    if logits.requires_grad:
+        # At a low temperature the probabilities of most negatives are such numbers.
+        logits.register_hook(without_tiny)
     hidden = _hide(logits, excluded)
     if smooth is None:
         return cross_entropy(hidden, targets, reduction="sum")

@@ -25,9 +25,11 @@ class Encoded(Generic[Inputs]):
     encode : callable
         From one part to its embeddings, (n, d); the same each time it is called.
     parts : sequence
-        What `encode` takes. A single part keeps its graph and is encoded once.
+        What `encode` takes.
     context : callable
         Gives the context to encode in, such as autocast.
+    keep : bool
+        Keep the graphs of all parts, and encode each once: more memory, less time.
 
     Examples
     --------
@@ -46,17 +48,15 @@ class Encoded(Generic[Inputs]):
         encode: Callable[[Inputs], Tensor],
         parts: Sequence[Inputs],
         context: Callable[[], AbstractContextManager[object]],
+        *,
+        keep: bool = False,
     ) -> None:
         self._encode, self._parts, self._context = encode, parts, context
-        self._graph: Tensor | None = None
-        if len(parts) == 1:
-            self._graph = self._run(parts[0])
-            self.values = self._graph.detach()
-            return
-        with torch.no_grad():
-            pieces = [self._run(part) for part in parts]
-        self._sizes = [len(piece) for piece in pieces]
-        self.values = torch.cat(pieces)
+        with torch.set_grad_enabled(keep):
+            outputs = [self._run(part) for part in parts]
+        self._sizes = [len(output) for output in outputs]
+        self._graphs = outputs if keep else []
+        self.values = torch.cat([output.detach() for output in outputs])
 
     def backward(self, gradient: Tensor) -> None:
         """Add to the gradients of the weights what a gradient of the embeddings makes of them.
@@ -66,12 +66,14 @@ class Encoded(Generic[Inputs]):
         gradient : Tensor of shape (n, d)
             For all parts in their order.
         """
-        if self._graph is not None:
-            _backward(self._graph, gradient)
-            self._graph = None
+        pieces = gradient.split(self._sizes)
+        if not self._graphs:
+            for part, piece in zip(self._parts, pieces, strict=True):
+                _backward(self._run(part), piece)
             return
-        for part, piece in zip(self._parts, gradient.split(self._sizes), strict=True):
-            _backward(self._run(part), piece)
+        # Each graph is let go as soon as it has been gone through.
+        for piece in reversed(pieces):
+            _backward(self._graphs.pop(), piece)
 
     def _run(self, part: Inputs) -> Tensor:
         with self._context():

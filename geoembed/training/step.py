@@ -1,30 +1,44 @@
 """One training step of a global batch, over any number of processes and parts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from geoembed.errors import OptionError, TrainingError
 from geoembed.training.anchoring import Anchor
 from geoembed.training.batches import Batch
-from geoembed.training.distributed import Processes
+from geoembed.training.distributed import Processes, sum_gradients
 from geoembed.training.model import GeolocationModel
 from geoembed.training.noise import add_noise
 from geoembed.training.objective import Contrast, contrastive_loss
-from geoembed.training.precision import compile_networks, gradient_scaler, networks_in
+from geoembed.training.precision import (
+    compile_networks,
+    drop_tiny,
+    gradient_scaler,
+    networks_in,
+)
 from geoembed.training.queue import PlaceQueue
 from geoembed.training.randomness import generator
 from geoembed.training.recomputing import Encoded
 from geoembed.training.settings import OptimiserSettings, TrainingSettings
 
 __all__ = ["StepResult", "TrainingStep"]
+
+_Inputs = TypeVar("_Inputs")
+
+# On CPUs the layers of this many rows at a time stay nearer to the cores: 3 % less time than all.
+_CPU_ROWS: Final = 2304
+
+# Steps between looks for weights that have decayed to nothing: it takes thousands to get there.
+_DROP_EVERY: Final = 100
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ class TrainingStep:
     ) -> None:
         self.model, self.settings = model, settings
         self.processes = processes or Processes(device=model.device)
+        drop_tiny(model.parameters())
         self.queue = PlaceQueue(settings.objective.queue, settings.seed)
         self._anchor: Anchor | None = None
         if settings.objective.anchor:
@@ -118,7 +133,7 @@ class TrainingStep:
                 "Nothing is trained: location.train and image.train are both 'none', and "
                 "objective.learn_temperature is false. Let at least one be trained."
             )
-        self._gradients = _flat_gradients(weights)
+        self._weights = weights
         self.optimiser = _optimiser(weights, settings.optimiser)
         self.scaler = gradient_scaler(settings.loop.precision, model.device)
         if settings.loop.compile:
@@ -150,22 +165,24 @@ class TrainingStep:
             process has ended.
         """
         contrast = self._contrast(batch)
-        for gradient in self._gradients:
-            gradient.zero_()
+        for weight in self._weights:
+            weight.grad = None
         told = self._differentiate(batch, contrast, step)
-        self.processes.sum_([told, *self._gradients])
+        self.processes.sum_([told])
+        gradients = sum_gradients(self._weights, self.processes)
         self.scaler.unscale_(self.optimiser)
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(g).double() for g in self._gradients])
-        )
-        told = torch.cat([told, norm.reshape(1).to(told), self._scale().reshape(1).to(told)])
-        loss, correct, grad_norm, scale = told.tolist()
+        norm = get_total_norm(gradients).reshape(1).to(told)
+        scale = self.model.logit_scale.detach().exp().reshape(1).to(told)
+        # One wait for the device, before anything moves.
+        loss, correct, grad_norm, inverse_temperature = torch.cat([told, norm, scale]).tolist()
         overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
         queries = int(contrast.valid.sum()) * batch.views.shape[1]
         self._check(loss, grad_norm if not overflow else 0.0, step, contrast)
         self._move(lr, grad_norm)
+        if step % _DROP_EVERY == 0:
+            drop_tiny(parameter for _, parameter in self.model.trained())
         self.queue.enqueue(contrast.lonlat[: len(contrast)])
-        return StepResult(loss, correct / queries, scale, grad_norm, overflow)
+        return StepResult(loss, correct / queries, inverse_temperature, grad_norm, overflow)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: model, optimiser, scaler, queue, and the anchor."""
@@ -236,8 +253,8 @@ class TrainingStep:
             self.scaler.scale(loss.value), wanted, allow_unused=True, materialize_grads=True
         )
         by_image, by_place = got[0].contiguous(), got[1].contiguous()
-        if scale.requires_grad and scale.grad is not None:
-            scale.grad += got[2]
+        if scale.requires_grad:
+            scale.grad = got[2]
         # Only the other direction makes gradients for pictures of other processes.
         processes.sum_([by_image, by_place] if objective.symmetric else [by_place])
         images.backward(by_image[own.start * views : own.stop * views])
@@ -264,17 +281,31 @@ class TrainingStep:
         )
         own = self.processes.share(count)
         mine = np.concatenate([batch[own], queue[self.processes.share(len(queue))]])
-        parts = np.array_split(mine, self.settings.loop.accumulate)
-        return Encoded(self.model.encode_places, parts, self._networks), own
+        parts = np.array_split(mine, self._parts(len(mine)))
+        return self._encoded(self.model.encode_places, parts), own
 
     def _encode_views(self, views: Tensor) -> Encoded[Tensor]:
         """Encode this process's views; a frozen backbone runs once."""
-        parts = list(views.flatten(0, 1).tensor_split(self.settings.loop.accumulate))
+        views_in_row = views.flatten(0, 1)
+        parts = list(views_in_row.tensor_split(self._parts(len(views_in_row))))
         backbone = self.model.backbone
         if views.ndim == 5 and backbone is not None and self.model.image_encoder.tower is None:
             with torch.no_grad(), self._networks():
                 parts = [backbone.features(part).to(self.model.device) for part in parts]
-        return Encoded(self.model.encode_views, parts, self._networks)
+        return self._encoded(self.model.encode_views, parts)
+
+    def _encoded(
+        self, encode: Callable[[_Inputs], Tensor], parts: Sequence[_Inputs]
+    ) -> Encoded[_Inputs]:
+        keep = self.settings.loop.accumulate == 1
+        return Encoded(encode, parts, self._networks, keep=keep)
+
+    def _parts(self, rows: int) -> int:
+        """In how many parts so many rows are encoded."""
+        accumulate = self.settings.loop.accumulate
+        if accumulate > 1 or self.model.device.type != "cpu":
+            return accumulate
+        return max(1, -(-rows // _CPU_ROWS))
 
     def _pull(self, anchor: Anchor, step: int) -> Tensor:
         """Add the gradient of staying near the start; return this process's part of the loss."""
@@ -294,9 +325,6 @@ class TrainingStep:
     def _networks(self) -> AbstractContextManager[object]:
         return networks_in(self.settings.loop.precision, self.model.device)
 
-    def _scale(self) -> Tensor:
-        return self.model.logit_scale.detach().exp()
-
     def _check(self, loss: float, grad_norm: float, step: int, contrast: Contrast) -> None:
         """Stop before weights move on something that is no number."""
         largest = self.settings.loop.max_loss
@@ -314,8 +342,7 @@ class TrainingStep:
         """Clip, let the optimiser step, and keep the temperature in its bounds."""
         longest = self.settings.optimiser.clip_norm
         if 0.0 < longest < grad_norm < math.inf:
-            for gradient in self._gradients:
-                gradient.mul_(longest / grad_norm)
+            torch._foreach_mul_([weight.grad for weight in self._weights], longest / grad_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimiser)
@@ -329,19 +356,6 @@ def _gather_views(processes: Processes, values: Tensor, count: int, views: int) 
     """Collect the embeddings of views by picture, since pictures are what processes share out."""
     width = values.shape[1]
     return processes.gather(values.view(-1, views, width), count).reshape(-1, width)
-
-
-def _flat_gradients(weights: list[nn.Parameter]) -> list[Tensor]:
-    """Lay all gradients of one type into one tensor: one sum over processes, one norm."""
-    flat = []
-    for dtype in dict.fromkeys(weight.dtype for weight in weights):
-        alike = [weight for weight in weights if weight.dtype == dtype]
-        whole = torch.zeros(sum(w.numel() for w in alike), dtype=dtype, device=alike[0].device)
-        for weight, piece in zip(alike, whole.split([w.numel() for w in alike]), strict=True):
-            # In the order that the weight has in memory: convolutions may keep channels last.
-            weight.grad = piece.as_strided(weight.size(), weight.stride())
-        flat.append(whole)
-    return flat
 
 
 def _optimiser(weights: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
