@@ -269,12 +269,8 @@ def write_shards(folder):
     return {"kind": "shards", "path": str(folder / "shards")}
 
 
-@pytest.mark.parametrize("kind", ["bluemarble", "shards"])
-def test_with_worker_processes_in_mid_epoch(tmp_path, monkeypatch, kind):
-    if kind == "shards":
-        settings = picture_settings(**write_shards(tmp_path))
-    else:
-        settings = picture_settings(kind="bluemarble", crops=60, crop_size=20)
+def test_with_shards_and_worker_processes_in_mid_epoch(tmp_path, monkeypatch):
+    settings = picture_settings(**write_shards(tmp_path))
     train(settings, tmp_path / "whole", progress=False)
 
     call = TrainingStep.__call__
