@@ -154,6 +154,8 @@ def test_rows_that_are_not_there_are_refused(crops):
 def test_no_crops_are_refused():
     with pytest.raises(OptionError, match=r"crops=0 and crop_size=48 must be 1 or more"):
         BlueMarble(0, 48)
+    with pytest.raises(OptionError, match=r"size=0 must be 1 or more pixels"):
+        crop(0.0, 0.0, 0)
 
 
 def test_a_missing_package_is_told(monkeypatch):

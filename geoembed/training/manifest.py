@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,10 @@ from geoembed.images.decoding import MAX_PIXELS, decode
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FolderPictures", "digest_rows"]
+__all__ = ["FolderPictures", "digest_rows", "find_pictures"]
 
+# Paths held in memory at a time.
+_LOOKED_FOR = 10_000
 _NO_FILE = "There is no such file."
 
 
@@ -91,15 +93,16 @@ class FolderPictures:
     ) -> None:
         read = read_manifest(manifest, file=file, lon=lon, lat=lat, on_invalid=on_invalid)
         self.folder = _folder(manifest, images)
-        paths = read.find_files(self.folder)
+        # Texts take a fifth of the room of paths.
+        found = find_pictures(read, self.folder)
+        paths = [None if path is None else str(path) for path in found]
         self.manifest = read
         self.rows: NDArray[np.int64] = np.flatnonzero([path is not None for path in paths])
         self.lonlat = read.lonlat[self.rows]
         self.names: Sequence[str] = tuple(read.files[row] for row in self.rows)
         self.missing = [name for name, path in zip(read.files, paths, strict=True) if path is None]
         self.reasons = [_NO_FILE] * len(self.missing)
-        # Texts take a fifth of the room of paths.
-        self._paths = tuple(str(path) for path in paths if path is not None)
+        self._paths = tuple(path for path in paths if path is not None)
         if not self._paths:
             raise TableError(
                 f"None of the {counted(len(read), 'picture')} of {read.name} is in {self.folder}: "
@@ -165,6 +168,37 @@ class FolderPictures:
         if not 0 <= row < len(self):
             raise PictureError(f"There is no row {row}: they run from 0 to {len(self) - 1}.")
         return self._paths[row]
+
+
+def find_pictures(manifest: Manifest, images: "str | PathLike[str]") -> Iterator[Path | None]:
+    """Look for the pictures of a manifest, some at a time.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of any length.
+    images : str or path
+        As `Manifest.find_files` takes it.
+
+    Yields
+    ------
+    Path or None
+        One a row; None where there is no such file.
+
+    Raises
+    ------
+    OptionError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> manifest = Manifest(("no such picture.jpg",), np.zeros((1, 2)))
+    >>> list(find_pictures(manifest, "."))
+    [None]
+    """
+    for start in range(0, len(manifest), _LOOKED_FOR):
+        rows = slice(start, start + _LOOKED_FOR)
+        yield from Manifest(manifest.files[rows], manifest.lonlat[rows]).find_files(images)
 
 
 def digest_rows(names: Sequence[str], lonlat: NDArray[np.float64]) -> str:

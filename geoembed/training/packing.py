@@ -10,7 +10,7 @@ from geoembed.evaluation.geolocation.manifests import Manifest, read_manifest
 from geoembed.evaluation.geolocation.words import counted, first_of
 from geoembed.images.workers import check_workers
 from geoembed.progress import progress_bar
-from geoembed.training.manifest import digest_rows
+from geoembed.training.manifest import digest_rows, find_pictures
 from geoembed.training.packing_folder import BAD_PICTURES, PackingFolder
 from geoembed.training.shard_index import index_of
 from geoembed.training.shard_writing import BadPicture, Rows, write_shard
@@ -155,8 +155,7 @@ def pack(
             raise OptionError(f"{name}={value!r} must be a whole number, {least} or more.")
     workers = check_workers(workers)
     read = read_manifest(manifest, file=file, lon=lon, lat=lat, on_invalid=on_invalid)
-    paths = read.find_files(images)
-    if not any(paths):
+    if not any(find_pictures(read, images)):
         raise TableError(
             f"None of the {counted(len(read), 'picture')} of {read.name} is in {images}: "
             f"{first_of(read.files)}. Give the folder that the names start from."
@@ -170,7 +169,7 @@ def pack(
         "max_side": max_side,
     }
     shards = [
-        Rows(start, read.files[rows], paths[rows], read.lonlat[rows])
+        Rows(start, read.files[rows], str(images), read.lonlat[rows])
         for start in range(0, len(read), per_shard)
         for rows in [slice(start, start + per_shard)]
     ]

@@ -1,8 +1,10 @@
 """Indexes of tars, kept beside them or in geoembed's cache."""
 
 import hashlib
+import io
 import json
 import os
+import secrets
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,8 @@ INDEX_SUFFIX: Final = ".index"
 
 _VERSION: Final = 1
 _KEY: Final = b"geoembed"
+# A SHA-256 of the table stands before it: nothing damaged is ever taken for an index.
+_DIGEST: Final = 32
 
 
 class ShardWarning(UserWarning):
@@ -80,7 +84,10 @@ def _cached(tar: Path) -> Path:
 def _load(place: Path, stamp: list[int]) -> ShardIndex | None:
     """Read an index that was kept; one that is torn or of another tar is none."""
     try:
-        table = pq.read_table(place, memory_map=False, partitioning=None)
+        data = place.read_bytes()
+        if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+            return None
+        table = pq.read_table(pa.BufferReader(data[_DIGEST:]))
         facts = json.loads(table.schema.metadata[_KEY])
         if facts["stamp"] != stamp:
             return None
@@ -108,12 +115,17 @@ def _keep(index: ShardIndex, stamp: list[int], places: tuple[Path, ...]) -> None
             "name": index.names,
         }
     ).replace_schema_metadata({_KEY: json.dumps(facts)})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    body = sink.getvalue()
+    data = hashlib.sha256(body).digest() + body
     failures = []
     for place in places:
-        draft = place.with_name(f"{place.name}.{os.getpid()}.part")
+        # Processes of other machines may be at it as well.
+        draft = place.with_name(f"{place.name}.{secrets.token_hex(8)}.part")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, draft, compression="zstd")
+            draft.write_bytes(data)
             draft.replace(place)
             return
         except OSError as error:

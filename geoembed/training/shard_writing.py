@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import GeoembedError, TableError
+from geoembed.evaluation.geolocation.manifests import Manifest
 from geoembed.images.decoding import MAX_PIXELS, decode
 from geoembed.images.kinds import HEAD_BYTES, picture_format
 from geoembed.images.workers import map_ahead
 from geoembed.optional import import_optional
+from geoembed.training.manifest import find_pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,15 +79,15 @@ class Rows:
         The number of the first of them.
     names : sequence of str
         As the manifest calls them.
-    paths : sequence of (Path or None)
-        Where they are; None where there is no file.
+    images : str
+        Folder that they start from.
     lonlat : ndarray of float64, shape (n, 2)
         Degrees, WGS 84.
     """
 
     first: int
     names: Sequence[str]
-    paths: Sequence[Path | None]
+    images: str
     lonlat: NDArray[np.float64]
 
 
@@ -190,7 +193,7 @@ def write_shard(
     TableError
         If it cannot be written, on a full disk for example.
     """
-    draft = target.with_name(f"{target.name}.{os.getpid()}.part")
+    draft = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
     bad: list[tuple[int, str, str]] = []
     count = 0
     try:
@@ -229,7 +232,8 @@ def write_shard(
 
 
 def _prepared(rows: Rows, max_side: int, workers: int) -> Iterator[tuple[str, bytes]]:
-    jobs = (partial(_prepare, path, max_side) for path in rows.paths)
+    paths = find_pictures(Manifest(tuple(rows.names), rows.lonlat), rows.images)
+    jobs = (partial(_prepare, path, max_side) for path in paths)
     yield from map_ahead(jobs, workers=workers, ahead=_AHEAD * workers)
 
 
