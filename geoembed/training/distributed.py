@@ -187,7 +187,7 @@ def sum_gradients(weights: Sequence[nn.Parameter], processes: Processes) -> list
             alike = [weight for weight in weights if weight.dtype == dtype]
             flat = _flatten(alike)
             processes.sum_([flat])
-            for weight, piece in zip(alike, flat.split([w.numel() for w in alike]), strict=True):
+            for weight, piece in zip(alike, torch.split(flat, _sizes(alike)), strict=True):
                 # In the order that it has in memory: convolutions may keep channels last.
                 weight.grad = piece.as_strided(weight.size(), weight.stride())
     return [weight.grad for weight in weights if weight.grad is not None]
@@ -195,10 +195,15 @@ def sum_gradients(weights: Sequence[nn.Parameter], processes: Processes) -> list
 
 def _flatten(weights: Sequence[nn.Parameter]) -> Tensor:
     """Lay gradients into one tensor, each in the order that its weight has in memory."""
-    flat = weights[0].new_empty(sum(weight.numel() for weight in weights))
-    for weight, piece in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
-        piece.as_strided(weight.size(), weight.stride()).copy_(weight.grad)
+    flat = weights[0].new_zeros(sum(_sizes(weights)), requires_grad=False)
+    for weight, piece in zip(weights, torch.split(flat, _sizes(weights)), strict=True):
+        if weight.grad is not None:
+            piece.as_strided(weight.size(), weight.stride()).copy_(weight.grad)
     return flat
+
+
+def _sizes(weights: Sequence[nn.Parameter]) -> list[int]:
+    return [weight.numel() for weight in weights]
 
 
 @contextmanager

@@ -149,7 +149,7 @@ class _UnitLength(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         inverse = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SHORTEST)
         inverse = inverse.reciprocal_()
-        unit = vectors * inverse
+        unit: Tensor = vectors * inverse
         ctx.save_for_backward(unit, inverse)
         return unit
 
@@ -157,7 +157,8 @@ class _UnitLength(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         unit, inverse = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, unit).unsqueeze(1)
-        return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+        across: Tensor = torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+        return across
 
 
 def unit_length(vectors: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def unit_length(vectors: Tensor) -> Tensor:
     >>> unit_length(torch.tensor([[3.0, 4.0]]))
     tensor([[0.6000, 0.8000]])
     """
-    unit: Tensor = _UnitLength.apply(vectors)  # type: ignore[no-untyped-call]
+    unit: Tensor = _UnitLength.apply(vectors)
     return unit
 
 
@@ -258,7 +259,7 @@ def _cross_entropy(
     """Sum over rows of the cross-entropy over what is not excluded."""
     if logits.requires_grad:
         # At a low temperature the probabilities of most negatives are such numbers.
-        logits.register_hook(without_tiny)
+        logits.register_hook(without_tiny)  # type: ignore[no-untyped-call]
     hidden = _hide(logits, excluded)
     if smooth is None:
         return cross_entropy(hidden, targets, reduction="sum")

@@ -66,7 +66,7 @@ class Encoded(Generic[Inputs]):
         gradient : Tensor of shape (n, d)
             For all parts in their order.
         """
-        pieces = gradient.split(self._sizes)
+        pieces = torch.split(gradient, self._sizes)
         if not self._graphs:
             for part, piece in zip(self._parts, pieces, strict=True):
                 _backward(self._run(part), piece)

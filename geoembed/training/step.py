@@ -178,7 +178,7 @@ class TrainingStep:
         overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
         queries = int(contrast.valid.sum()) * batch.views.shape[1]
         self._check(loss, grad_norm if not overflow else 0.0, step, contrast)
-        self._move(lr, grad_norm)
+        self._move(gradients, lr, grad_norm)
         if step % _DROP_EVERY == 0:
             drop_tiny(parameter for _, parameter in self.model.trained())
         self.queue.enqueue(contrast.lonlat[: len(contrast)])
@@ -220,13 +220,13 @@ class TrainingStep:
     def _contrast(self, batch: Batch) -> Contrast:
         """What the global batch is, from everybody's part."""
         count = len(batch) if self.processes.world == 1 else self.settings.loop.batch
-        gather = self.processes.gather
-        ids = gather(torch.from_numpy(batch.ids), count).numpy()
-        lonlat = gather(torch.from_numpy(batch.lonlat), count).numpy()
-        valid = gather(torch.from_numpy(batch.valid), count).numpy()
+        # One exchange: float64 holds row numbers, and true and false, exactly.
+        rows = np.column_stack([batch.ids, batch.lonlat, batch.valid])
+        rows = self.processes.gather(torch.from_numpy(rows), count).numpy()
+        ids, valid = rows[:, 0].astype(np.int64), rows[:, 3].astype(np.bool_)
         if not valid.any():
             raise _with_ids("No picture of the batch could be read", ids)
-        return Contrast(ids, np.concatenate([lonlat, self.queue.lonlat]), valid)
+        return Contrast(ids, np.concatenate([rows[:, 1:3], self.queue.lonlat]), valid)
 
     def _differentiate(self, batch: Batch, contrast: Contrast, step: int) -> Tensor:
         """Add this process's part to the gradients; return its part of loss and right answers."""
@@ -235,20 +235,17 @@ class TrainingStep:
         images = self._encode_views(batch.views)
         views = batch.views.shape[1]
         count, size = len(contrast), len(contrast.lonlat)
-        leaves = [
-            _gather_views(processes, images.values, count, views),
-            torch.cat(
-                [
-                    processes.gather(places.values[: own.stop - own.start], count),
-                    processes.gather(places.values[own.stop - own.start :], size - count),
-                ]
-            ),
-        ]
-        wanted = [leaf.requires_grad_() for leaf in leaves]
+        image_leaf = _gather_views(processes, images.values, count, views).requires_grad_()
+        mine = own.stop - own.start
+        place_leaf = torch.cat(
+            [
+                processes.gather(places.values[:mine], count),
+                processes.gather(places.values[mine:], size - count),
+            ]
+        ).requires_grad_()
         scale = self.model.logit_scale
-        if scale.requires_grad:
-            wanted = [*wanted, scale]
-        loss = contrastive_loss(*leaves, scale, contrast, objective, own)
+        wanted = [image_leaf, place_leaf, *([scale] if scale.requires_grad else [])]
+        loss = contrastive_loss(image_leaf, place_leaf, scale, contrast, objective, own)
         got = torch.autograd.grad(
             self.scaler.scale(loss.value), wanted, allow_unused=True, materialize_grads=True
         )
@@ -318,7 +315,7 @@ class TrainingStep:
                 embeddings = self.model.encode_places(part)
             drift = weight * anchor.drift(part, embeddings)
             if drift.requires_grad:
-                self.scaler.scale(drift).backward()
+                torch.autograd.backward(self.scaler.scale(drift))
             total = total + drift.detach()
         return total
 
@@ -338,11 +335,11 @@ class TrainingStep:
             return
         raise _with_ids(f"{what}; no weight has moved by it", contrast.ids)
 
-    def _move(self, lr: float, grad_norm: float) -> None:
+    def _move(self, gradients: list[Tensor], lr: float, grad_norm: float) -> None:
         """Clip, let the optimiser step, and keep the temperature in its bounds."""
         longest = self.settings.optimiser.clip_norm
         if 0.0 < longest < grad_norm < math.inf:
-            torch._foreach_mul_([weight.grad for weight in self._weights], longest / grad_norm)
+            torch._foreach_mul_(gradients, longest / grad_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimiser)
@@ -359,7 +356,9 @@ def _gather_views(processes: Processes, values: Tensor, count: int, views: int) 
 
 
 def _optimiser(weights: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    kind: type[torch.optim.Adam] = torch.optim.Adam
+    if settings.name == "adamw":
+        kind = torch.optim.AdamW
     # Fused: one pass over weights, gradients and both means; twice as fast as a loop on CPUs.
     return kind(
         weights,
