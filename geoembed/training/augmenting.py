@@ -139,9 +139,7 @@ def cut_view(image: "Image.Image", draw: ViewDraw, preprocessing: Preprocessing)
     if draw.flip:
         view = view.transpose(module.Transpose.FLIP_LEFT_RIGHT)
     for what, amount in draw.changes:
-        # Hue is cut towards zero, as the reference does.
-        hue = what == "hue"
-        view = turn_hue(view, int(amount * 255)) if hue else _enhance(view, what, amount)
+        view = _change(view, what, amount)
     return view.convert("L").convert("RGB") if draw.grey else view
 
 
@@ -163,8 +161,20 @@ def _draw_box(
     return left, top, left + wide, top + high
 
 
-def _enhance(view: "Image.Image", what: str, factor: float) -> "Image.Image":
-    module: Any = import_optional("PIL.ImageEnhance", extra="image", purpose="Preparing pictures")
-    kind = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}[what]
-    changed: Image.Image = getattr(module, kind)(view).enhance(factor)
-    return changed
+def _change(view: "Image.Image", what: str, amount: float) -> "Image.Image":
+    if what == "hue":
+        # Cut towards zero, as the reference does.
+        return turn_hue(view, int(amount * 255))
+    module: Any = import_optional("PIL.Image", extra="image", purpose="Preparing pictures")
+    if what == "saturation":
+        grey = view.convert("L").convert("RGB")
+        changed: Image.Image = module.blend(grey, view, amount)
+        return changed
+    level = 0
+    if what == "contrast":
+        grey = np.asarray(view.convert("L"))
+        level = int(int(grey.sum()) / grey.size + 0.5)
+    # Blending with one level is a function of the level: 256 of them, not of every pixel.
+    ramp = module.frombytes("L", (256, 1), bytes(range(256)))
+    levels = module.blend(module.new("L", (256, 1), level), ramp, amount)
+    return view.point(list(levels.tobytes()) * 3)
