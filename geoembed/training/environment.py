@@ -15,7 +15,7 @@ from geoembed.training.distributed import Processes
 
 __all__ = ["changes", "describe_environment"]
 
-_PACKAGES: Final = ("torch", "numpy", "torchvision", "pillow")
+_PACKAGES: Final = ("numpy", "torchvision", "pillow")
 _GIT_SECONDS: Final = 10.0
 # What two sessions must have alike for their numbers to be the same.
 _EXACT: Final = ("torch", "device", "threads", "processes")
@@ -50,6 +50,7 @@ def describe_environment(processes: Processes, step: int) -> dict[str, Any]:
         "versions": {
             "geoembed": geoembed.__version__,
             "python": platform.python_version(),
+            "torch": str(torch.__version__),  # with its build
             **{package: _version(package) for package in _PACKAGES},
         },
         "platform": platform.platform(),

@@ -175,6 +175,8 @@ def _cut(path: Path, lines: int) -> int:
         whole = path.read_bytes()
     except FileNotFoundError:
         return 0
+    except OSError as error:
+        raise _unwritable(str(path), error) from error
     position = at = 0
     for at in range(lines + 1):
         if at == lines:
