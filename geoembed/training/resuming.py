@@ -61,7 +61,7 @@ def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) 
     --------
     >>> from geoembed.training.settings import DataSettings
     >>> data = DataSettings(kind="bluemarble")
-    >>> check_settings(
+    >>> check_settings(  # doctest: +ELLIPSIS
     ...     TrainingSettings(data=data), TrainingSettings(data=data, seed=1), "The checkpoint"
     ... )
     Traceback (most recent call last):

@@ -56,8 +56,8 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def holds_run(self) -> bool:
-        """Tell whether a run has been started here."""
-        return self.config.exists() or self.checkpoints.exists()
+        """Tell whether a run has been started here; one whose parts did not fit has not."""
+        return self.config.exists() or any(self.checkpoints.glob("step-*.pt"))
 
     def prepare(self, *, resume: bool) -> None:
         """Make the folder.
