@@ -172,8 +172,8 @@ def _change(view: "Image.Image", what: str, amount: float) -> "Image.Image":
         return changed
     level = 0
     if what == "contrast":
-        grey = np.asarray(view.convert("L"))
-        level = int(int(grey.sum()) / grey.size + 0.5)
+        values = np.asarray(view.convert("L"))
+        level = int(int(values.sum()) / values.size + 0.5)
     # Blending with one level is a function of the level: 256 of them, not of every pixel.
     ramp = module.frombytes("L", (256, 1), bytes(range(256)))
     levels = module.blend(module.new("L", (256, 1), level), ramp, amount)

@@ -55,6 +55,16 @@ class FeatureFolder:
         Why some of them have no features.
     finished : bool
         Whether all are there and listed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> facts = {"rows": 5, "views": 1, "dimension": 2, "shard_rows": 5}
+    >>> folder = FeatureFolder(Path(tempfile.mkdtemp()), facts)
+    >>> with folder.taken():
+    ...     folder.write(np.ones((3, 1, 2), np.float16), bad={1: "It is empty."})
+    >>> folder.done, folder.bad
+    (3, {1: 'It is empty.'})
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -76,6 +86,11 @@ class FeatureFolder:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take the folder for one run, and see how far it is.
+
+        Yields
+        ------
+        None
+            While it is held. What was written is kept, whatever ends it.
 
         Raises
         ------

@@ -61,6 +61,10 @@ class StoredFeatures:
         Name of the image encoder whose tower it was.
     tower_sha256 : str
         Digest of its weights.
+
+    Examples
+    --------
+    `open_features` shows one.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:

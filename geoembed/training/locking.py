@@ -24,6 +24,11 @@ def locked_folder(folder: Path, doing: str) -> Iterator[None]:
     doing : str
         What runs do in it: ``"writing features"``.
 
+    Yields
+    ------
+    None
+        While it is held.
+
     Raises
     ------
     TableError

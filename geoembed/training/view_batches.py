@@ -63,9 +63,10 @@ def cut_batches(
         yield from _join(cutter, cut_here(cutter, parts()), begun)
         return
     pool = ViewWorkers(cutter, workers=workers, views=views)
-    made = prefetch(_join(cutter, pool.cut(parts()), begun), ahead=ahead, cancel=pool.close)
-    # Closed at once, even where an error still holds this generator.
-    with closing(made):
+    made = prefetch(_join(cutter, pool.cut(parts()), begun), ahead=ahead, cancel=pool.kill)
+    # Closed at once, even where an error still holds this generator; the pool when nothing in the
+    # thread waits for its pipes any longer.
+    with closing(pool), closing(made):
         yield from made
 
 

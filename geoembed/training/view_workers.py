@@ -57,6 +57,10 @@ def cut_here(cutter: ViewCutter, jobs: Iterator[Job]) -> Iterator[CutViews]:
     ------
     CutViews
         One a job, in order.
+
+    Examples
+    --------
+    `geoembed.training.view_batches.cut_batches` shows it.
     """
     for job in jobs:
         out: Pixels = np.empty(cutter.shape(*job.numbers.shape), np.float32)
@@ -86,6 +90,10 @@ class ViewWorkers:
         If `workers` is below 1.
     TrainingError
         If the processes cannot be started.
+
+    Examples
+    --------
+    `geoembed.training.view_batches.cut_batches` shows them.
     """
 
     def __init__(self, cutter: ViewCutter, *, workers: int, views: int) -> None:
@@ -105,10 +113,10 @@ class ViewWorkers:
             self.close()
             raise
 
-    @property
-    def processes(self) -> list[int]:
-        """Their process numbers."""
-        return [worker.process.pid or 0 for worker in self._workers]
+    def kill(self) -> None:
+        """End the processes; what waits for them, in whatever thread, sees it."""
+        for worker in self._workers:
+            worker.process.kill()
 
     def cut(self, jobs: Iterator[Job]) -> Iterator[CutViews]:
         """Cut the views of jobs.
@@ -198,11 +206,11 @@ def _start(
 
 def _end(workers: list[_Worker]) -> None:
     for worker in workers:
-        worker.pipe.close()
         worker.process.kill()
     for worker in workers:
         worker.process.join()
         worker.process.close()
+        worker.pipe.close()
     workers.clear()
 
 
