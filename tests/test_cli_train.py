@@ -122,6 +122,8 @@ def test_problems_are_told_all_at_once(capsys):
         ([], "Give RECIPE|FILE, see --list"),
         (["--resume"], "or --resume and -o FOLDER"),
         (["bluemarble", "--matrix", "matrix-bluemarble"], "Give one of"),
+        (["bluemarble", "--processes", "2"], "--processes belongs to --dry-run"),
+        (["--matrix", "matrix-bluemarble", "--show"], "are about one run, not a matrix"),
     ],
 )
 def test_usage_errors(capsys, arguments, message):

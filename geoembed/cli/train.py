@@ -75,6 +75,13 @@ def train(
     """
     with terminable(), notes_told(FLAGS):
         _check_flags(config, matrix, listing=listing, resume=resume, folder=folder)
+        if processes > 1 and not dry_run:
+            raise typer.BadParameter(
+                "--processes belongs to --dry-run. To train with several: torchrun "
+                f"--nproc-per-node {processes} -m geoembed train ..."
+            )
+        if matrix is not None and (show or processes > 1):
+            raise typer.BadParameter("--show and --processes are about one run, not a matrix.")
         if listing:
             _list(as_json)
         elif matrix is not None:
