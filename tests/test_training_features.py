@@ -28,8 +28,10 @@ from geoembed.training.feature_shards import FeatureShards, rows_per_shard
 from geoembed.training.feature_store import open_features
 from geoembed.training.features import plan_features, write_features
 from geoembed.training.feeds import FeatureFeed, ImageFeed
+from geoembed.training.model import build_model
 from geoembed.training.order import GlobalOrder
-from geoembed.training.settings import ViewSettings
+from geoembed.training.settings import TrainingSettings, ViewSettings
+from geoembed.training.step import TrainingStep
 from geoembed.training.views import make_views_of
 
 SIZE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -200,6 +202,37 @@ def test_both_feeds_give_the_same_views(tmp_path, workers):
         assert (difference <= 2.0**-11 * exact.abs() + 2e-6).all()
         # Another view of the same picture would be far off.
         assert difference.mean() < 0.01 * (exact[:, 0] - exact[:, 1]).abs().mean()
+
+
+def test_training_on_cached_features_is_training_on_the_pictures(tmp_path):
+    """The loss of every step is the same, to the rounding of float16."""
+    folder = tmp_path / "features"
+    clip = load_image_encoder(tiny_clip_spec(), weights=write_tiny_clip(tmp_path), device="cpu")
+    world = BlueMarble(crops=10, crop_size=40)
+    stored = write_features(world, clip, folder, views=VIEWS, seed=2)
+    settings = TrainingSettings(
+        seed=2,
+        data={"kind": "bluemarble"},
+        views={"pool": 4, "count": 2},
+        location={"frequencies": 16, "hidden": [32], "output": 16},
+        image={"head": [32]},
+        objective={"queue": 20},
+        loop={"batch": 6},
+    )
+    order = GlobalOrder(np.arange(10), 6, 2)
+    feeds = [
+        ImageFeed(world, order, settings.views, clip.preprocessing, seed=2),
+        FeatureFeed(stored, order, settings.views, seed=2),
+    ]
+    losses = []
+    for feed in feeds:
+        model = build_model(settings, device="cpu", feature_dimension=768, backbone=False)
+        model.backbone = tower_of(clip)
+        step = TrainingStep(model, settings)
+        batches = enumerate(feed.batches(0, 5))
+        losses.append([float(step(batch, number, lr=1e-2).loss) for number, batch in batches])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert len({round(loss, 2) for loss in losses[0]}) == 5
 
 
 def test_other_seeds_pick_others_of_the_same_views(tmp_path):
