@@ -251,8 +251,9 @@ def test_a_full_disk_keeps_the_finished_shards(photos, table, tmp_path, monkeypa
 
 
 DRIVER = """
-import os, pathlib, random, signal, sys, time
+import os, pathlib, random, signal, sys, threading, time
 import pandas as pd
+import tqdm
 from geoembed.training import packing_folder, shard_writing
 from geoembed.training.packing import pack
 
@@ -262,6 +263,8 @@ table = pd.read_csv(root / "manifest.csv")
 def run(folder, per_shard):
     pack(table, root / "photos", root / folder, per_shard=per_shard, workers=1, progress=False)
 
+# Its own lock goes through forks: a child that is killed while it holds it would stop the others.
+tqdm.tqdm.set_lock(threading.RLock())
 # What is imported here need not be imported by every child.
 pack(table, root / "photos", root / "warm", workers=0, progress=False)
 
@@ -360,6 +363,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, script, least):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     killed, partly = map(int, done.stdout.split())
