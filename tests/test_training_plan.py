@@ -105,6 +105,7 @@ def test_memory_follows_from_counts(world):
     assert plan.memory["weights"] == 4 * held
     assert plan.memory["gradients and optimiser"] == 12 * trained
     assert plan.memory["logits"] == 3 * 4 * 32 * (32 + 64)
+    assert plan.memory["pictures"] == 4 * 32 * 3 * 48 * 48
     parts = plan_run(settings_of("loop.accumulate=4"), data, split)
     assert parts.memory["activations"] == pytest.approx(plan.memory["activations"] / 4, rel=0.01)
 

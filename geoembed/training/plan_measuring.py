@@ -44,6 +44,8 @@ class Costs:
         The same without gradients.
     place_bytes, view_bytes : float
         What a place, a view keeps in memory until its gradient is taken.
+    view_size : int
+        Numbers that a view has: pixels, or the length of a feature.
     picture_s : float
         Seconds to read a picture or its features, and to make its views, in one process.
     product_flop_s : float
@@ -58,6 +60,7 @@ class Costs:
     view_forward_s: float
     place_bytes: float
     view_bytes: float
+    view_size: int
     picture_s: float
     product_flop_s: float
     weight_s: float
@@ -100,6 +103,7 @@ def measure_costs(
         view_forward_s=view[1],
         place_bytes=place[2],
         view_bytes=view[2],
+        view_size=views[0].numel(),
         picture_s=picture_s,
         product_flop_s=_product_rate(model),
         weight_s=_weight_seconds(model),
