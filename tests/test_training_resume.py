@@ -15,7 +15,12 @@ import torch
 from PIL import Image
 
 from geoembed.errors import TrainingError
-from geoembed.training.checkpoint import CheckpointWarning, find_checkpoint, read_checkpoint
+from geoembed.training.checkpoint import (
+    CheckpointWarning,
+    find_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from geoembed.training.keeping import Keeper
 from geoembed.training.loop import train
 from geoembed.training.packing import pack
@@ -187,6 +192,19 @@ def test_other_settings_in_the_checkpoint_alone_are_refused(whole, tmp_path):
     (run / "checkpoints" / last.name).write_bytes(last.read_bytes())
     with pytest.raises(TrainingError, match=r"step-00000020.pt is of other settings:\n  seed: 0"):
         go_on(run, other)
+
+
+def test_settings_of_another_version_are_told(whole, tmp_path):
+    run = tmp_path / "run"
+    state = state_of(whole, 20)
+    settings = json.loads(state["settings"])
+    settings["loop"]["colour"] = "blue"
+    write_checkpoint(run / "checkpoints", 20, {**state, "settings": json.dumps(settings)})
+    with pytest.raises(TrainingError, match=r"another version .* does not know: loop.colour"):
+        go_on(run)
+    write_checkpoint(run / "checkpoints", 20, {**state, "format": 2})
+    with pytest.raises(TrainingError, match="has the format 2, this geoembed reads 1"):
+        go_on(run)
 
 
 @pytest.mark.parametrize(("count", "what"), [(121, "other data"), (120, "other training rows")])

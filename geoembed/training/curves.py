@@ -24,6 +24,8 @@ _QUIET: Final = "#6b767d"
 _SIZE: Final = (8.0, 10.0)
 _EDGES: Final = {"left": 0.11, "right": 0.91, "bottom": 0.05, "top": 0.955, "hspace": 0.14}
 _DPI: Final = 120
+# The last mark stands on the edge, and is drawn whole.
+_LINE: Final[dict[str, Any]] = {"linewidth": 1.4, "markersize": 3.5, "clip_on": False}
 # Marks of more validations than this would run into each other.
 _MARKED: Final = 40
 # Least distance between names at the right edge, in shares of the axis.
@@ -94,7 +96,7 @@ def _draw_loss(ax: "Axes", rows: list[Row]) -> None:
         steps, values = _series(rows, name)
         marker = "o" if name.startswith("val") and len(steps) <= _MARKED else ""
         if steps:
-            ax.plot(steps, values, marker=marker, ms=3.5, lw=1.4, color=colour, label=label)
+            ax.plot(steps, values, marker=marker, color=colour, label=label, **_LINE)
     if ax.lines:
         ax.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper right")
     _finish(ax, "loss")
@@ -102,7 +104,7 @@ def _draw_loss(ax: "Axes", rows: list[Row]) -> None:
 
 def _draw_rate(ax: "Axes", rows: list[Row]) -> None:
     steps, values = _series(rows, "lr")
-    ax.plot(steps, values, lw=1.4, color=_TRAIN)
+    ax.plot(steps, values, color=_TRAIN, **_LINE)
     _finish(ax, "learning rate")
     ax.set_ylim(bottom=0.0)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -115,7 +117,7 @@ def _draw_shares(ax: "Axes", rows: list[Row]) -> None:
         steps, values = _series(rows, f"val_within_{km:g}")
         if steps:
             marker = "o" if len(steps) <= _MARKED else ""
-            ax.plot(steps, values, marker=marker, ms=3.5, lw=1.4, color=colour)
+            ax.plot(steps, values, marker=marker, color=colour, **_LINE)
             ends.append((values[-1], f"{km:,.0f} km", colour))
     _finish(ax, "held-out pictures within, %")
     ax.set_ylim(bottom=0.0)
@@ -146,7 +148,7 @@ def _draw_median(ax: "Axes", rows: list[Row]) -> None:
     if not steps:
         return _say_nothing(ax)
     marker = "o" if len(steps) <= _MARKED else ""
-    ax.plot(steps, values, marker=marker, ms=3.5, lw=1.4, color=_HELD_OUT)
+    ax.plot(steps, values, marker=marker, color=_HELD_OUT, **_LINE)
     ax.set_ylim(0.0, 1.05 * max(values))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     best = min(range(len(values)), key=values.__getitem__)

@@ -1,5 +1,6 @@
 """Training from the first step to the last: batches, validations, checkpoints, lines of the log."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -142,7 +143,6 @@ def train(
     run = RunFolder(folder)
     with ExitStack() as stack:
         processes = stack.enter_context(start_processes(settings.loop.device))
-        request = stack.enter_context(catch_signals())
         stack.enter_context(seeded(settings.seed))
         stack.enter_context(deterministic_kernels(settings.loop.deterministic))
         if processes.rank == 0:
@@ -152,6 +152,8 @@ def train(
             progress = False
         parts = assemble(settings, processes, data, split)
         keeper = stack.enter_context(closing(Keeper(parts, run)))
+        # From here on there is something to save; before, a signal ends the process as ever.
+        request = stack.enter_context(catch_signals())
         loop = _Loop(parts, keeper, request, quiet=progress is False)
         return loop.run(progress)
 
@@ -245,7 +247,7 @@ class _Loop:
             self._drawn = time.monotonic()
         self.pace.pause(time.perf_counter() - before)
         if stop and not self._over():
-            stopped = RunStopped(self.request.number or 15, done)
+            stopped = RunStopped(self.request.number or signal.SIGTERM, done)
             self._say(str(stopped))
             raise stopped
 

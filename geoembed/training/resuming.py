@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from geoembed.errors import TrainingError
 from geoembed.training.checkpoint import CheckpointWarning
 from geoembed.training.settings import TrainingSettings
@@ -109,7 +111,14 @@ def check_resumable(
     CheckpointWarning
         If the number of processes differs: the order of samples stays, sums are rounded otherwise.
     """
-    before = TrainingSettings.model_validate(json.loads(state["settings"]))
+    try:
+        before = TrainingSettings.model_validate(json.loads(state["settings"]))
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise TrainingError(
+            f"The checkpoint {where} is of another version of geoembed, whose settings this one "
+            f"does not know: {fields}. Go on with that version."
+        ) from error
     check_settings(before, settings, f"The checkpoint {where}")
     for key, what in (("data", "other data"), ("order", "other training rows")):
         if state[key] != facts[key]:

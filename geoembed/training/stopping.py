@@ -1,9 +1,10 @@
 """Ending early and in good order: when the system asks for it, or nothing gets better."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ __all__ = ["RunStopped", "StopRequest", "catch_signals"]
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What a shell reports of a process that a signal ended.
 _EXIT: Final = 128
+_STDERR: Final = 2
+_TOLD: Final = b"\nCtrl-C: ends after this step, with a checkpoint; once more to end at once\n"
 
 
 class RunStopped(SystemExit):
@@ -55,6 +58,10 @@ class StopRequest:
         if self.number == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if number == signal.SIGINT:
+            # Not by print: its buffer may be in use where the signal has come in.
+            with suppress(OSError):
+                os.write(_STDERR, _TOLD)
 
 
 @contextmanager
