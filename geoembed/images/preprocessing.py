@@ -166,7 +166,8 @@ def normalise(crops: "Sequence[Image.Image]", preprocessing: Preprocessing) -> t
     for view, crop in enumerate(crops):
         values = np.asarray(crop)
         for channel in range(3):
-            np.take(levels[channel], values[:, :, channel], out=pixels[view, channel])
+            # Bytes are never out of bounds; to check them takes as long again.
+            np.take(levels[channel], values[:, :, channel], out=pixels[view, channel], mode="clip")
     return torch.from_numpy(pixels)
 
 
