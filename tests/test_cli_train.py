@@ -105,6 +105,7 @@ def test_dry_run_of_a_matrix_counts_its_runs(capsys, tmp_path):
     assert out.splitlines()[0].endswith("variants with 3 seeds each:")
     assert "plate carree" in out
     assert "location.projection" in out
+    assert "All runs, if each takes as long: about " in out.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

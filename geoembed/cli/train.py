@@ -12,6 +12,7 @@ from geoembed.errors import OptionError, TrainingError
 
 if TYPE_CHECKING:
     from geoembed.training.loop import RunResult
+    from geoembed.training.plan import Plan
     from geoembed.training.settings import TrainingSettings
 
 __all__ = ["train"]
@@ -135,7 +136,7 @@ def _list(as_json: bool) -> None:
         print(table(["name", "summary"], recipes))
 
 
-def _plan(settings: "TrainingSettings", processes: int, as_json: bool) -> None:
+def _plan(settings: "TrainingSettings", processes: int, as_json: bool) -> "Plan":
     """Print the plan of a run."""
     from geoembed.training.opening import open_data
     from geoembed.training.plan import plan_run
@@ -147,6 +148,7 @@ def _plan(settings: "TrainingSettings", processes: int, as_json: bool) -> None:
         print_json(plan.to_dict())
     else:
         print(plan.to_text())
+    return plan
 
 
 def _run(
@@ -214,7 +216,10 @@ def _run_matrix(
             print(f"{runs:,} runs, {len(trained):,} variants with {len(matrix.seeds)} seeds each:")
             rows = [[variant.name, "; ".join(variant.changed)] for variant in matrix.variants]
             print(f"{table(['variant', 'changes'], rows)}\n\nThe base:")
-        _plan(trained[0].settings, 1, as_json)
+        plan = _plan(trained[0].settings, 1, as_json)
+        if not as_json:
+            hours = runs * plan.seconds / 3600.0
+            print(f"\nAll runs, if each takes as long: about {hours:,.2g} h")
         return
     where = folder or Path("runs") / matrix.name
     tell = None if quiet or as_json else print
