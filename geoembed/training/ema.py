@@ -83,7 +83,13 @@ class WeightAverage:
             self._fill(self._weights, kept)
 
     def state_dict(self) -> dict[str, Tensor] | None:
-        """Return the state dict of the model with the mean in it; None if there is no mean."""
+        """Return what a checkpoint holds.
+
+        Returns
+        -------
+        dict or None
+            The state dict of the model with the mean in it; None if there is no mean.
+        """
         if not self._means:
             return None
         # What is not trained is the model's own: a file holds it once.

@@ -19,6 +19,19 @@ __all__ = ["Means", "Pace", "Progress", "note"]
 class Means:
     """Means over the steps since the last line of the log.
 
+    Parameters
+    ----------
+    count : int
+        Steps so far.
+    loss, accuracy : float
+        Sums over them.
+    grad_norm : float
+        Sum over those that moved the weights.
+    skipped : int
+        Those that did not.
+    scale, lr : float
+        Of the last one.
+
     Examples
     --------
     >>> means = Means()
@@ -143,7 +156,13 @@ class Progress:
         return True
 
     def to_state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of it."""
+        """Return what a checkpoint holds of it.
+
+        Returns
+        -------
+        dict
+            Of numbers, texts and dicts.
+        """
         return {**vars(self), "means": dict(vars(self.means))}
 
     @classmethod

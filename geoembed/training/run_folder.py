@@ -56,7 +56,13 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def holds_run(self) -> bool:
-        """Tell whether a run has been started here; one whose parts did not fit has not."""
+        """Tell whether a run has been started here.
+
+        Returns
+        -------
+        bool
+            One whose parts did not fit together has not been.
+        """
         return self.config.exists() or any(self.checkpoints.glob("step-*.pt"))
 
     def prepare(self, *, resume: bool) -> None:
