@@ -1,7 +1,7 @@
 """The data of a run, whatever kind they are of."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from geoembed.errors import OptionError, TableError
 from geoembed.training.settings import DataSettings
@@ -52,7 +52,8 @@ def open_data(settings: DataSettings) -> "PictureData | FeatureData":
     if settings.kind == "features":
         from geoembed.training.feature_store import open_features
 
-        return open_features(Path(settings.path).expanduser())
+        # Its names are read when they are asked for, which no protocol of attributes can say.
+        return cast("FeatureData", open_features(Path(settings.path).expanduser()))
     data: PictureData
     if settings.kind == "shards":
         from geoembed.training.shards import ShardPictures
