@@ -53,7 +53,7 @@ class Loss:
         Scalar, with its graph: the sum over the queries of these pictures, over the number of
         valid queries of the global batch. Parts of all pictures sum to the loss.
     correct : Tensor
-        Scalar, int64: queries whose most similar place is their own.
+        Scalar, int64: queries to which no other place is as similar as their own.
     """
 
     value: Tensor
@@ -133,8 +133,9 @@ def contrastive_loss(
     logits = own @ places.T
     value = _cross_entropy(logits, targets, _repeat(excluded, views), _repeat(smooth, views))
     with torch.no_grad():
-        shown = logits if excluded is None else _hide(logits, _repeat(excluded, views))
-        correct = (shown.argmax(dim=1) == targets).sum()
+        shown = _hide(logits, _repeat(excluded, views))
+        # No place but the own one is as similar; places that are all alike are no right answer.
+        correct = ((shown >= shown.gather(1, targets[:, None])).sum(dim=1) == 1).sum()
     if settings.symmetric:
         logits = (logit_scale.exp() * places[targets]) @ images.T
         excluded, smooth = _relations_to_views(contrast, rows, views, settings)
@@ -257,7 +258,7 @@ def _cross_entropy(
     smooth: NDArray[np.float64] | None,
 ) -> Tensor:
     """Sum over rows of the cross-entropy over what is not excluded."""
-    if logits.requires_grad:
+    if logits.requires_grad and logits.device.type == "cpu":
         # At a low temperature the probabilities of most negatives are such numbers.
         logits.register_hook(without_tiny)  # type: ignore[no-untyped-call]
     hidden = _hide(logits, excluded)

@@ -50,7 +50,7 @@ class StepResult:
     loss : float
         Mean over the valid queries, with the anchor's term where there is one.
     accuracy : float
-        Share of the valid queries whose most similar place was their own.
+        Share of the valid queries to which no other place was as similar as their own.
     scale : float
         Inverse of the temperature.
     grad_norm : float
@@ -236,13 +236,7 @@ class TrainingStep:
         views = batch.views.shape[1]
         count, size = len(contrast), len(contrast.lonlat)
         image_leaf = _gather_views(processes, images.values, count, views).requires_grad_()
-        mine = own.stop - own.start
-        place_leaf = torch.cat(
-            [
-                processes.gather(places.values[:mine], count),
-                processes.gather(places.values[mine:], size - count),
-            ]
-        ).requires_grad_()
+        place_leaf = _gather_places(processes, places.values, count, size).requires_grad_()
         scale = self.model.logit_scale
         wanted = [image_leaf, place_leaf, *([scale] if scale.requires_grad else [])]
         loss = contrastive_loss(image_leaf, place_leaf, scale, contrast, objective, own)
@@ -256,9 +250,11 @@ class TrainingStep:
         processes.sum_([by_image, by_place] if objective.symmetric else [by_place])
         images.backward(by_image[own.start * views : own.stop * views])
         queue = processes.share(size - count)
-        places.backward(
-            torch.cat([by_place[own], by_place[count + queue.start : count + queue.stop]])
-        )
+        if processes.world > 1:
+            by_place = torch.cat(
+                [by_place[own], by_place[count + queue.start : count + queue.stop]]
+            )
+        places.backward(by_place)
         value = loss.value.detach()
         if self._anchor is not None:
             value = value + self._pull(self._anchor, step)
@@ -353,6 +349,17 @@ def _gather_views(processes: Processes, values: Tensor, count: int, views: int) 
     """Collect the embeddings of views by picture, since pictures are what processes share out."""
     width = values.shape[1]
     return processes.gather(values.view(-1, views, width), count).reshape(-1, width)
+
+
+def _gather_places(processes: Processes, values: Tensor, count: int, size: int) -> Tensor:
+    """Collect the embeddings of the batch's places, then of the queue's; each is shared out."""
+    if processes.world == 1:
+        return values
+    own = processes.share(count)
+    mine = own.stop - own.start
+    return torch.cat(
+        [processes.gather(values[:mine], count), processes.gather(values[mine:], size - count)]
+    )
 
 
 def _optimiser(weights: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
