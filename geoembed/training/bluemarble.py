@@ -76,6 +76,8 @@ class BlueMarble:
             raise OptionError(f"crops={crops} and crop_size={crop_size} must be 1 or more.")
         file = _file()
         self.crop_size = crop_size
+        # A crop takes a millisecond to cut and 7 kB to keep; a run looks at each many times.
+        self._kept: dict[int, Image.Image] = {}
         self.lonlat = _centres(crops, seed)
         self.names: Sequence[str] = [f"bluemarble-{row:06d}" for row in range(crops)]
         digest = hashlib.sha256(_file_digest(file).encode())
@@ -106,8 +108,14 @@ class BlueMarble:
         """
         if not 0 <= row < len(self):
             raise PictureError(f"There is no crop {row}: they run from 0 to {len(self) - 1}.")
-        lon, lat = self.lonlat[row]
-        return crop(float(lon), float(lat), self.crop_size)
+        if row not in self._kept:
+            lon, lat = self.lonlat[row]
+            self._kept[row] = crop(float(lon), float(lat), self.crop_size)
+        return self._kept[row].copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes cut their own: pickled pictures would take longer.
+        return {**self.__dict__, "_kept": {}}
 
 
 def crop(lon: float, lat: float, size: int) -> "Image.Image":
