@@ -1,6 +1,7 @@
 """The step in one process: parts, precision, bounds, what stops it, and going on from a state."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -423,3 +424,18 @@ def test_weights_that_have_decayed_to_nothing_are_dropped():
             weight[0, 0] = 1e-35
         step(batch(), number, 0.0)
         assert bool(weight[0, 0]) is kept
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about its own inside
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_give_the_same_gradients_under_the_same_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    fine = {"sigmas": [256.0]}
+    plain = make_step(settings(location=fine), double=False)
+    fast = make_step(settings(location=fine, loop={"batch": BATCH, "compile": True}), double=False)
+    for number in range(2):
+        truth, told = plain(batch(number), number, 1e-3), fast(batch(number), number, 1e-3)
+        assert told.loss == pytest.approx(truth.loss, rel=1e-5)
+        assert (gradients(fast) - gradients(plain)).norm() < 1e-5 * gradients(plain).norm()
+    assert list(weights(fast)) == list(weights(plain))
