@@ -73,7 +73,7 @@ def pack(
     force: bool = typer.Option(False, "--force", help="Replace shards of an earlier packing."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Pack pictures and their places into WebDataset tars.
+    """Pack pictures into WebDataset tars.
 
     Every picture is decoded to check it; bad and missing ones are left out, and listed with reasons
     in bad_pictures.csv. After an interruption the same command goes on: finished shards stay.

@@ -75,9 +75,9 @@ def features(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Run a frozen tower once over fixed views of all pictures, to train on what it gives.
+    """Keep what a frozen tower makes of pictures.
 
-    Training then needs no tower and no pictures (data.kind=features, data.path=FOLDER). Size and
+    It runs once, over fixed views of all of them. Training then needs no tower and no pictures (data.kind=features, data.path=FOLDER). Size and
     time are said first. After an interruption the same command goes on.
 
     Example:
