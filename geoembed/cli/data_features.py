@@ -77,8 +77,9 @@ def features(
 ) -> None:
     """Keep what a frozen tower makes of pictures.
 
-    It runs once, over fixed views of all of them. Training then needs no tower and no pictures (data.kind=features, data.path=FOLDER). Size and
-    time are said first. After an interruption the same command goes on.
+    It runs once, over fixed views of all of them. Training then needs no tower and no pictures
+    (data.kind=features, data.path=FOLDER). Size and time are said first. After an interruption the
+    same command goes on.
 
     Example:
         geoembed data features photos.csv --images photos -o features --dry-run
