@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ with start_processes("cpu") as processes:
     torch.save((got, exchanged), f"{sys.argv[1]}/rank{processes.rank}.pt")
 """
 
-# Rank 1 dies in the middle of the run, as by the kernel that lacks memory.
+# Then rank 1 dies in the middle of a run, as by a kernel that lacks memory.
 DYING = """
 with start_processes("cpu") as processes:
     step = make_step(processes, 4, 1, {})
@@ -146,22 +147,37 @@ def end(processes, seconds):
             process.kill()
 
 
+@dataclass
+class Ended:
+    """What two processes saved, and how they ended after one of them was killed."""
+
+    saved: list
+    codes: list
+    errors: list
+    seconds: float
+
+
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """What each of two processes saved."""
+    """Two processes that save what they have computed; then one of them is killed."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "steps.py"
-    script.write_text(source_of(make_step, run_steps) + f"\nCASES = {CASES!r}\n" + STEPS)
+    script.write_text(source_of(make_step, run_steps) + f"\nCASES = {CASES!r}\n" + STEPS + DYING)
     processes = start_by_hand(script, str(folder))
-    errors = end(processes, 120)
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    processes[1].wait(timeout=120)
+    killed = time.monotonic()
+    errors = end(processes, 60)
+    taken = time.monotonic() - killed
+    files = [folder / f"rank{rank}.pt" for rank in range(2)]
+    assert all(file.exists() for file in files), "\n".join(errors)
+    saved = [torch.load(file, weights_only=True) for file in files]
+    return Ended(saved, [process.returncode for process in processes], errors, taken)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_give_the_gradients_of_one(two_processes, name):
     truth = run_steps(Processes(), *CASES[name])
-    for got, _ in two_processes:
+    for got, _ in two_processes.saved:
         pairs = zip(got[name]["told"], truth["told"], strict=True)
         for (loss, accuracy, norm, gradient), expected in pairs:
             assert loss == pytest.approx(expected[0], rel=1e-6)
@@ -173,41 +189,31 @@ def test_two_processes_give_the_gradients_of_one(two_processes, name):
 @pytest.mark.parametrize("name", CASES)
 def test_all_ranks_have_the_same_weights_and_queue(two_processes, name):
     truth = run_steps(Processes(), *CASES[name])
-    (first, _), (second, _) = two_processes
+    (first, _), (second, _) = two_processes.saved
     assert first[name]["weights"].equal(second[name]["weights"])
     for got in (first, second):
         assert got[name]["queue"].equal(truth["queue"])
 
 
 def test_what_processes_exchange(two_processes):
-    for _, exchanged in two_processes:
+    for _, exchanged in two_processes.saved:
         assert exchanged["any"] == (True, False)
         assert exchanged["gather"].tolist() == [False, False, False, True, True]
         assert exchanged["broadcast"].tolist() == [0.0, 0.0]
 
 
-@pytest.fixture
-def dying(tmp_path):
+def test_a_killed_process_ends_the_other_with_a_message(two_processes):
+    assert two_processes.codes == [3, -9]
+    assert two_processes.seconds < 30
+    assert "TrainingError: Another process of this run has ended" in two_processes.errors[0]
+    assert "process 0 of 2 ends too" in two_processes.errors[0]
+
+
+def test_a_killed_process_ends_torchrun_with_a_message(tmp_path):
     script = tmp_path / "dying.py"
     script.write_text(source_of(make_step) + DYING)
-    return script
-
-
-def test_a_killed_process_ends_the_other_with_a_message(dying):
-    processes = start_by_hand(dying)
-    processes[1].wait(timeout=120)
-    killed = time.monotonic()
-    errors = end(processes, 60)
-    assert time.monotonic() - killed < 30
-    assert processes[1].returncode == -9
-    assert processes[0].returncode == 3
-    assert "TrainingError: Another process of this run has ended" in errors[0]
-    assert "process 0 of 2 ends too" in errors[0]
-
-
-def test_a_killed_process_ends_torchrun_with_a_message(dying):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-               f"--master-port={free_port()}", str(dying)]  # fmt: skip
+               f"--master-port={free_port()}", str(script)]  # fmt: skip
     ended = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=120, check=False
     )

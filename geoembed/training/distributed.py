@@ -253,8 +253,15 @@ def start_processes(device: str = "auto") -> Iterator[Processes]:
         dist.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield Processes(rank, world, chosen)
-    finally:
+    except Exception:
+        # Between GPUs it would wait for processes that may be gone, and nobody saw the error.
+        if chosen.type != "cuda":
+            dist.destroy_process_group()
+        raise
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def _device_of(name: str, local_rank: int) -> torch.device:
