@@ -85,7 +85,13 @@ class PlaceQueue:
         self._lonlat, self._position = places, (self._position + len(lonlat)) % size
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the places and where the oldest stands, as a checkpoint holds them."""
+        """Return what a checkpoint holds.
+
+        Returns
+        -------
+        dict
+            The places, and where the oldest stands.
+        """
         return {"lonlat": torch.from_numpy(self._lonlat.copy()), "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -185,7 +185,13 @@ class TrainingStep:
         return StepResult(loss, correct / queries, inverse_temperature, grad_norm, overflow)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds: model, optimiser, scaler, queue, and the anchor."""
+        """Return what a checkpoint holds.
+
+        Returns
+        -------
+        dict
+            The states of model, optimiser, scaler and queue, and of the anchor where there is one.
+        """
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
