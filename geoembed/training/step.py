@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from geoembed.errors import OptionError, TrainingError
@@ -19,6 +19,7 @@ from geoembed.training.distributed import Processes, sum_gradients
 from geoembed.training.model import GeolocationModel
 from geoembed.training.noise import add_noise
 from geoembed.training.objective import Contrast, contrastive_loss
+from geoembed.training.optimising import build_optimiser
 from geoembed.training.precision import (
     compile_networks,
     drop_tiny,
@@ -28,7 +29,7 @@ from geoembed.training.precision import (
 from geoembed.training.queue import PlaceQueue
 from geoembed.training.randomness import generator
 from geoembed.training.recomputing import Encoded
-from geoembed.training.settings import OptimiserSettings, TrainingSettings
+from geoembed.training.settings import TrainingSettings
 
 __all__ = ["StepResult", "TrainingStep"]
 
@@ -134,7 +135,7 @@ class TrainingStep:
                 "objective.learn_temperature is false. Let at least one be trained."
             )
         self._weights = weights
-        self.optimiser = _optimiser(weights, settings.optimiser)
+        self.optimiser = build_optimiser(weights, settings.optimiser)
         self.scaler = gradient_scaler(settings.loop.precision, model.device)
         if settings.loop.compile:
             compile_networks(model)
@@ -365,20 +366,6 @@ def _gather_places(processes: Processes, values: Tensor, count: int, size: int) 
     mine = own.stop - own.start
     return torch.cat(
         [processes.gather(values[:mine], count), processes.gather(values[mine:], size - count)]
-    )
-
-
-def _optimiser(weights: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    kind: type[torch.optim.Adam] = torch.optim.Adam
-    if settings.name == "adamw":
-        kind = torch.optim.AdamW
-    # Fused: one pass over weights, gradients and both means; twice as fast as a loop on CPUs.
-    return kind(
-        weights,
-        lr=settings.lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
     )
 
 
