@@ -38,6 +38,9 @@ from geoembed.training.opening import open_data
 from geoembed.training.run_model import model_of_run
 from geoembed.training.stopping import RunStopped
 
+# Networks so small are computed as fast on one core: more would wait for each other.
+torch.set_num_threads(1)
+
 # %% [markdown]
 # ## Places and pictures in one space
 #
