@@ -208,21 +208,21 @@ def test_report_says_what_helps_what_does_not_and_what_failed(tmp_path):
             variants={
                 "queue": ["objective.queue=8"],
                 "mask": ["objective.mask_km=5"],
-                "sphere": ["location.projection=sphere"],
+                "plate": ["location.projection=plate-carree"],
                 "same": ["objective.queue=0"],
             },
             galleries={"land": ["validation.gallery=land"]},
         )
     )
     results = results_of(2, base=[900, 910], queue=[950, 960.5], mask=[890, 930], land=[700, 710.2])
-    results.append(MatrixResult(variant="sphere", seed=0, failed="The loss is\nnan."))
+    results.append(MatrixResult(variant="plate", seed=0, failed="The loss is\nnan."))
     write_report(matrix, results, tmp_path)
     told = (tmp_path / "results.md").read_text()
     assert "# Trials" in told
     assert "| queue | 2 | 955 ± 7.42 | +50.2 (+47.1 to +53.4) | worse |" in told
     assert "- Worse than the base: queue.\n" in told
     assert "- No clear difference to the base: mask.\n" in told
-    assert "- sphere, seed 0: The loss is nan." in told
+    assert "- plate, seed 0: The loss is nan." in told
     assert "Left out, as the base is so already: same." in told
     # A gallery is no way to train better.
     assert "Better than the base" not in told
