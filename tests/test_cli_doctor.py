@@ -32,7 +32,8 @@ def test_nothing_is_wrong_here(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("\nNothing is wrong.\n")
-    assert "  geoclip.v1  in the distribution\n" in out
+    assert "  geoclip.v1     in the distribution\n" in out
+    assert "  bluemarble.v1  in the package\n" in out
     assert "devices: cpu" in out
 
 
@@ -69,9 +70,9 @@ def test_damaged_weights(capsys, monkeypatch):
     monkeypatch.setattr("geoembed.weights.store.digest_file", lambda path: "0" * 64)
     code, _, problems = doctor(capsys)
     assert code == 1
-    ((what, problem),) = problems.items()
-    assert what.startswith("the weights geoclip.v1 are damaged: ")
-    assert problem["do"] == "geoembed weights pull geoclip.v1 --force"
+    remedies = {what.partition(" are damaged: ")[0]: p["do"] for what, p in problems.items()}
+    assert remedies["the weights geoclip.v1"] == "geoembed weights pull geoclip.v1 --force"
+    assert set(remedies) == {"the weights geoclip.v1", "the weights bluemarble.v1"}
 
 
 def test_cache_that_cannot_be_written(capsys, monkeypatch, tmp_path):

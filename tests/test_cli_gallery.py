@@ -41,7 +41,9 @@ def test_list(capsys):
     assert main(["gallery", "list"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "encoder", "licence", "summary"]
-    assert [row.split()[0] for row in rows] == ["geoclip.100k", "geoclip.100k+land45", "cities"]
+    assert [row.split()[0] for row in rows] == [
+        *("geoclip.100k", "geoclip.100k+land45", "cities", "bluemarble.land")
+    ]
     main(["gallery", "list", "--json"])
     assert json.loads(capsys.readouterr().out)[0]["owner"].startswith("geoembed ")
 

@@ -42,7 +42,8 @@ def test_list_shows_the_provenance(capsys):
 
 def test_list_json(capsys):
     assert main(["weights", "list", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    row, shipped = json.loads(capsys.readouterr().out)
+    assert (shipped["name"], shipped["found"]) == ("bluemarble.v1", "package")
     assert (row["name"], row["found"], row["size"]) == ("geoclip.v1", "distribution", 43_769_772)
     assert [file["role"] for file in row["files"]] == [
         "location_encoder", "image_mlp", "logit_scale", "gallery",

@@ -40,7 +40,7 @@ def test_the_registry_cannot_be_changed_through_its_answers():
 
 
 def test_weights_specs():
-    assert list(weights_specs()) == ["geoclip.v1"]
+    assert list(weights_specs()) == ["geoclip.v1", "bluemarble.v1"]
 
 
 def test_report_of_the_built_ins():
@@ -48,7 +48,7 @@ def test_report_of_the_built_ins():
     assert (info.name, info.version, info.source) == ("geoembed", "0.1.0", "built-in")
     assert (info.status, info.error) == ("loaded", "")
     assert "register_location_encoders" in info.hooks
-    names = ("geoclip.v1", *(spec.name for spec in BASELINES))
+    names = ("geoclip.v1", *(spec.name for spec in BASELINES), "bluemarble.v1")
     assert info.registered["location encoder"] == names
     assert 0.0 <= info.seconds < 1.0
 

@@ -157,7 +157,7 @@ def geolocate_crops(folder: Path) -> None:
     """Look up satellite pictures with the pair of encoders that ships with geoembed."""
     pictures = {path.stem: Image.open(path) for path in sorted(CROPS.glob("*.png"))}
     localizer = ge.GeoLocalizer("bluemarble.land", image_encoder="bluemarble.v1").fit()
-    found = localizer.localize(sorted(CROPS.glob("*.png")), top_k=3)
+    found = localizer.localize(sorted(CROPS.glob("*.png")), top_k=3, distinct_km=1000.0)
     found["query"] = [Path(name).stem for name in found["query"]]
     for name, answers in found.groupby("query", sort=False):
         lon, lat = map(float, re.findall(r"[-+][\d.]+\d", name))

