@@ -44,6 +44,15 @@ def test_base_is_found_beside_the_file_that_names_it(tmp_path, monkeypatch):
     assert load_settings(source).seed == 5
 
 
+def test_base_says_nothing_of_data_that_are_not_its_own(tmp_path):
+    write(tmp_path, "a.toml", 'base = "geoclip-mp16"\nseed = 2')
+    assert load_settings(tmp_path / "a.toml").training_data.startswith("MP-16")
+    own = write(tmp_path, "b.toml", 'base = "a.toml"\n[data]\nkind = "manifest"\npath = "x.csv"')
+    assert (load_settings(own).training_data, load_settings(own).seed) == ("", 2)
+    told = {"base": "bluemarble", "licence": "mine", "data": {"kind": "shards", "path": "x"}}
+    assert (load_settings(told).licence, load_settings(told).training_data) == ("mine", "")
+
+
 def test_table_takes_a_base_too_and_stays_as_it_is():
     table = {"base": "bluemarble", "seed": 3}
     assert load_settings(table).image.tower == "convnet"

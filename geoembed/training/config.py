@@ -20,6 +20,7 @@ MATRIX_PREFIX: Final = "matrix-"
 
 _BASE: Final = "base"
 _TABLE: Final = "the settings"
+_OF_DATA: Final = ("licence", "training_data")
 
 
 def list_recipes() -> list[str]:
@@ -48,7 +49,8 @@ def load_settings(
     source : str, Path or mapping
         Name of a recipe; path of a TOML file, which ends in ``.toml``; or the table itself. Its
         key ``base`` names another recipe or file, relative to its own folder, whose values hold
-        where it gives none.
+        where it gives none; but for ``licence`` and ``training_data``, where it names data of
+        its own.
     overrides : sequence of str
         ``"section.field=value"``, the last word on a field. Values are written as in TOML; what
         is no TOML is text.
@@ -154,7 +156,12 @@ def _with_base(table: dict[str, Any], folder: Path, chain: tuple[str, ...]) -> d
         raise OptionError(
             f"{chain[-1]}: {_BASE} = {base!r} must be the name of a recipe or a file."
         )
-    return merge_tables(_read(base, folder, chain), table)
+    below = _read(base, folder, chain)
+    data = table.get("data")
+    if isinstance(data, Mapping) and not {"kind", "path"}.isdisjoint(data):
+        # What a base says of its own data is not true of others: it would stand on a card.
+        below = {name: value for name, value in below.items() if name not in _OF_DATA}
+    return merge_tables(below, table)
 
 
 def _read_override(text: str) -> dict[str, Any]:
