@@ -174,6 +174,13 @@ def test_the_best_and_how_long_ago_it_was():
     assert progress.worse == 0
 
 
+def test_the_best_is_compared_by_the_score_that_is_asked_for_now():
+    progress = Progress()
+    assert progress.judge("median_km", {"median_km": 900.0, "within_25": 2.0}, 1.0)
+    assert not progress.judge("within_25", {"median_km": 800.0, "within_25": 1.0}, 2.0)
+    assert progress.judge("within_25", {"median_km": 950.0, "within_25": 3.0}, 3.0)
+
+
 # -- trackers --------------------------------------------------------------------------------------
 
 SETTINGS = TrainingSettings.model_validate({"name": "a run", "data": {"kind": "bluemarble"}})

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from geoembed.errors import OptionError, TrainingError, UnknownNameError
+from geoembed.errors import OptionError, TrainingError, UnknownNameError, WeightsError
 from geoembed.training import matrix_running
 from geoembed.training.loop import RunResult
 from geoembed.training.matrix import load_matrix, slug
@@ -294,6 +294,12 @@ def test_failed_run_keeps_no_other_from_running_and_is_tried_again(fake_train, t
     del fake_train.calls[:]
     run_matrix(matrix, tmp_path)
     assert fake_train.calls == ["trial-base-0"]
+
+
+def test_weights_that_are_missing_fail_one_run_not_the_matrix(fake_train, tmp_path):
+    fake_train.broken = {"trial-with-a-queue-0": WeightsError("The tower is not here.")}
+    results = run_matrix(load_matrix(table_of()), tmp_path)
+    assert [result.failed for result in results] == ["", "The tower is not here.", "", ""]
 
 
 def test_results_of_other_settings_are_refused_before_anything_runs(fake_train, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from geoembed.errors import OptionError, TrainingError
+from geoembed.errors import GeoembedError, OptionError, TrainingError
 from geoembed.training.batches import FeatureData, PictureData
 from geoembed.training.checkpoint import list_checkpoints
 from geoembed.training.loop import train
@@ -122,7 +122,7 @@ class _Room:
             make = self._look if variant.gallery else self._train
             try:
                 result = make(variant, seed)
-            except (TrainingError, OptionError) as error:
+            except GeoembedError as error:
                 result = MatrixResult(
                     variant=variant.name, seed=seed, gallery=variant.gallery, failed=str(error)
                 )

@@ -142,7 +142,9 @@ class Progress:
         """
         self.scores = scores
         value = scores[metric]
-        if not is_better(metric, value, None if self.best is None else self.best["value"]):
+        # By the same score: a resumed run may go by another one than before.
+        best = None if self.best is None else self.best["scores"][metric]
+        if not is_better(metric, value, best):
             self.worse += 1
             return False
         self.worse = 0
