@@ -257,6 +257,9 @@ def test_a_folder_without_tensors_and_a_training_run(tmp_path):
     with pytest.raises(WeightsError, match="There is no weights file .*model.safetensors"):
         ge.load_encoder(tmp_path / "alps")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(WeightsError, match="Give a folder with config.json"):
+        ge.load_encoder(tmp_path / "run")  # a run that has failed before its first checkpoint
+    (tmp_path / "run" / "checkpoints" / "step-00000007.pt").touch()
     with pytest.raises(WeightsError, match="like a training run; type: geoembed export"):
         ge.load_encoder(tmp_path / "run")
     with pytest.raises(WeightsError, match="like a training run; type: geoembed export"):

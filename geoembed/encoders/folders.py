@@ -76,7 +76,7 @@ def model_of(path: Path) -> LocationModel:
         if (path / name).is_file():
             return _published(weights.read_tensors(path / name), str(path))
     hint = "Give a folder with config.json and model.safetensors, or a .safetensors or .pth file."
-    if (path / "checkpoints").is_dir():
+    if any(path.glob("checkpoints/step-*.pt")):
         hint = f"It looks like a training run; type: geoembed export {path} -o FOLDER"
     raise WeightsError(f"The folder {path} holds no model.safetensors. {hint}")
 

@@ -282,7 +282,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         hint = ""
-        if (folder / "checkpoints").is_dir():
+        if any(folder.glob("checkpoints/step-*.pt")):
             hint = f" It looks like a training run; type: geoembed export {folder} -o FOLDER"
         raise WeightsError(f"The folder {folder} has no {_CONFIG}.{hint}") from error
     except OSError as error:
