@@ -26,6 +26,7 @@ CASES = {
     "uneven, all options": (
         9, 3, 2, {"symmetric": True, "mask_km": 900.0, "smooth_km": 500.0, "queue": 7},
     ),
+    "copies in the queue": (9, 1, 1, {"mask_own": True, "queue": 31}),
 }  # fmt: skip
 
 # It runs in each process, and here in one.
@@ -73,7 +74,8 @@ def run_steps(processes, size, accumulate, views, options, steps=3):
         gradient = torch.cat([p.grad.flatten() for _, p in step.model.trained()])
         told.append((result.loss, result.accuracy, result.grad_norm, gradient.clone()))
     weights = torch.cat([p.detach().flatten() for _, p in step.model.trained()])
-    return {"told": told, "weights": weights, "queue": torch.from_numpy(step.queue.lonlat)}
+    queue = torch.from_numpy(np.column_stack([step.queue.lonlat, step.queue.ids]))
+    return {"told": told, "weights": weights, "queue": queue}
 
 
 def source_of(*functions):

@@ -201,6 +201,7 @@ def test_settings_are_those_of_the_recipe_and_what_it_starts_from(small, tmp_pat
     assert f'init = "{small["encoder"]}"' in config
     assert 'path = "(given in Python)"' in config
     assert "anchor = 10.0" in config
+    assert "mask_own = true" in config
 
 
 def test_columns_and_several_views_are_features_too(small):

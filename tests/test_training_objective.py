@@ -31,10 +31,16 @@ def case(seed=0, views=1, *, invalid=(), repeated=False):
     valid[list(invalid)] = False
     images = torch.from_numpy(rng.normal(size=(BATCH * views, WIDTH))).requires_grad_()
     places = torch.from_numpy(rng.normal(size=(BATCH + QUEUE, WIDTH))).requires_grad_()
-    return images, places, Contrast(ids, lonlat, valid)
+    # The queue holds copies of rows 1, 4 and 2: one as near as can be, one twice.
+    queue = np.full(QUEUE, -1)
+    queue[[2, 5, 6, 9]] = ids[[1, 4, 2, 2]]
+    queue[7] = 99  # a row that is not in the batch
+    return images, places, Contrast(ids, lonlat, valid, queue)
 
 
-def by_hand(images, places, contrast, views, *, symmetric=False, mask_km=0.0, smooth_km=0.0):
+def by_hand(
+    images, places, contrast, views, *, symmetric=False, mask_km=0.0, smooth_km=0.0, mask_own=False
+):
     """Every query on its own; lists and sums of Python's."""
 
     def cosine(a, b):
@@ -55,7 +61,10 @@ def by_hand(images, places, contrast, views, *, symmetric=False, mask_km=0.0, sm
 
     def takes_part(i, j):
         """Whether place or picture j stands against picture or place i."""
-        same_row = j < BATCH and contrast.ids[i] == contrast.ids[j]
+        if j < BATCH:
+            same_row = contrast.ids[i] == contrast.ids[j]
+        else:
+            same_row = mask_own and contrast.ids[i] == contrast.queue_ids[j - BATCH]
         return i != j and not same_row and not km(i, j) < mask_km
 
     images, places = images.detach().numpy(), places.detach().numpy()
@@ -95,6 +104,9 @@ OPTIONS = {
     "smooth over continents": {"smooth_km": 3000.0},
     "mask, smooth": {"mask_km": 5.0, "smooth_km": 75.0},
     "symmetric, mask, smooth": {"symmetric": True, "mask_km": 5.0, "smooth_km": 2000.0},
+    "own": {"mask_own": True},
+    "own, smooth": {"mask_own": True, "smooth_km": 75.0},
+    "symmetric, own, mask": {"symmetric": True, "mask_own": True, "mask_km": 50.0},
 }
 
 
@@ -169,6 +181,31 @@ def test_a_row_twice_is_not_its_own_negative():
     assert not by_place[5].any()
     assert by_place[2].any()
     assert by_place[4].any()
+
+
+@pytest.mark.parametrize("smooth_km", [0.0, 3000.0])
+def test_copies_of_the_own_place_in_the_queue_count_unless_masked(smooth_km):
+    images, places, contrast = case()
+    touched = {}
+    for mask_own in (False, True):
+        settings = ObjectiveSettings(mask_own=mask_own, smooth_km=smooth_km)
+        loss = contrastive_loss(
+            images, places, torch.tensor(1.0).double(), contrast, settings, slice(2, 3)
+        )
+        (by_place,) = torch.autograd.grad(loss.value, places)
+        touched[mask_own] = by_place.any(dim=1)
+    assert touched[False].all()
+    assert (~touched[True]).nonzero()[:, 0].tolist() == [BATCH + 6, BATCH + 9]
+
+
+def test_a_mask_of_copies_needs_rows_of_the_queue():
+    images, places, contrast = case()
+    without = Contrast(contrast.ids, contrast.lonlat, contrast.valid)
+    scale = torch.tensor(1.0).double()
+    plain = contrastive_loss(images, places, scale, contrast, ObjectiveSettings())
+    same = contrastive_loss(images, places, scale, without, ObjectiveSettings(mask_own=True))
+    masked = contrastive_loss(images, places, scale, contrast, ObjectiveSettings(mask_own=True))
+    assert same.value == plain.value > masked.value
 
 
 def test_large_scales_stay_finite_in_float32():

@@ -17,10 +17,12 @@ from geoembed.training.settings import DataSettings
 from geoembed.training.splitting import split_rows
 
 SMALL = [
+    "location.projection=equal-earth",
     "location.sigmas=[1.0]",
     "location.frequencies=8",
     "location.hidden=[16, 12]",
     "location.output=10",
+    "image.size=48",
     "image.widths=[8, 16]",
     "image.head=[20]",
     "loop.batch=32",
@@ -180,6 +182,21 @@ def test_gallery_whose_size_is_not_known_is_left_out_and_said(world):
     plan = plan_run(settings_of("validation.gallery=my.gallery"), *world)
     assert plan.notes == ("the time leaves out encoding the gallery 'my.gallery'",)
     assert "note" in plan.to_text()
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_queue_that_holds_the_own_places_is_said(world):
+    data, split = world
+    rows = len(split.train)
+    few = ["objective.smooth_km=0", f"objective.queue={rows - 31}"]
+    (said,) = plan_run(settings_of(*few), data, split).notes
+    assert f"hold {rows + 1} places, and there are {rows} to train on" in said
+    assert "objective.mask_own = true or objective.mask_km" in said
+    for change in (
+        f"objective.queue={rows - 32}", "objective.queue=0", "objective.mask_own=true",
+        "objective.mask_km=1", "objective.smooth_km=400",
+    ):  # fmt: skip
+        assert plan_run(settings_of(*few, change), data, split).notes == (), change
 
 
 @pytest.mark.usefixtures("measured")

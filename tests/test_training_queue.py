@@ -17,6 +17,11 @@ def batches(sizes, seed=0):
     return [uniform_places(size, rng) for size in sizes]
 
 
+def rows(batch):
+    """Numbers that belong to places."""
+    return np.floor(batch[:, 0] * 1e6).astype(np.int64)
+
+
 class PublishedQueue(torch.nn.Module):
     """Only the queue of the published model."""
 
@@ -34,7 +39,7 @@ def test_same_order_as_the_published_queue(sizes):
     queue = PlaceQueue(10, seed=4)
     published = PublishedQueue(queue.lonlat)
     for batch in batches(sizes):
-        queue.enqueue(batch)
+        queue.enqueue(batch, rows(batch))
         published.dequeue_and_enqueue(torch.from_numpy(batch[:, ::-1].copy()))
         np.testing.assert_array_equal(queue.lonlat[:, ::-1], published.gps_queue.T.numpy())
 
@@ -43,10 +48,19 @@ def test_same_order_as_the_published_queue(sizes):
 def test_the_oldest_leave_first(sizes):
     queue = PlaceQueue(10, seed=4)
     truth = deque(map(tuple, queue.lonlat), maxlen=10)
+    assert queue.ids.tolist() == [-1] * 10
+    seen = 0
     for batch in batches(sizes):
-        queue.enqueue(batch)
+        queue.enqueue(batch, rows(batch))
         truth.extend(map(tuple, batch))
         assert sorted(map(tuple, queue.lonlat)) == sorted(truth)
+        # The places that it started with are of no row.
+        seen += len(batch)
+        known = queue.ids >= 0
+        known[rows(queue.lonlat) == queue.ids] = True
+        assert known.sum() == min(seen, 10)
+        np.testing.assert_array_equal(queue.ids[known], rows(queue.lonlat[known]))
+        assert set(queue.ids[~known].tolist()) <= {-1}
 
 
 def test_starts_evenly_over_the_sphere():
@@ -64,30 +78,45 @@ def test_what_was_read_before_stays_as_it_was():
     queue = PlaceQueue(5, seed=0)
     before = queue.lonlat
     copy = before.copy()
-    queue.enqueue(np.zeros((3, 2)))
+    queue.enqueue(np.zeros((3, 2)), np.arange(3))
     np.testing.assert_array_equal(before, copy)
     batch = np.ones((5, 2))
-    queue.enqueue(batch)
+    queue.enqueue(batch, rows(batch))
     batch[:] = 7.0
     assert queue.lonlat.max() == 1.0
 
 
 def test_no_queue_takes_and_gives_nothing():
     queue = PlaceQueue(0, seed=0)
-    queue.enqueue(np.ones((4, 2)))
+    queue.enqueue(np.ones((4, 2)), np.arange(4))
     assert queue.lonlat.shape == (0, 2)
 
 
 def test_state_goes_through_a_checkpoint_bit_for_bit(tmp_path):
     first, *rest = batches((7, 4, 9, 30, 2))
     queue, resumed = PlaceQueue(10, seed=0), PlaceQueue(10, seed=99)
-    queue.enqueue(first)
+    queue.enqueue(first, rows(first))
     torch.save(queue.state_dict(), tmp_path / "queue.pt")
     resumed.load_state_dict(torch.load(tmp_path / "queue.pt", weights_only=True))
     for batch in rest:
-        queue.enqueue(batch)
-        resumed.enqueue(batch)
+        queue.enqueue(batch, rows(batch))
+        resumed.enqueue(batch, rows(batch))
         np.testing.assert_array_equal(queue.lonlat, resumed.lonlat)
+        np.testing.assert_array_equal(queue.ids, resumed.ids)
+        assert resumed.ids.dtype == np.int64
+
+
+def test_a_checkpoint_without_rows_has_places_of_none():
+    queue, resumed = PlaceQueue(4, seed=0), PlaceQueue(4, seed=0)
+    queue.enqueue(np.ones((3, 2)), np.arange(3))
+    state = queue.state_dict()
+    del state["ids"]
+    resumed.enqueue(np.ones((2, 2)), np.arange(2))
+    resumed.load_state_dict(state)
+    np.testing.assert_array_equal(resumed.lonlat, queue.lonlat)
+    assert resumed.ids.tolist() == [-1] * 4
+    resumed.enqueue(np.ones((2, 2)), np.array([7, 8]))
+    assert resumed.ids.tolist() == [8, -1, -1, 7]
 
 
 def test_state_of_another_size_is_refused():

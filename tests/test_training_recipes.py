@@ -158,6 +158,7 @@ def test_finetuning_starts_from_the_release_and_is_anchored():
     settings = load_settings("finetune-region")
     assert settings.location.init == settings.image.init == "geoclip.v1"
     assert settings.objective.anchor > 0
+    assert settings.objective.mask_own
     assert settings.data.kind == "features"
 
 

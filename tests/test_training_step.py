@@ -1,6 +1,7 @@
 """The step in one process: parts, precision, bounds, what stops it, and going on from a state."""
 
 import copy
+import math
 import shutil
 
 import numpy as np
@@ -290,6 +291,32 @@ def test_a_state_goes_on_bit_for_bit(tmp_path):
     for number in range(3, 6):
         assert resumed(batch(number), number, 1e-3) == told[number]
     torch.testing.assert_close(resumed.state_dict(), step.state_dict(), rtol=0, atol=0)
+
+
+def test_few_places_are_learned_where_their_copies_are_masked():
+    sections = {"location": {"hidden": [64, 64], "output": 32}, "image": {"head": [64]}}
+    told = {}
+    for mask_own in (False, True):
+        objective = {"queue": 6 * BATCH, "mask_own": mask_own}
+        step = make_step(settings(**sections, objective=objective), double=False)
+        for number in range(60):
+            told[mask_own] = step(batch(), number, 3e-3)
+    # Seven places are the same place, but for noise: no loss is lower.
+    assert told[False].loss > 0.9 * math.log(7)
+    assert told[False].accuracy < 0.6
+    assert told[True].loss < 0.3
+    assert told[True].accuracy == 1.0
+
+
+def test_the_queue_remembers_rows_and_a_state_without_them_is_read():
+    step = make_step(settings(objective={"queue": 11, "mask_own": True}))
+    one = batch()
+    step(one, 0, 1e-3)
+    assert step.queue.ids.tolist() == [*one.ids.tolist(), -1, -1, -1]
+    state = step.state_dict()
+    del state["queue"]["ids"]
+    step.load_state_dict(state)
+    assert set(step.queue.ids.tolist()) == {-1}
 
 
 def test_it_learns_which_picture_belongs_where():

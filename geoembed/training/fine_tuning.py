@@ -97,7 +97,7 @@ def fine_tune(
         tower; by default those that were trained with `encoder`. ``""`` starts from new layers,
         for the features of any other tower: give ``"image.train=all"`` among the `overrides`.
     recipe : str or Path
-        Settings to start from, by name or file.
+        Settings to start from, by name or file. ``objective.mask_own`` is on with any.
     overrides : sequence of str
         ``"section.field=value"``, the last word on a setting.
     elsewhere : tuple of (frame, features or pictures), optional
@@ -180,7 +180,9 @@ def fine_tune(
     )
     before = _scores(model, data, split, others, settings)
     run = train(settings, folder, resume=resume, data=data, split=split, progress=progress)
-    model.load_state_dict(model_of_run(run.folder, "last").tensors())
+    trained = model_of_run(run.folder, "last").tensors()
+    # An export carries the frozen tower of a model folder, which is no part of this model.
+    model.load_state_dict({key: trained[key] for key in model.state_dict()})
     after = _scores(model, data, split, others, settings)
     done = FineTuning(
         run=run,
@@ -218,6 +220,8 @@ def _settings(
         "data": {"kind": "features" if cached else "manifest", "path": _IN_MEMORY},
         "location": {"init": encoder},
         "image": _image_table(name, image_side_of(name), cached) if name else {"init": ""},
+        # Regions have few pictures, and the queue soon holds each of their places.
+        "objective": {"mask_own": True},
     }
     return load_settings(table, overrides)
 

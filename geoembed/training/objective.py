@@ -33,11 +33,14 @@ class Contrast:
         targets are about where the pictures are.
     valid : array of shape (B,), bool
         False for pictures that are no queries.
+    queue_ids : array of shape (S,), int64, optional
+        Rows that the queue's places are of, -1 for none; only for ``mask_own``.
     """
 
     ids: NDArray[np.int64]
     lonlat: NDArray[np.float64]
     valid: NDArray[np.bool_]
+    queue_ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +85,7 @@ def contrastive_loss(
     contrast : Contrast
         Rows, places and validity of the global batch.
     settings : ObjectiveSettings
-        ``symmetric``, ``mask_km`` and ``smooth_km``.
+        ``symmetric``, ``mask_km``, ``mask_own`` and ``smooth_km``.
     pictures : slice, optional
         Whose queries are summed; all when left out.
 
@@ -96,8 +99,8 @@ def contrastive_loss(
     The target of a view is its picture's place; with ``smooth_km`` the targets are proportional
     to exp(-d / smooth_km), d being the great-circle distance to the picture's own place. Places
     nearer than ``mask_km``, and the other copy of a row that stands twice in the batch, take no
-    part. From places to pictures each view is a target once; other views of the same picture
-    take no part then.
+    part; with ``mask_own`` neither do copies of the row in the queue. From places to pictures each
+    view is a target once; other views of the same picture take no part then.
 
     Computed in the type of the embeddings, which the caller keeps at float32 or better.
 
@@ -199,6 +202,10 @@ def _relations(
     if len(np.unique(contrast.ids)) < batch:
         excluded = np.zeros((len(rows), count), dtype=np.bool_)
         excluded[:, :batch] = contrast.ids[rows, None] == contrast.ids
+    if settings.mask_own and count > batch and contrast.queue_ids is not None:
+        copies = contrast.ids[rows, None] == contrast.queue_ids
+        excluded = np.zeros((len(rows), count), dtype=np.bool_) if excluded is None else excluded
+        excluded[:, batch:] |= copies
     if settings.mask_km or settings.smooth_km:
         vectors = to_unit_vectors(contrast.lonlat[:count])
         # Chords from differences lose no digits between neighbours, as a cosine would.

@@ -178,6 +178,7 @@ def plan_run(
     step_s = _step_seconds(settings, model, costs, processes)
     epochs = order.epoch(steps)
     validations, each_s, notes = _validation(settings, split, costs, epochs)
+    notes += _copies(settings, len(split.train))
     busy = torch.get_num_threads() if device.type == "cpu" else 1
     threads = f" with {busy} thread{'s' * (busy > 1)}" if device.type == "cpu" else ""
     plan = Plan(
@@ -269,6 +270,20 @@ def _validation(
         notes.append(f"the time leaves out encoding the gallery {asked.gallery!r}")
     per_query = costs.view_forward_s + costs.picture_s
     return count, gallery * costs.place_forward_s + queries * per_query, notes
+
+
+def _copies(settings: TrainingSettings, rows: int) -> list[str]:
+    """What is to be said of pictures whose own places are among their negatives."""
+    objective, batch = settings.objective, settings.loop.batch
+    # Copies share the answer where it is spread.
+    apart = objective.mask_own or objective.mask_km or objective.smooth_km
+    if apart or not objective.queue or objective.queue + batch <= rows:
+        return []
+    return [
+        f"queue and batch hold {objective.queue + batch:,} places, and there are {rows:,} to train "
+        "on: the queue holds places of the batch's own pictures, which count as their negatives. "
+        "Set objective.mask_own = true or objective.mask_km, or a smaller objective.queue"
+    ]
 
 
 def _many(count: int, what: str) -> str:

@@ -170,6 +170,9 @@ class ObjectiveSettings(_Settings):
     mask_km: NotNegative = 0.0
     """Other places nearer than this to a picture's own do not count as its negatives; 0: all
     do."""
+    mask_own: bool = False
+    """Copies of a picture's own place in the queue do not count as its negatives; for data of few
+    places."""
     smooth_km: NotNegative = 0.0
     """If above 0, targets are spread as exp(-(d_i - d_own) / smooth_km) over the places, d being
     the great-circle distance."""

@@ -182,7 +182,7 @@ class TrainingStep:
         self._move(gradients, lr, grad_norm)
         if step % _DROP_EVERY == 0:
             drop_tiny(parameter for _, parameter in self.model.trained())
-        self.queue.enqueue(contrast.lonlat[: len(contrast)])
+        self.queue.enqueue(contrast.lonlat[: len(contrast)], contrast.ids)
         return StepResult(loss, correct / queries, inverse_temperature, grad_norm, overflow)
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,7 +233,8 @@ class TrainingStep:
         ids, valid = rows[:, 0].astype(np.int64), rows[:, 3].astype(np.bool_)
         if not valid.any():
             raise _with_ids("No picture of the batch could be read", ids)
-        return Contrast(ids, np.concatenate([rows[:, 1:3], self.queue.lonlat]), valid)
+        lonlat = np.concatenate([rows[:, 1:3], self.queue.lonlat])
+        return Contrast(ids, lonlat, valid, self.queue.ids)
 
     def _differentiate(self, batch: Batch, contrast: Contrast, step: int) -> Tensor:
         """Add this process's part to the gradients; return its part of loss and right answers."""
