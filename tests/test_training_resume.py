@@ -24,6 +24,7 @@ from geoembed.training.checkpoint import (
 from geoembed.training.keeping import Keeper
 from geoembed.training.loop import train
 from geoembed.training.packing import pack
+from geoembed.training.resuming import check_settings
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import split_rows
 from geoembed.training.step import TrainingStep
@@ -229,6 +230,26 @@ def test_what_may_change_changes(whole, tmp_path):
     lines = (run / "metrics.csv").read_text().splitlines()
     expected = (whole / "metrics.csv").read_text().splitlines()
     assert lines[: len(expected) - 2] == expected[:-2]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "loop", "told"),
+    [
+        ("cosine", {"steps": 9}, "loop.steps = 6 -> loop.steps = 9"),
+        ("cosine", {"steps": 0, "epochs": 2.0}, "loop.steps = 6 -> loop.epochs = 2"),
+        ("cosine", {"steps": 6, "epochs": 2.0}, None),  # steps decide
+        ("step", {"steps": 9}, None),
+    ],
+)
+def test_another_end_under_a_cosine_is_told(recwarn, schedule, loop, told):
+    def settings(**loop):
+        optimiser = settings_of().optimiser.model_copy(update={"schedule": schedule})
+        return settings_of(**loop).model_copy(update={"optimiser": optimiser})
+
+    check_settings(settings(steps=6), settings(**loop), "The checkpoint")
+    said = [str(each.message) for each in recwarn if each.category is CheckpointWarning]
+    assert len(said) == (told is not None)
+    assert told is None or (told in said[0] and "not the run that would have gone" in said[0])
 
 
 def test_with_fewer_lines_than_the_checkpoint_has_seen(tmp_path):

@@ -18,6 +18,7 @@ from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split, split_rows
 from geoembed.training.validation import SCORES, Validator, is_better, validate
 from geoembed.training.validation_places import gallery_places, negatives, query_rows
+from geoembed.training.validation_queries import Queries
 
 
 def settings_of(validation=None, **sections):
@@ -80,7 +81,7 @@ class Pictures:
 
 def picture_settings(**sections):
     tower = {"tower": "convnet", "size": 8, "widths": [4, 4], "head": [4]}
-    data = {"kind": "bluemarble", "validation": 0.2, "max_bad": 0.01}
+    data = {"kind": "bluemarble", "validation": 0.2, "max_bad": 0.1}
     return settings_of(**{"image": tower, "data": data, **sections})
 
 
@@ -207,8 +208,49 @@ def test_too_many_unreadable_pictures_stop_it():
         validate(model, data, split, settings)
 
 
+@pytest.mark.parametrize(
+    ("max_bad", "queries", "bad", "message"),
+    [
+        (0.2, 0, 4, None),
+        (0.2, 0, 5, "5 of 20 .* more than data.max_bad = 0.2 allows: .*allow a larger share"),
+        (0.2, 10, 4, None),  # of 10, and judged against all 20
+        (0.2, 10, 5, "5 of 10 .* more than data.max_bad = 0.2 allows"),
+        (1.0, 0, 10, None),
+        (1.0, 0, 11, "11 of 20 .* more than half of them: .* take them out of the data"),
+        (0.0, 0, 1, "1 of 20 .* more than data.max_bad = 0"),
+    ],
+)
+def test_unreadable_pictures_are_judged_against_those_that_are_held_out(
+    max_bad, queries, bad, message
+):
+    settings = picture_settings(
+        data={"kind": "bluemarble", "max_bad": max_bad}, validation={"queries": queries}
+    )
+    split = Split(np.arange(20, 90), np.arange(20), np.arange(0), np.arange(0))
+    rows = query_rows(split.validation, settings)
+    data = Pictures(bad=rows[:bad].tolist())
+    model, _ = make(settings, data)
+    if message is None:
+        assert validate(model, data, split, settings)["loss"] > 0.0
+    else:
+        with pytest.raises(TrainingError, match=message):
+            validate(model, data, split, settings)
+
+
+def test_many_held_out_pictures_are_judged_against_a_thousand():
+    queries = Queries(Features(), np.arange(400), 0.01, 1, held_out=5000)
+    valid = np.arange(400) >= 10
+    queries._judge(valid)
+    valid[10] = False
+    with pytest.raises(TrainingError, match="11 of 400 held-out"):
+        queries._judge(valid)
+
+
 def test_rows_without_features_are_left_out():
-    settings, data = settings_of(), Features()
+    settings = settings_of(
+        data={"kind": "features", "path": "unused", "validation": 0.2, "max_bad": 0.1}
+    )
+    data = Features()
     model, split = make(settings, data)
     row = split.validation[0]
     data.valid[row] = False

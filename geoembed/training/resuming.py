@@ -57,7 +57,8 @@ def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) 
     Warns
     -----
     CheckpointWarning
-        If the run goes on, but no longer bit for bit.
+        If the run goes on, but no longer bit for bit; or if its end moves under a cosine, and with
+        it the rate.
 
     Examples
     --------
@@ -83,6 +84,19 @@ def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) 
         )
     if inexact:
         _warn(inexact)
+    if now.optimiser.schedule == "cosine" and _end(before) != _end(now):
+        warnings.warn(
+            "The run goes on to another end, and optimiser.schedule = 'cosine' takes the learning "
+            "rate down to the end: this is not the run that would have gone there without a "
+            f"break. {_end(before)} -> {_end(now)}. Train anew in another folder for that one.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+
+
+def _end(settings: TrainingSettings) -> str:
+    loop = settings.loop
+    return f"loop.steps = {loop.steps:,}" if loop.steps else f"loop.epochs = {loop.epochs:g}"
 
 
 def check_resumable(

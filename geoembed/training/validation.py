@@ -100,7 +100,9 @@ class Validator:
         self.processes = processes or Processes()
         self.gallery = gallery_places(data.lonlat[split.train], settings)
         rows = query_rows(split.validation, settings)
-        self.queries = Queries(data, rows, settings.data.max_bad, settings.loop.workers)
+        self.queries = Queries(
+            data, rows, settings.data.max_bad, settings.loop.workers, len(split.validation)
+        )
         self.truth = data.lonlat[rows]
         self._others, self._is_own = negatives(data.lonlat, rows, split, settings)
 

@@ -24,7 +24,8 @@ Rows = NDArray[np.int64]
 _BLOCK: Final = 256
 # Prepared pixels, or features, up to so many bytes are kept for the next validation.
 _KEPT_BYTES: Final = 512 * 2**20
-# A share of unreadable pictures is judged against at least so many, as in the feeds.
+# A share of unreadable pictures is judged against at least so many, or against all that are held
+# out if they are fewer, as in the feeds.
 _JUDGED: Final = 1000
 _SHOWN: Final = 3
 
@@ -42,12 +43,20 @@ class Queries:
         Share of pictures that may be unreadable.
     workers : int
         Threads that read pictures.
+    held_out : int
+        Pictures that `rows` are some of.
     """
 
     def __init__(
-        self, data: PictureData | FeatureData, rows: Rows, max_bad: float, workers: int
+        self,
+        data: PictureData | FeatureData,
+        rows: Rows,
+        max_bad: float,
+        workers: int,
+        held_out: int,
     ) -> None:
         self.data, self.rows, self.max_bad, self.workers = data, rows, max_bad, workers
+        self._least = min(held_out, _JUDGED)
         self.bad: dict[int, str] = {}
         # A block's number -> what its pictures gave, and which of them could be read.
         self._kept: dict[int, tuple[Tensor, NDArray[np.bool_]]] = {}
@@ -75,7 +84,7 @@ class Queries:
         Raises
         ------
         TrainingError
-            If more than the allowed share cannot be read, or none can.
+            If more than the allowed share cannot be read, or more than half.
         """
         mine = self.rows[processes.share(len(self.rows))]
         vectors = [torch.empty(0, model.architecture.output, device=model.device)]
@@ -144,13 +153,18 @@ class Queries:
         return pixels[:, None], valid
 
     def _judge(self, valid: NDArray[np.bool_]) -> None:
-        failed = int(np.count_nonzero(~valid))
-        if failed < len(valid) and failed <= self.max_bad * max(len(valid), _JUDGED):
+        failed, count = int(np.count_nonzero(~valid)), len(valid)
+        # Scores of the lesser half say little, whatever the setting allows.
+        half = 2 * failed > count
+        if not half and failed <= self.max_bad * max(count, self._least):
             return
-        shown = "".join(
-            f" {self.data.names[row]}: {reason}" for row, reason in list(self.bad.items())[:_SHOWN]
+        limit = "half of them" if half else f"data.max_bad = {self.max_bad:g} allows"
+        shown = "; ".join(
+            f"{self.data.names[row]}: {reason.rstrip('.')}"
+            for row, reason in list(self.bad.items())[:_SHOWN]
         )
         raise TrainingError(
-            f"{failed:,} of {len(valid):,} held-out pictures cannot be looked up, more than "
-            f"data.max_bad = {self.max_bad:g} allows.{shown}"
+            f"{failed:,} of {count:,} held-out pictures cannot be looked up, more than {limit}: "
+            f"{shown}. Mend them, take them out of the data"
+            + ("." if half else ", or allow a larger share.")
         )
