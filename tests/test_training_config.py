@@ -1,5 +1,6 @@
 """Settings from recipes, files, tables and command lines: what holds, and what is refused how."""
 
+import json
 import tomllib
 
 import pytest
@@ -49,8 +50,24 @@ def test_base_says_nothing_of_data_that_are_not_its_own(tmp_path):
     assert load_settings(tmp_path / "a.toml").training_data.startswith("MP-16")
     own = write(tmp_path, "b.toml", 'base = "a.toml"\n[data]\nkind = "manifest"\npath = "x.csv"')
     assert (load_settings(own).training_data, load_settings(own).seed) == ("", 2)
+    assert load_settings(own).summary == ""
     told = {"base": "bluemarble", "licence": "mine", "data": {"kind": "shards", "path": "x"}}
     assert (load_settings(told).licence, load_settings(told).training_data) == ("mine", "")
+
+
+def test_data_of_the_command_line_make_training_data_the_words_of_the_recipe():
+    words = load_settings("geoclip-mp16").training_data
+    given = ["data.path=shards"]
+    doubted = load_settings("geoclip-mp16", given)
+    assert doubted.training_data == f"{words} (as the recipe says)"
+    # The settings that a run keeps are read again, by the same command too.
+    kept = json.loads(doubted.model_dump_json())
+    assert load_settings(kept, ["data.path=elsewhere"]).training_data == doubted.training_data
+    assert load_settings("geoclip-mp16", ["data.validation=0.1"]).training_data == words
+    own = load_settings("geoclip-mp16", [*given, "training_data=mine"])
+    assert own.training_data == "mine"
+    none = load_settings({"data": {"kind": "bluemarble"}}, ["data.kind=shards", "data.path=x"])
+    assert none.training_data == ""
 
 
 def test_table_takes_a_base_too_and_stays_as_it_is():

@@ -20,7 +20,8 @@ MATRIX_PREFIX: Final = "matrix-"
 
 _BASE: Final = "base"
 _TABLE: Final = "the settings"
-_OF_DATA: Final = ("licence", "training_data")
+_OF_DATA: Final = ("licence", "summary", "training_data")
+_SAID: Final = " (as the recipe says)"
 
 
 def list_recipes() -> list[str]:
@@ -49,11 +50,12 @@ def load_settings(
     source : str, Path or mapping
         Name of a recipe; path of a TOML file, which ends in ``.toml``; or the table itself. Its
         key ``base`` names another recipe or file, relative to its own folder, whose values hold
-        where it gives none; but for ``licence`` and ``training_data``, where it names data of
-        its own.
+        where it gives none; but for ``licence``, ``summary`` and ``training_data``, where it
+        names data of its own.
     overrides : sequence of str
         ``"section.field=value"``, the last word on a field. Values are written as in TOML; what
-        is no TOML is text.
+        is no TOML is text. One that names other data adds to ``training_data``, which stands on
+        the card, that it is as the recipe says.
 
     Returns
     -------
@@ -84,11 +86,13 @@ def load_settings(
     else:
         where, table = str(source), _read(str(source), Path(), ())
     problems = []
+    before = table
     for override in overrides:
         try:
             table = merge_tables(table, _read_override(override))
         except OptionError as error:
             problems.append(str(error))
+    table = _with_doubt(before, table)
     problems += name_problems(table)
     try:
         # JSON's rules are strict about types, and take lists for tuples.
@@ -162,6 +166,21 @@ def _with_base(table: dict[str, Any], folder: Path, chain: tuple[str, ...]) -> d
         # What a base says of its own data is not true of others: it would stand on a card.
         below = {name: value for name, value in below.items() if name not in _OF_DATA}
     return merge_tables(below, table)
+
+
+def _with_doubt(before: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Say of training data whose word they are, where a command line names other data."""
+    told = table.get("training_data")
+    if not told or not isinstance(told, str) or told.endswith(_SAID):
+        return table
+    if told != before.get("training_data") or _place(before) == _place(table):
+        return table
+    return {**table, "training_data": told + _SAID}
+
+
+def _place(table: Mapping[str, Any]) -> tuple[Any, Any]:
+    data = table.get("data")
+    return (data.get("kind"), data.get("path")) if isinstance(data, Mapping) else (None, None)
 
 
 def _read_override(text: str) -> dict[str, Any]:
