@@ -32,7 +32,10 @@ def features(
         None, "--images", metavar="FOLDER", help="Where the names of the table start from."
     ),
     encoder: str | None = typer.Option(
-        None, "--encoder", metavar="NAME", help="Whose frozen tower looks at them; geoclip.v1 else."
+        None,
+        "--encoder",
+        metavar="NAME|FOLDER",
+        help="Image encoder or model folder whose frozen tower looks at them; geoclip.v1 else.",
     ),
     weights: Path | None = typer.Option(
         None, "--weights", metavar="PATH", help="File or folder with the weights of its tower."

@@ -222,7 +222,8 @@ def _backbone_spec(folder: ModelFolder, side: ImageSide) -> ImageEncoderSpec:
     except UnknownNameError as error:
         raise WeightsError(
             f"The model in {folder.path} needs the tower of the image encoder {side.backbone!r}, "
-            f"which is not registered here: install the plugin that has it. {error}"
+            f"which is not registered here: install the plugin that has it; or, if that is a model "
+            f"folder, export the run again, which takes its tower over. {error}"
         ) from error
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from geoembed.errors import OptionError
+from geoembed.extending.registry import image_encoder_specs
+from geoembed.images.frozen import frozen_tower
 from geoembed.training.batches import FeatureData, Feed, PictureData
 from geoembed.training.distributed import Processes
 from geoembed.training.ema import WeightAverage
@@ -132,12 +134,27 @@ def assemble(
 
 def _check_tower(settings: TrainingSettings, data: PictureData | FeatureData) -> None:
     """Refuse features of another tower than the one that the model would name."""
-    tower = getattr(data, "tower", settings.image.backbone)
-    if tower != settings.image.backbone:
+    name = getattr(data, "tower", "")
+    if not name:
+        return
+    backbone = settings.image.backbone
+    known = frozen_tower(backbone)
+    theirs = getattr(data, "tower_sha256", "")
+    # A name says nothing of the weights: a folder has another one wherever it lies.
+    by_digest = bool(theirs and known.sha256)
+    if theirs != known.sha256 if by_digest else name != known.backbone:
+        right = repr(name) if name in image_encoder_specs() else "the folder of that model"
+        digests = f" (the digest of its tower is {known.sha256}, theirs is {theirs})"
         raise OptionError(
-            f"The features are those of {tower!r}, and image.backbone = "
-            f"{settings.image.backbone!r}: set image.backbone = {tower!r}, or write features of "
-            "the other one."
+            f"The features are those of {name!r}, and image.backbone = "
+            f"{backbone!r}{digests if by_digest else ''}: set image.backbone to {right}, or write "
+            "features of the other one."
+        )
+    drawn = getattr(data, "preprocessing", known.preprocessing)
+    if drawn != known.preprocessing:
+        raise OptionError(
+            f"The features are of pictures that were prepared as {drawn}, image.backbone = "
+            f"{backbone!r} takes {known.preprocessing}: write the features anew."
         )
 
 

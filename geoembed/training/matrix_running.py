@@ -157,7 +157,9 @@ class _Room:
         features: int | None = getattr(data, "dimension", None)
         model = build_model(settings, feature_dimension=features, backbone=features is None)
         trained = model_of_run(run, "last")
-        model.load_state_dict(trained.tensors())
+        tensors = trained.tensors()
+        # An export carries the frozen tower of a model folder, which is no part of this model.
+        model.load_state_dict({key: tensors[key] for key in model.state_dict()})
         start = time.perf_counter()
         scores = validate(model, data, split_rows(data.lonlat, settings.data), settings)
         seconds = time.perf_counter() - start

@@ -16,8 +16,8 @@ from geoembed.encoders.architecture import LocationArchitecture
 from geoembed.encoders.network import LocationNetwork
 from geoembed.errors import OptionError
 from geoembed.extending.image_specs import Preprocessing
-from geoembed.extending.registry import image_encoder_spec
 from geoembed.images import load_image_encoder
+from geoembed.images.frozen import frozen_tower
 from geoembed.images.sides import ImageSide
 from geoembed.images.towers import Tower, tower_of
 from geoembed.training.initialising import initial_image_side, initial_location
@@ -208,7 +208,8 @@ def build_model(
     feature_dimension : int, optional
         Length of the features, where `backbone` is False.
     backbone : bool
-        Load the frozen tower that the settings name. Cached features need none.
+        Load the frozen tower of the image encoder or model folder that the settings name. Cached
+        features need none.
     backbone_sha256 : str
         Digest of the tower that gave the cached features, where `backbone` is False.
     allow_download : bool
@@ -243,15 +244,19 @@ def build_model(
     device = torch.device(device)
     tower: Tower | None = None
     preprocessing: Preprocessing | None = None
+    name = ""
     if image.tower == "backbone":
         if backbone:
             tower = _load_tower(settings, device, allow_download)
             feature_dimension, preprocessing = tower.dimension, tower.preprocessing
             backbone_sha256 = tower.sha256
+            name = frozen_tower(image.backbone).backbone
         elif feature_dimension is None:
             raise OptionError("build_model(backbone=False) needs feature_dimension.")
         else:
-            preprocessing = image_encoder_spec(image.backbone).preprocessing
+            known = frozen_tower(image.backbone)
+            name, preprocessing = known.backbone, known.preprocessing
+            backbone_sha256 = backbone_sha256 or known.sha256
     architecture, network = initial_location(settings.location, settings.seed)
     side = initial_image_side(
         image,
@@ -262,7 +267,8 @@ def build_model(
         temperature=settings.objective.temperature,
     )
     if image.tower == "backbone":
-        side = replace(side, backbone=image.backbone, backbone_sha256=backbone_sha256)
+        # A folder by its absolute path: an export takes its tower over from there.
+        side = replace(side, backbone=name, backbone_sha256=backbone_sha256)
     preprocessing = preprocessing or side.preprocessing
     assert preprocessing is not None
     model = GeolocationModel(

@@ -13,6 +13,7 @@ from torch import Tensor
 from geoembed.encoders.architecture import LocationArchitecture
 from geoembed.encoders.network import load_network
 from geoembed.errors import TrainingError
+from geoembed.images.frozen import FrozenTower, standing_alone
 from geoembed.images.sides import read_image_side
 from geoembed.training.checkpoint import find_checkpoint, read_checkpoint
 from geoembed.training.config import load_settings
@@ -60,7 +61,9 @@ def is_run(path: Path) -> bool:
 
 
 def model_of_run(path: str | Path, checkpoint: str | int = "best") -> TrainedModel:
-    """Return the model of a run. Neither its data nor the frozen backbone are needed.
+    """Return the model of a run. Its data are not needed, nor is a registered backbone.
+
+    A frozen tower that came from a model folder becomes the model's own.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def model_of_run(path: str | Path, checkpoint: str | int = "best") -> TrainedMod
     ------
     TrainingError
         If there is no such checkpoint, or it is damaged or of a newer geoembed.
+    WeightsError
+        If the model folder with the frozen tower is gone, or holds another one.
     """
     folder = RunFolder(path)
     file = find_checkpoint(folder.path, checkpoint)
@@ -100,12 +105,15 @@ def model_of_run(path: str | Path, checkpoint: str | int = "best") -> TrainedMod
         network = architecture.build()
     settings = load_settings(folder.config)
     as_trained = TrainingSettings.model_validate(json.loads(state["settings"]))
+    side, taken = standing_alone(
+        read_image_side(_Checkpoint(file, config, held=tensors)), settings.image.backbone
+    )
     return TrainedModel(
         **_told(settings),
         architecture=architecture,
         network=load_network(network, tensors, str(file)).eval().requires_grad_(False),
-        side=read_image_side(_Checkpoint(file, config, held=tensors)),
-        story=run_story(folder, as_trained, state),
+        side=side,
+        story=_with_tower(run_story(folder, as_trained, state), taken),
     )
 
 
@@ -127,15 +135,32 @@ def model_of_training(
     -------
     TrainedModel
         With both sides.
+
+    Raises
+    ------
+    WeightsError
+        If the model folder with the frozen tower is gone, or holds another one.
     """
+    side, taken = standing_alone(model.image_side())
     return TrainedModel(
         **_told(settings),
         architecture=model.architecture,
         network=model.location_encoder,
         # From the weight itself: the scale in float32 and back would move its last digit.
-        side=replace(model.image_side(), scale=math.exp(model.logit_scale.item())),
-        story=story or {},
+        side=replace(side, scale=math.exp(model.logit_scale.item())),
+        story=_with_tower(story or {}, taken),
     )
+
+
+def _with_tower(story: Story, taken: FrozenTower | None) -> Story:
+    """Tell whose tower a model carries: it has a licence and training data of its own."""
+    if taken is None or taken.folder is None:
+        return story
+    words = {"licence": "licence", "training data": "training_data"}
+    told = [f"{label}: {taken.folder.text(key) or 'not said'}" for label, key in words.items()]
+    name = taken.folder.text("name") or taken.folder.path.name
+    text = f"frozen, that of {name}; {'; '.join(told)}; SHA-256 {taken.sha256}"
+    return {**story, "recipe": {**story.get("recipe", {}), "Picture tower": text}}
 
 
 def _told(settings: TrainingSettings) -> dict[str, Any]:
