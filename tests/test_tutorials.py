@@ -47,6 +47,11 @@ WRITES = {
         *("run", "model", "whole", "stopped"),
         *("crops.png", "errors.png", "where.png", "answers.png", "scores.png", "world.png"),
     },
+    "08_fine_tune_a_region": {
+        *("world-run", "anchored-run", "free-run", "scale-anchored-run", "scale-free-run"),
+        *("world", "anchored", "free", "scale-anchored", "scale-free"),
+        *("pictures.png", "errors.png", "before_and_after.png", "moved.png"),
+    },
 }
 # A minute on two cores, whatever else runs beside it.
 CPU_SECONDS = 120
