@@ -11,7 +11,7 @@ from PIL import Image
 
 from geoembed.encoders import load_encoder
 from geoembed.encoders.architecture import LocationArchitecture
-from geoembed.errors import CoordinateError, OptionError, PictureError, TableError
+from geoembed.errors import CoordinateError, OptionError, PictureError, TableError, TrainingError
 from geoembed.extending.image_specs import Preprocessing
 from geoembed.geodesy import EARTH_RADIUS_KM, great_circle_km, to_unit_vectors
 from geoembed.images.convnet import ConvNet
@@ -113,6 +113,14 @@ def small(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def begun(small, tmp_path_factory):
+    """The folder of a run to resume."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    fine_tune(**small, folder=folder)
+    return folder
+
+
 @pytest.mark.slow
 def test_released_encoder_learns_a_region_and_stays_what_it_was_elsewhere(tmp_path):
     released = load_encoder("geoclip.v1")
@@ -170,6 +178,30 @@ def test_report_and_files_hold_what_it_did(small, tmp_path):
         assert part in done.report
 
 
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("names", "What differs: names. Bring"),
+        ("places", "What differs: places. Bring"),
+        ("features", "What differs: features. Bring"),
+        ("names and features", "What differs: names and features. Bring"),
+        ("rows", "What differs: names, places and features. Bring"),
+    ],
+)
+def test_other_data_on_a_resume_are_named(small, begun, what, said):
+    frame, features = small["frame"].copy(), small["features"].copy()
+    if "names" in what:
+        frame.index = [f"photograph {i}" for i in range(len(frame))]
+    if "places" in what:
+        frame.geometry = frame.geometry.translate(1e-9)
+    if "features" in what:
+        features[3, 0] += 1.0
+    if what == "rows":
+        frame, features = frame[:-1], features[:-1]
+    with pytest.raises(TrainingError, match=f"is of other data: .*{said}"):
+        fine_tune(**{**small, "frame": frame, "features": features}, folder=begun, resume=True)
+
+
 def test_anchor_keeps_the_encoder_where_it_was(small, tmp_path):
     weak = [*small["overrides"], "optimiser.lr=3e-3", "loop.epochs=8"]
     moved = [
@@ -202,6 +234,14 @@ def test_settings_are_those_of_the_recipe_and_what_it_starts_from(small, tmp_pat
     assert 'path = "(given in Python)"' in config
     assert "anchor = 10.0" in config
     assert "mask_own = true" in config
+    # Not the recipe's, which is that of the released encoder.
+    assert "temperature = 0.025\n" in config
+    assert model_of_run(done.run.folder, "last").side.scale == pytest.approx(40.0)
+    asked = small | {"overrides": [*small["overrides"], "objective.temperature=0.1"]}
+    with pytest.raises(
+        OptionError, match=r"temperature = 0.1, and .* was trained to 0.025, .*leave"
+    ):
+        fine_tune(**asked, folder=tmp_path / "other")
 
 
 def test_columns_and_several_views_are_features_too(small):

@@ -101,7 +101,7 @@ def test_a_full_disk_is_told(folder, monkeypatch):
 
     log._csv.close()
     log._csv = Full()
-    with pytest.raises(TrainingError, match="cannot be written: No space left on device. The last"):
+    with pytest.raises(TrainingError, match="cannot be written: No space left on device. Make"):
         log.metrics(1, 0.1, {"loss": 1.0})
     log.close()
 

@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from geoembed.training.export import export_run
 from geoembed.training.keeping import Keeper
 from geoembed.training.logs import read_metrics
 from geoembed.training.loop import train
-from geoembed.training.model import build_model
+from geoembed.training.model import GeolocationModel, build_model
 from geoembed.training.run_folder import RunFolder
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import split_rows
@@ -240,7 +241,8 @@ def test_a_loss_that_is_no_number_stops_with_its_batch(tmp_path):
     data = Poisoned()
     settings = settings_of({"steps": 20, "save_every": 1})
     data.row = split_rows(data.lonlat, settings.data).train[7]
-    with pytest.raises(TrainingError, match=r"The loss of step \d is nan; no weight has moved"):
+    message = r"The loss of step \d is nan; no weight has moved"
+    with pytest.raises(TrainingError, match=message) as stopped:
         run(settings, tmp_path / "run", data)
     told = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
     assert data.row in told["ids"]
@@ -249,16 +251,54 @@ def test_a_loss_that_is_no_number_stops_with_its_batch(tmp_path):
     assert told["names"][at] == f"picture {data.row}"
     assert told["lonlat"][at] == data.lonlat[data.row].tolist()
     assert "The loss of step" in told["error"]
-    # The checkpoint before it is good.
+    # The checkpoint before it is good, where there is one.
+    saved = find_checkpoint(tmp_path / "run", "last") if told["step"] else None
+    expected = f"The last checkpoint is {saved}." if saved else "There is no checkpoint yet."
+    assert str(stopped.value).endswith(f"if they are right. {expected}")
     last = read_checkpoint(find_checkpoint(tmp_path / "run", "last"))
     assert last["progress"]["step"] == told["step"]
     assert all(torch.isfinite(w).all() for w in last["training"]["model"].values())
 
 
 def test_a_loss_that_explodes_stops(tmp_path):
-    with pytest.raises(TrainingError, match="larger than loop.max_loss = 0.5"):
+    message = r"larger than loop.max_loss = 0.5; .* There is no checkpoint yet\.$"
+    with pytest.raises(TrainingError, match=message):
         run(settings_of({"max_loss": 0.5}), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "bad_batch.json").read_text())["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("save_every", "saved"), [(0, "There is no checkpoint yet"), (5, "step-00000045.pt")]
+)
+def test_float16_gradients_that_are_never_finite_stop_it(tmp_path, monkeypatch, save_every, saved):
+    encode = GeolocationModel.encode_views
+
+    def spoilt(self, views):
+        vectors = encode(self, views)
+        if vectors.requires_grad:
+            vectors.register_hook(lambda gradient: gradient * math.inf)
+        return vectors
+
+    monkeypatch.setattr(GeolocationModel, "encode_views", spoilt)
+    loop = {"precision": "float16", "steps": 60, "batch": 4, "save_every": save_every}
+    message = "The float16 gradients of the last 50 steps, up to step 49, .*'bfloat16' or 'float32'"
+    with pytest.raises(TrainingError, match=f"{message}.*{saved}"):
+        run(settings_of(loop), tmp_path / "run")
+
+
+def test_only_steps_in_a_row_count_as_never_finite(tmp_path, monkeypatch):
+    call = TrainingStep.__call__
+
+    def skipping(self, batch, step, lr):
+        return replace(call(self, batch, step, lr), skipped=step != 49)
+
+    monkeypatch.setattr(TrainingStep, "__call__", skipping)
+    settings = settings_of({"steps": 99, "batch": 4, "save_every": 30})
+    assert run(settings, tmp_path / "run").step == 99
+    # The count goes through a checkpoint.
+    more = settings_of({"steps": 120, "batch": 4, "save_every": 30})
+    with pytest.raises(TrainingError, match="last 50 steps, up to step 99"):
+        run(more, tmp_path / "run", resume=True)
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):

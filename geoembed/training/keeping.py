@@ -203,6 +203,7 @@ class Keeper:
         parts = self.parts
         return {
             "data": parts.data.digest,
+            "digests": getattr(parts.data, "digests", {}),
             "order": parts.order.digest,
             "world": parts.processes.world,
         }

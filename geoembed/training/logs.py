@@ -216,6 +216,6 @@ def _write(file: IO[str], line: str) -> None:
 
 def _unwritable(name: str, error: OSError) -> TrainingError:
     return TrainingError(
-        f"{name} cannot be written: {error.strerror or error}. The last checkpoint is good: make "
-        "room, then start again with --resume."
+        f"{name} cannot be written: {error.strerror or error}. Make room, then start again with "
+        "--resume: the run goes on from its last checkpoint, or starts anew if it has none yet."
     )

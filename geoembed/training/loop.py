@@ -37,6 +37,8 @@ __all__ = ["RunResult", "train"]
 
 # Drawing takes half a second: not after every validation.
 _CURVES_SECONDS: Final = 30.0
+# float16 gradients are scaled by half as much after each: from 65,536 to less than 1e-10.
+_SKIPPED_STEPS: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,9 @@ def train(
         If data, weights or a gallery are not here, or damaged.
     TrainingError
         If the folder holds a run and `resume` is False, or a run of other settings or data; if the
-        loss is no number, whose batch then stands in ``bad_batch.json``; if a checkpoint cannot be
-        written; if another process has ended.
+        loss is no number, whose batch then stands in ``bad_batch.json``; if float16 gradients are
+        not finite for many steps in a row; if a checkpoint cannot be written; if another process
+        has ended.
     RunStopped
         After SIGTERM or Ctrl-C, once a checkpoint is written. It is a SystemExit of 143 or 130.
 
@@ -114,7 +117,7 @@ def train(
     -----
     CheckpointWarning
         On a resume, if a checkpoint is damaged and the one before is taken, or the run goes on but
-        no longer bit for bit.
+        no longer bit for bit, or its end moves under a cosine.
 
     Notes
     -----
@@ -215,8 +218,12 @@ class _Loop:
             result = self.parts.step(batch, progress.step, lr)
         except TrainingError as error:
             self.keeper.tell_bad_batch(progress.step, error)
+            error.args = (f"{error} {self._saved()}",)
             raise
-        if not result.skipped:
+        if result.skipped:
+            self._skip()
+        else:
+            progress.skipped = 0
             self.parts.average.update(progress.step)
         progress.step += 1
         progress.means.add(result, lr)
@@ -226,6 +233,24 @@ class _Loop:
             refresh=False,
         )
         bar.update()
+
+    def _skip(self) -> None:
+        """Count a step that moved no weight; stop where none will."""
+        self.progress.skipped += 1
+        if self.progress.skipped >= _SKIPPED_STEPS:
+            raise TrainingError(
+                f"The float16 gradients of the last {_SKIPPED_STEPS} steps, up to step "
+                f"{self.progress.step:,}, were no finite numbers at any scale: no weight has "
+                "moved. Train with loop.precision = 'bfloat16' or 'float32', in another folder; "
+                f"if gradients are not finite there either, it names the batch. {self._saved()}"
+            )
+
+    def _saved(self) -> str:
+        """Say what there is to go on from."""
+        there = list_checkpoints(self.keeper.folder.checkpoints)
+        if not there:
+            return "There is no checkpoint yet."
+        return f"The last checkpoint is {there[max(there)]}."
 
     def _after_step(self) -> None:
         """Do what is due, in the order that a resume relies on: lines first, then a checkpoint."""

@@ -43,6 +43,8 @@ class FeatureArray:
         True: what has no features is no row.
     digest : str
         SHA-256 of places, names and features.
+    digests : dict of str to str
+        Of each of them.
 
     Examples
     --------
@@ -56,9 +58,9 @@ class FeatureArray:
         self._values: NDArray[np.float32] = np.ascontiguousarray(values, dtype=np.float32)
         _, self.views, self.dimension = self._values.shape
         self.valid = np.ones(len(lonlat), dtype=np.bool_)
-        digest = hashlib.sha256(digest_rows(names, lonlat).encode())
-        digest.update(self._values.astype("<f4").tobytes())
-        self.digest = digest.hexdigest()
+        features = hashlib.sha256(self._values.astype("<f4").tobytes()).hexdigest()
+        self.digests = {**_digests(names, lonlat), "features": features}
+        self.digest = hashlib.sha256((digest_rows(names, lonlat) + features).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.lonlat)
@@ -98,6 +100,8 @@ class PictureList:
     ----------
     digest : str
         SHA-256 of places and names; pictures are not read for it.
+    digests : dict of str to str
+        Of each of them.
 
     Examples
     --------
@@ -110,7 +114,7 @@ class PictureList:
     def __init__(self, lonlat: Floats, names: Sequence[str], pictures: Sequence[Any]) -> None:
         self.lonlat, self.names = lonlat, names
         self._pictures = pictures
-        self.digest = digest_rows(names, lonlat)
+        self.digest, self.digests = digest_rows(names, lonlat), _digests(names, lonlat)
 
     def __len__(self) -> int:
         return len(self.lonlat)
@@ -244,6 +248,14 @@ def _values(frame: pd.DataFrame, features: Any) -> NDArray[np.float32]:
         return np.asarray(features, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise OptionError(f"The features are no numbers: {error}.") from error
+
+
+def _digests(names: Sequence[str], lonlat: Floats) -> dict[str, str]:
+    """Of names and of places alone, so that a run that is resumed can say which differ."""
+    return {
+        "names": digest_rows(names, np.empty((0, 2))),
+        "places": digest_rows([], lonlat),
+    }
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

@@ -107,6 +107,8 @@ class Progress:
         Of the last validation.
     means : Means
         Since the last line of the log.
+    skipped : int
+        The last steps that did not move the weights, in a row.
 
     Examples
     --------
@@ -122,6 +124,7 @@ class Progress:
     worse: int = 0
     scores: dict[str, float] | None = None
     means: Means = field(default_factory=Means)
+    skipped: int = 0
 
     def judge(self, metric: str, scores: dict[str, float], epoch: float) -> bool:
         """Take in a validation.

@@ -111,7 +111,8 @@ def check_resumable(
     settings : TrainingSettings
         Of the run that is to go on.
     facts : mapping
-        ``"data"``, ``"order"`` and ``"world"`` of it: digests, and the number of processes.
+        ``"data"``, ``"order"`` and ``"world"`` of it: digests, and the number of processes; of
+        data in memory ``"digests"``, those of names, places and features.
     where : str
         The checkpoint's file.
 
@@ -138,11 +139,21 @@ def check_resumable(
         if state[key] != facts[key]:
             raise TrainingError(
                 f"The checkpoint {where} is of {what}: their digest was {state[key][:12]} and is "
-                f"{facts[key][:12]}. Bring the data that the run was started with, or start anew "
-                "in another folder."
+                f"{facts[key][:12]}. {_differing(state, facts) if key == 'data' else ''}Bring the "
+                "data that the run was started with, or start anew in another folder."
             )
     if state["world"] != facts["world"]:
         _warn([f"processes: {state['world']} -> {facts['world']}"])
+
+
+def _differing(state: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Say which parts of data in memory are others, where the checkpoint knows them."""
+    before, now = state.get("digests", {}), facts.get("digests", {})
+    parts = [name for name in now if now[name] != before.get(name)]
+    if not before or not parts:
+        return ""
+    listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"What differs: {listed}. "
 
 
 def warn_inexact(found: list[str]) -> None:

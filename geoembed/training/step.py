@@ -375,7 +375,7 @@ def _with_ids(what: str, ids: NDArray[np.int64]) -> TrainingError:
     shown = ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "")
     error = TrainingError(
         f"{what}. Rows of the batch: {shown}. Look at these pictures and places; lower "
-        "optimiser.lr or set optimiser.clip_norm if they are right; the last checkpoint is good."
+        "optimiser.lr or set optimiser.clip_norm if they are right."
     )
     error.ids = ids  # type: ignore[attr-defined]
     return error
