@@ -14,7 +14,7 @@ import geoembed
 from geoembed import weights
 from geoembed.errors import OptionError, UnknownNameError, WeightsError
 from geoembed.extending import hookimpl
-from geoembed.extending.registry import image_encoder_spec
+from geoembed.extending.registry import image_encoder_spec, location_encoder_specs
 from geoembed.images import load_image_encoder
 from geoembed.images.towers import tower_of
 from geoembed.testing import isolated_plugins, tiny_clip_spec, write_tiny_clip
@@ -287,6 +287,19 @@ def test_a_folder_of_a_trained_pair_is_started_from(places, tmp_path):
     assert any(".mlp." in name for name, _ in again.trained())
 
 
+def test_a_temperature_that_would_not_hold_is_refused(tmp_path):
+    folder = write(build_model(settings(objective={"temperature": 0.03})), tmp_path / "pair")
+    image = CONVNET | {"init": folder}
+    told = r"objective.temperature = 0.05, and image.init = '.*pair' was trained to 0.03, .*leave"
+    with pytest.raises(OptionError, match=told):
+        build_model(settings(image=image, objective={"temperature": 0.05}))
+    for temperature in (0.03, 0.0302, 0.07):  # that of the folder, rounded, and the default
+        again = build_model(settings(image=image, objective={"temperature": temperature}))
+        assert again.image_side().scale == pytest.approx(1 / 0.03)
+    with pytest.raises(OptionError, match=r"temperature = 0.0304, and .*set it to 0.03\."):
+        build_model(settings(image=image, objective={"temperature": 0.0304}))
+
+
 def test_sides_that_do_not_fit_say_what_to_set(tmp_path):
     folder = write(build_model(settings()), tmp_path / "pair")
     with pytest.raises(OptionError, match=r"image.init = .* has the tower 'convnet', image.tower"):
@@ -302,7 +315,8 @@ def test_sides_that_do_not_fit_say_what_to_set(tmp_path):
 
 
 def test_encoders_that_cannot_be_started_from(tmp_path):
-    baseline = next(n for n in geoembed.list_encoders() if not n.startswith("geoclip"))
+    known = location_encoder_specs().values()
+    baseline = next(spec.name for spec in known if spec.weights is None)
     with pytest.raises(OptionError, match=rf"location.init = '{baseline}' is a .*: only networks"):
         build_model(settings({"init": baseline}))
     with pytest.raises(UnknownNameError, match="'geoclip.v9'"):

@@ -215,14 +215,18 @@ def _settings(
 ) -> TrainingSettings:
     cached = isinstance(data, FeatureArray)
     name = _image_side_name(encoder) if image_encoder is None else image_encoder
-    table = {
+    side = image_side_of(name) if name else None
+    table: dict[str, Any] = {
         "base": str(recipe),
         "data": {"kind": "features" if cached else "manifest", "path": _IN_MEMORY},
         "location": {"init": encoder},
-        "image": _image_table(name, image_side_of(name), cached) if name else {"init": ""},
+        "image": _image_table(name, side, cached) if side else {"init": ""},
         # Regions have few pictures, and the queue soon holds each of their places.
         "objective": {"mask_own": True},
     }
+    if side is not None:
+        # The recipe's is that of the encoder that it names.
+        table["objective"]["temperature"] = float(f"{1.0 / side.scale:.3g}")
     return load_settings(table, overrides)
 
 

@@ -18,13 +18,16 @@ from geoembed.images.convnet import ConvNet
 from geoembed.images.network import ImageNetwork
 from geoembed.images.sides import ImageSide, image_side_of
 from geoembed.training.randomness import generator
-from geoembed.training.settings import ImageSettings, LocationSettings
+from geoembed.training.settings import ImageSettings, LocationSettings, ObjectiveSettings
 
 __all__ = ["initial_image_side", "initial_location"]
 
 # Colours between 0 and 1 become numbers between -2 and 2.
 _MEAN: Final = (0.5, 0.5, 0.5)
 _STD: Final = (0.25, 0.25, 0.25)
+
+# Settings give a temperature in three digits.
+_ROUNDED: Final = 0.01
 
 
 def initial_location(
@@ -116,7 +119,7 @@ def initial_image_side(
     backbone_sha256 : str
         Digest of the frozen tower, if it is known.
     temperature : float
-        Initial one of new weights.
+        Initial one of new weights. Weights that are started from bring their own.
 
     Returns
     -------
@@ -128,11 +131,13 @@ def initial_image_side(
     UnknownNameError, WeightsError, MissingWeightsError
         If there is no such encoder to start from, or its weights are not here or damaged.
     OptionError
-        If it does not fit the tower, its features, or the location encoder's vectors.
+        If it does not fit the tower, its features, the location encoder's vectors, or a
+        temperature other than the default.
     """
     if settings.init:
         side = image_side_of(settings.init)
         _check_fit(settings, side, output, features)
+        _check_temperature(settings, side, temperature)
         if side.backbone_sha256 and backbone_sha256 not in ("", side.backbone_sha256):
             raise OptionError(
                 f"image.init = {settings.init!r} was trained on the tower of {side.backbone!r} "
@@ -180,6 +185,21 @@ def _check_fit(settings: ImageSettings, side: ImageSide, output: int, features: 
         raise OptionError(
             f"image.init = {settings.init!r} gives vectors of {out} values, the location encoder "
             f"of {output}: start both from one model, or set location.output = {out}."
+        )
+
+
+def _check_temperature(settings: ImageSettings, side: ImageSide, temperature: float) -> None:
+    """Refuse one that was set and would not hold. The default counts as not set.
+
+    Settings that were written to a file give every field: which were set, nobody knows.
+    """
+    if temperature == ObjectiveSettings.model_fields["temperature"].default:
+        return
+    if abs(temperature * side.scale - 1.0) > _ROUNDED:
+        raise OptionError(
+            f"objective.temperature = {temperature:g}, and image.init = {settings.init!r} was "
+            f"trained to {1.0 / side.scale:.3g}, which a run goes on from: leave "
+            f"objective.temperature out, or set it to {1.0 / side.scale:.3g}."
         )
 
 
