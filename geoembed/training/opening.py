@@ -94,9 +94,8 @@ def check_missing(data: "PictureData", max_bad: float) -> None:
     >>> class Data(list):
     ...     missing, reasons = ["b.jpg"], ["There is no such file."]
     >>> check_missing(Data(["a.jpg"]), max_bad=0.5)
-    >>> check_missing(Data(["a.jpg"]), max_bad=0.1)
+    >>> check_missing(Data(["a.jpg"]), max_bad=0.1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-        ...
     geoembed.errors.TableError: 1 of 2 pictures (50 %) cannot be used, more than data.max_bad = ...
     """
     missing: list[str] = getattr(data, "missing", [])

@@ -134,7 +134,7 @@ class ImageSettings(_Settings):
     """``"backbone"``: a frozen image encoder; ``"convnet"``: a small network trained from
     scratch."""
     backbone: str = "geoclip.v1"
-    """Registered image encoder whose tower is used."""
+    """Registered image encoder, or folder of a trained model, whose tower is used."""
     weights: str = ""
     """File or folder with the weights of the backbone, where they are not found by themselves."""
     init: str = ""
@@ -156,7 +156,7 @@ class ObjectiveSettings(_Settings):
     symmetric: bool = False
     """Add the cross-entropy from places to pictures, and halve the sum."""
     temperature: Positive = 0.07
-    """Initial one; the logits are cosines over it."""
+    """Initial one; the logits are cosines over it. Weights of `image.init` bring their own."""
     learn_temperature: bool = True
     """Train it."""
     max_scale: Positive = 100.0
@@ -265,7 +265,32 @@ class ValidationSettings(_Settings):
 
 
 class TrainingSettings(_Settings):
-    """A whole run."""
+    """The settings of a whole run.
+
+    Made by `load_settings` from a recipe, a file or a table; every field of every section stands
+    in the guide "train".
+
+    Parameters
+    ----------
+    name, summary : str
+        What it is called, and one line on what it trains.
+    seed : int
+        Of weights, order, views and noise.
+    licence, training_data : str
+        For the model's card.
+    data, views : settings
+        Where pictures and places come from; what is cut out of a picture each time.
+    location, image : settings
+        The two sides.
+    objective, optimiser, loop, validation : settings
+        What is minimised; how weights move; steps and checkpoints; what is looked up meanwhile.
+
+    Examples
+    --------
+    >>> settings = TrainingSettings(data={"kind": "bluemarble"}, loop={"batch": 64})
+    >>> settings.loop.batch, settings.objective.queue
+    (64, 4096)
+    """
 
     name: str = "run"
     """What it is called."""
