@@ -74,6 +74,16 @@ class GeoCLIPEncoder(LocationEncoder):
         """What the network is made of, its projection first."""
         return self._model.architecture
 
+    def read_network(self) -> LocationNetwork:
+        """Read the network anew: the very weights of its file, on the CPU, float32.
+
+        Returns
+        -------
+        LocationNetwork
+            Nobody else's; in `network` subnormal weights are zero.
+        """
+        return _model(None if self._source else _weights_of(self.spec), self._source).network
+
     @property
     def weights_sha256(self) -> str:
         """Digest of the tensors in use (`geoembed.weights.digest_location`)."""
@@ -153,6 +163,10 @@ def _stamp(source: str) -> tuple[int, ...]:
     return tuple(value for state in states for value in (state.st_mtime_ns, state.st_size))
 
 
+def _model(spec: WeightsSpec | None, source: str) -> LocationModel:
+    return model_of(Path(source)) if spec is None else model_of_spec(spec)
+
+
 @lru_cache(maxsize=8)
 def _network(
     spec: WeightsSpec | None,
@@ -162,7 +176,7 @@ def _network(
     device: torch.device,
 ) -> LocationModel:
     """Build a network once a process for each weights, precision and device."""
-    model = model_of(Path(source)) if spec is None else model_of_spec(spec)
+    model = _model(spec, source)
     network = model.network
     frequencies = {key: b for key, b in network.state_dict().items() if key.endswith(".b")}
     network = network.to(PRECISIONS[precision])

@@ -206,7 +206,7 @@ def model_of_name(name: str) -> TrainedModel:
     return TrainedModel(
         name=name,
         architecture=encoder.architecture,
-        network=encoder.network,
+        network=encoder.read_network(),
         side=side,
         **{key: getattr(encoder.spec, key) for key in _TOLD},
         story=_read_story(config.get("story")),
@@ -244,7 +244,7 @@ def model_of_folder(path: str | Path) -> TrainedModel:
     """
     path = Path(path).expanduser()
     encoder = _network_encoder(path)
-    made: dict[str, Any] = {"architecture": encoder.architecture, "network": encoder.network}
+    made: dict[str, Any] = {"architecture": encoder.architecture, "network": encoder.read_network()}
     if not (path / "config.json").is_file():
         return TrainedModel(name=model_name(path.stem), **made)
     folder = weights.read_model_folder(path)
