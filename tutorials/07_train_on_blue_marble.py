@@ -65,19 +65,14 @@ torch.set_num_threads(1)
 small = [
     "data.crops=5000",
     "data.crop_size=32",
-    "data.buffer_km=360",
+    "data.validation=0.15",
     "views.augment=none",
-    "location.sigmas=[1.0, 4.0]",
-    "location.hidden=[128, 128]",
-    "image.size=32",
-    "image.widths=[32, 64, 128]",
     "objective.queue=256",
-    "objective.smooth_km=300",
     "optimiser.lr=2e-3",
-    "optimiser.clip_norm=0",
     "loop.batch=128",
     "loop.epochs=10",
     "loop.workers=0",
+    "validation.every=2",
     "validation.spacing_km=200",
 ]
 settings = load_settings("bluemarble", small)
@@ -88,8 +83,8 @@ print(split.sizes())
 # %% [markdown]
 # 5,000 crops, each 356 km wide and 32 pixels a side, centred at random on land. 15 % of them are
 # held out, in whole blocks of 10 degrees. The crops are wide, so one beside a block would show
-# ground that lies in it: `buffer_km=360` leaves those out of the training. What is held out then
-# shares at most a corner with anything that is trained on.
+# ground that lies in it: the recipe's `data.buffer_km` leaves those out of the training. What is
+# held out then shares at most a corner with anything that is trained on.
 #
 # Left, where they lie. Right, what the model gets to see: held-out crops from north to south.
 
@@ -296,7 +291,8 @@ ge.embed(cities, encoder="model").iloc[:3, :6]
 # %% [markdown]
 # What has it learned about the world? The first three principal components of its vectors, as
 # colours. Deserts, forests, steppes and ice have their own. All is smooth: the card said above
-# that places 100 km apart are hardly told apart, for `sigmas=[1.0, 4.0]` has no finer waves.
+# that places 100 km apart are hardly told apart, for the recipe's `location.sigmas` have no finer
+# waves.
 
 # %%
 lon, lat = ge.data.land_grid(1.0, extent=land)
@@ -357,6 +353,9 @@ print("same metrics:", same)
 # images = "photos"
 # block_km = 100.0             # photographs of one street must not be on both sides
 # buffer_km = 25.0
+#
+# [views]
+# flip = false                 # the published recipe mirrors pictures, and what is written on them
 # ```
 #
 # ```console
@@ -372,13 +371,14 @@ print("same metrics:", same)
 #   layers on top. Run it once over the pictures, `geoembed data features`, and train on what it
 #   gave.
 # - **Scales.** `sigmas = [1, 16, 256]` reach down to a kilometre or so, which photographs can
-#   tell and these crops cannot. Noise on the places goes from 5 km to 150 m.
+#   tell and these crops cannot. Noise on the places goes from kilometres to 150 m.
 # - **Views.** Here each crop looked the same every time: augmentation slows learning down, and
 #   half a minute leaves no time for it. The price is the gap between the curves of the loss.
 #   Longer runs need it, and the recipes have it.
 # - **The queue** grows with the data: 4,096 places.
-# - **Smoothed targets.** `smooth_km=300` says that a place 300 km away is not quite wrong. For
-#   crops that are as wide that helps a lot; photographs want it smaller, or off.
+# - **Smoothed targets.** The recipe's `smooth_km` says that a place some hundred kilometres away
+#   is not quite wrong. For crops that are as wide that helps a lot; photographs want it smaller,
+#   or off.
 #
 # Next: [train](../docs/train.md), [MP-16: data, cost, cluster](../docs/mp16.md), and
 # [tutorial 8](08_fine_tune_a_region.py), which starts from the released encoder and not from
