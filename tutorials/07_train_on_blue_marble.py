@@ -24,6 +24,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import shapely
 import torch
 
 import geoembed as ge
@@ -172,8 +173,8 @@ print(card[card.index("## Results") : card.index("## Licence")])
 # *The mean point* of all training places looks at no picture: what is not better than that has
 # learned nothing. *The nearest by pixels* compares the colours of the pictures, and answers with
 # the place of the most similar training picture. *The nearest by vectors* does the same with the
-# vectors of the trained image encoder, so that it shares everything with the model but the
-# location encoder.
+# vectors of the trained image encoder, so that it shares everything with the *trained pair* but the
+# location encoder. The pair itself answers from a grid over the land of the map above.
 
 
 # %%
@@ -192,7 +193,7 @@ pixels = {
 }
 colours = {part: unit(values - pixels["train"].mean(axis=0)) for part, values in pixels.items()}
 
-gallery = ge.Gallery.grid(100, encoder="model")
+gallery = ge.Gallery.grid(100, within=shapely.box(*land), encoder="model")
 localizer = ge.GeoLocalizer(gallery, image_encoder="model").fit()
 found = localizer.localize(vectors=vectors["held out"], top_k=1, radii=False)
 answers = {
@@ -269,8 +270,8 @@ ax.figure.savefig("answers.png", dpi=150)
 
 # %% [markdown]
 # An answer is only the best of many places. The scores of all land show what a picture has told
-# the model: here the second of the six. Land that looks alike from above is yellow on several
-# continents, and the answer is its brightest spot.
+# the model: here the second of the six. Land that looks alike from above scores high wherever it
+# lies, and the answer is the best spot of it.
 
 # %%
 ax = localizer.similarity_map(
@@ -290,7 +291,7 @@ ge.embed(cities, encoder="model").iloc[:3, :6]
 
 # %% [markdown]
 # What has it learned about the world? The first three principal components of its vectors, as
-# colours. Deserts, forests, steppes and ice have their own. All is smooth: the card said above
+# colours. Deserts, forests and steppes have their own. All is smooth: the card said above
 # that places 100 km apart are hardly told apart, for the recipe's `location.sigmas` have no finer
 # waves.
 
