@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -49,6 +50,8 @@ def main() -> None:
     given = parser.parse_args()
     start = time.perf_counter()
 
+    # Layers so small gain nothing by a second thread, which the process that cuts views needs.
+    torch.set_num_threads(1)
     heading("Training (the recipe 'bluemarble')")
     settings = load_settings("bluemarble", given.set)
     run = given.output / "run"
@@ -115,8 +118,6 @@ def _parts(split: Any) -> list[tuple[str, Any]]:
 
 def _features(data: Any, rows: Any, encoder: Any, tower: Any) -> np.ndarray:
     """What the tower makes of pictures, before the layers that were trained for places."""
-    import torch
-
     from geoembed.images import prepare
 
     out = []
