@@ -10,7 +10,7 @@ import pytest
 from geoembed.extending.baselines import BASELINES
 from geoembed.testing import fake_distribution
 
-BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES)]
+BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES), "bluemarble.v1"]
 HEAD = "from geoembed.extending import LocationEncoderSpec, hookimpl\n"
 SPEC = "LocationEncoderSpec(name={!r}, factory='m:a', dimension=3, summary='s')"
 

@@ -20,7 +20,7 @@ from geoembed.extending.registry import location_encoder_specs, plugin_report
 from geoembed.extending.sources import Part, PluginSource, built_in_source
 from geoembed.testing import isolated_plugins
 
-BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES)]
+BUILT_IN = ["geoclip.v1", *(spec.name for spec in BASELINES), "bluemarble.v1"]
 
 
 def spec(name, **facts):

@@ -282,7 +282,9 @@ def test_an_encoder_whose_vectors_have_any_length_is_refused():
 
 
 def test_galleries_by_name():
-    assert list_galleries() == ["cities", "geoclip.100k", "geoclip.100k+land45"]
+    assert list_galleries() == [
+        *("bluemarble.land", "cities", "geoclip.100k", "geoclip.100k+land45")
+    ]
     gallery = load_gallery("cities", encoder="xyz")
     assert (gallery.name, gallery.encoder, gallery.layers) == ("cities", "xyz", "final")
     assert load_gallery(gallery) is gallery

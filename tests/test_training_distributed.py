@@ -166,7 +166,7 @@ def two_processes(tmp_path_factory):
     script = folder / "steps.py"
     script.write_text(source_of(make_step, run_steps) + f"\nCASES = {CASES!r}\n" + STEPS + DYING)
     processes = start_by_hand(script, str(folder))
-    processes[1].wait(timeout=120)
+    processes[1].wait(timeout=400)
     killed = time.monotonic()
     errors = end(processes, 60)
     taken = time.monotonic() - killed
@@ -217,7 +217,7 @@ def test_a_killed_process_ends_torchrun_with_a_message(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
                f"--master-port={free_port()}", str(script)]  # fmt: skip
     ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        command, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode != 0
     assert "Another process of this run has ended" in ended.stderr

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import time
 import types
 
 import pytest
@@ -205,7 +206,8 @@ def test_tensorboard_gets_the_same_numbers_and_forgets_what_comes_again(folder, 
     assert [step for step, _ in found["train/loss"]] == [10, 20, 30]
     assert found["train/loss"][0][1] == pytest.approx(0.5)
     assert found["validation/median_km"] == [(30, 800.125)]
-    # Resumed after step 10.
+    # Resumed after step 10. Files are read in the order of their names, which count seconds.
+    time.sleep(1.1)
     write(folder, rows=1, steps=(20, 30), trackers=open_trackers(folder, SETTINGS, 10))
     assert [step for step, _ in scalars(folder)["train/loss"]] == [10, 20, 30]
 

@@ -68,7 +68,7 @@ def test_hook_register_location_encoders():
 
     with isolated_plugins(Plugin()):
         specs = location_encoder_specs()
-    built_in = ["geoclip.v1", *(spec.name for spec in BASELINES)]
+    built_in = ["geoclip.v1", *(spec.name for spec in BASELINES), "bluemarble.v1"]
     assert list(specs) == [*built_in, "first.v1", "second.v1"]
     assert specs["second.v1"].owner == "Plugin 0"
     assert resolve_factory(specs["first.v1"].factory) is math.hypot
@@ -85,7 +85,7 @@ def test_hook_register_image_encoders():
 
     with isolated_plugins(Plugin()):
         specs = image_encoder_specs()
-    assert list(specs) == ["geoclip.v1", "mean.colour"]
+    assert list(specs) == ["geoclip.v1", "bluemarble.v1", "mean.colour"]
     assert specs["mean.colour"].owner == "Plugin 0"
     assert specs["mean.colour"].location_encoder == ""
 
@@ -98,7 +98,8 @@ def test_hook_register_galleries():
 
     with isolated_plugins(Plugin()):
         specs = gallery_specs()
-    assert list(specs) == ["geoclip.100k", "geoclip.100k+land45", "cities", "airports+more"]
+    built_in = ["geoclip.100k", "geoclip.100k+land45", "cities", "bluemarble.land"]
+    assert list(specs) == [*built_in, "airports+more"]
     assert specs["airports+more"].owner == "Plugin 0"
     assert specs["airports+more"].encoder == "geoclip.v1"
 

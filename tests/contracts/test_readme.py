@@ -45,7 +45,10 @@ def test_commands_exist(shell_commands, check_command):
 
 def test_targets_named_in_the_text_exist(check_command):
     text = (ROOT / "README.md").read_text("utf-8")
-    assert "`make help` lists the others: `check`, `check-full`, `bench`, `docs`." in text
+    assert (
+        "`make help` lists the others: `train-demo`, `check`, `check-full`, `bench`, `docs`."
+        in text
+    )
     named = re.findall(r"`make ([a-z]+)`", text)
     assert {"help", "docs"} <= set(named)
     check_command(["make", *named, "check", "bench"])
