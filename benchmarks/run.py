@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from evaluation import evaluation
 from featurize import SIZES, against_published, repeats, single_point, throughput
+from feeds import feeds
 from figures import Figure, as_table
 from galleries import galleries
 from heads import against_scikit_learn, heads, maps
@@ -22,6 +23,7 @@ from images import images
 from memory import memory
 from startup import startup
 from targets import targets
+from training import training
 
 import geoembed as ge
 
@@ -50,6 +52,8 @@ def main() -> None:
             "galleries": galleries,
             "images": images,
             "evaluation": evaluation,
+            "feeds": feeds,
+            "training": training,
         }
     if arguments.only:
         unknown = sorted(set(arguments.only) - set(suites))
