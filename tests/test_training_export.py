@@ -274,7 +274,7 @@ def test_what_the_geoclip_format_cannot_hold_is_named(location, field):
 
 
 def test_all_fields_that_do_not_fit_are_named_at_once(pair, tmp_path):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match="geoclip cannot hold") as caught:
         export_run_of(pair[1], tmp_path / "out", format="geoclip", gallery=PLACES)
     for field in ("frequencies", "hidden", "output", "image.tower is 'convnet'"):
         assert field in str(caught.value)

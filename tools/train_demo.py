@@ -68,12 +68,12 @@ def main() -> None:
     heading("Held-out blocks: who finds them best?")
     data = open_data(settings.data)
     split = split_rows(data.lonlat, settings.data)
-    scores, localizer = compare(data, split, folder)
+    scores, localizer, answers = compare(data, split, folder)
     show(scores)
     (given.output / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
 
     heading("Pictures")
-    draw(data, split, localizer, given.output)
+    draw(data, split, localizer, answers, given.output)
     if given.ship:
         shutil.copytree(folder, given.ship, dirs_exist_ok=True)
         print(f"{given.ship}: the pair to ship")
@@ -85,7 +85,9 @@ def heading(text: str) -> None:
     print(f"\n{text}\n{'-' * len(text)}", flush=True)
 
 
-def compare(data: Any, split: Any, folder: Path) -> tuple[list[dict[str, Any]], ge.GeoLocalizer]:
+def compare(
+    data: Any, split: Any, folder: Path
+) -> tuple[list[dict[str, Any]], ge.GeoLocalizer, np.ndarray]:
     """Score the trained pair and three simpler systems on the held-out places."""
     truth, known = data.lonlat[split.validation], data.lonlat[split.train]
     encoder = load_image_encoder(folder)
@@ -109,7 +111,7 @@ def compare(data: Any, split: Any, folder: Path) -> tuple[list[dict[str, Any]], 
         row = {score["score"]: score["value"] for score in report.scores.to_dict("records")}
         low, high = report.scores.set_index("score").loc["median_km", ["low", "high"]]
         scores.append({"system": name, **row, "median_low": low, "median_high": high})
-    return scores, localizer
+    return scores, localizer, systems["trained pair"]
 
 
 def _parts(split: Any) -> list[tuple[str, Any]]:
@@ -152,7 +154,9 @@ def show(scores: list[dict[str, Any]]) -> None:
         print(f"{row['system']:24}{shares}{row['median_km']:>10,.0f} {interval:>15}")
 
 
-def draw(data: Any, split: Any, localizer: ge.GeoLocalizer, folder: Path) -> None:
+def draw(
+    data: Any, split: Any, localizer: ge.GeoLocalizer, places: np.ndarray, folder: Path
+) -> None:
     """Show answers for some held-out crops, and where errors are large."""
     rows = split.validation[:: max(1, len(split.validation) // SHOWN)][:SHOWN]
     pictures = {f"crop {row}": data.picture(row) for row in rows}
@@ -162,13 +166,8 @@ def draw(data: Any, split: Any, localizer: ge.GeoLocalizer, folder: Path) -> Non
         away = errors_km([[lon, lat]], [[best["lon"], best["lat"]]])[0]
         print(f"crop {row}: at {lon:.1f}, {lat:.1f}; best answer {away:,.0f} km away")
     truth = data.lonlat[split.validation]
-    sample = slice(None, None, max(1, len(truth) // 1500))
-    vectors = localizer.image_encoder_.encode_images(
-        [data.picture(row) for row in split.validation[sample]]
-    ).vectors
-    found = localizer.localize(vectors=vectors, top_k=1)[["lon", "lat"]].to_numpy()
-    km = errors_km(truth[sample], found)
-    axes = plot.distance_error_map(*truth[sample].T, km, title="Held-out crops: how far off")
+    km = errors_km(truth, places)
+    axes = plot.distance_error_map(*truth.T, km, title="Held-out crops: how far off")
     axes.figure.savefig(folder / "errors.png", dpi=150, bbox_inches="tight")
     print(f"{folder / 'errors.png'}: how far off each held-out crop is")
 

@@ -1,8 +1,6 @@
 """Location networks in files and model folders: what they are made of, and their weights."""
 
 import math
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from geoembed.encoders.network import LocationNetwork, build_network, load_netwo
 from geoembed.errors import OptionError, WeightsError
 from geoembed.extending.specs import LocationEncoderSpec, WeightsSpec
 from geoembed.weights import ModelFolder
+from geoembed.weights.model_folders import local_name
 
 __all__ = ["LocationModel", "best_layers", "model_of", "model_of_spec", "spec_of"]
 
@@ -134,7 +133,7 @@ def spec_of(path: Path, shape: Shape) -> LocationEncoderSpec:
     given = "" if folder is None else folder.text("name")
     named = f"Location encoder {given}".strip()
     return LocationEncoderSpec(
-        name=_local_name(path),
+        name=local_name(path),
         factory="geoembed.encoders.geoclip:load",
         dimension=shape.output,
         summary=told.pop("summary", "") or f"{named} read from {path.name}",
@@ -163,12 +162,6 @@ def best_layers(shape: Shape) -> str:
     """
     last = len(shape.hidden) - 1
     return f"hidden0.{last - 1}+hidden.{last}" if last else "hidden"
-
-
-def _local_name(path: Path) -> str:
-    # What follows the last dot of a folder's name is part of it, as in 'alps.v2'.
-    stem = os.path.basename(path) if path.is_dir() else path.stem
-    return "local." + (re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_") or "model")
 
 
 def _published(tensors: Mapping[str, Tensor], where: str, declared: object = ()) -> LocationModel:

@@ -1,7 +1,6 @@
 """Trained image sides behind the common interface: model folders, and those that are registered."""
 
 import os
-import re
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ from geoembed.images.base import ImageEncoder
 from geoembed.images.sides import ImageSide, read_image_side
 from geoembed.images.towers import Tower
 from geoembed.weights import ModelFolder
+from geoembed.weights.model_folders import local_name
 
 __all__ = ["TrainedImageEncoder", "load", "load_folder"]
 
@@ -197,7 +197,7 @@ def load_folder(path: str | Path, **options: Any) -> TrainedImageEncoder:
     path = Path(os.path.abspath(Path(path).expanduser()))
     folder = weights.read_model_folder(path)
     side = read_image_side(folder)
-    name = _local_name(path)
+    name = local_name(path)
     told: dict[str, Any] = {key: folder.text(key) for key in _TOLD}
     spec = ImageEncoderSpec(
         name=name,
@@ -225,11 +225,6 @@ def _backbone_spec(folder: ModelFolder, side: ImageSide) -> ImageEncoderSpec:
             f"which is not registered here: install the plugin that has it; or, if that is a model "
             f"folder, export the run again, which takes its tower over. {error}"
         ) from error
-
-
-def _local_name(path: Path) -> str:
-    """Name a folder as `geoembed.load_encoder` does: the same name for both sides."""
-    return "local." + (re.sub(r"[^a-z0-9_-]+", "-", path.name.lower()).strip("-_") or "model")
 
 
 def _reload(path: str, options: dict[str, Any]) -> TrainedImageEncoder:

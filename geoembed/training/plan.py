@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 
 from geoembed.errors import OptionError
+from geoembed.training.amounts import size_text, time_text
 from geoembed.training.batches import TrainingData
 from geoembed.training.model import GeolocationModel, build_model
 from geoembed.training.order import GlobalOrder
@@ -87,7 +88,7 @@ class Plan:
         """Return the plan as lines for a terminal."""
         rows, memory = self.rows, self.memory
         spent = ", ".join(f"{part} {1e3 * s:,.0f} ms" for part, s in self.step_s.items())
-        parts = ", ".join(f"{part} {_size(size)}" for part, size in memory.items())
+        parts = ", ".join(f"{part} {size_text(size)}" for part, size in memory.items())
         share = f"{self.batch // self.processes:,} of them on each of {self.processes} processes"
         lines = [
             ("run", f"{self.name}: {self.summary}" if self.summary else self.name),
@@ -99,9 +100,9 @@ class Plan:
                 + f"; {self.epochs:.4g} epochs, {_many(self.validations, 'validation')}",
             ),
             *((kind, self._counts(kind)) for kind in ("trained", "frozen")),
-            ("memory", f"about {_size(sum(memory.values()))}: {parts}"),
+            ("memory", f"about {size_text(sum(memory.values()))}: {parts}"),
             ("step", f"about {1e3 * self.seconds_a_step:,.0f} ms on {self.device}: {spent}"),
-            ("time", f"about {_time(self.seconds)}"),
+            ("time", f"about {time_text(self.seconds)}"),
             *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{name:<8} {text}" for name, text in lines)
@@ -301,18 +302,3 @@ def _sentence(rows: Mapping[str, int]) -> str:
     if rows["unused"]:
         text += f", {rows['unused']:,} unused (data.fraction)"
     return text
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000.0:
-            return f"{count:.3g} {unit}"
-        count /= 1000.0
-    return f"{count:,.3g} GB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120.0:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60.0
-    return f"{minutes:.0f} min" if minutes < 120.0 else f"{minutes / 60.0:,.1f} h"

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
@@ -20,6 +22,7 @@ __all__ = [
     "MODEL_TYPES",
     "ModelFolder",
     "digest_location",
+    "local_name",
     "model_folder_of",
     "read_model_folder",
 ]
@@ -297,3 +300,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{', '.join(MODEL_TYPES)} of format_version 1."
         )
     return told
+
+
+def local_name(path: Path) -> str:
+    """Return what a model in a file or folder is called, on its place and its image side.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+
+    Returns
+    -------
+    str
+        ``local.`` and the file's stem or the folder's name, in lower case.
+
+    Examples
+    --------
+    >>> local_name(Path("models/Alps 2.safetensors"))
+    'local.alps-2'
+    """
+    # What follows the last dot of a folder's name is part of it, as in 'alps.v2'.
+    stem = os.path.basename(path) if path.is_dir() else path.stem
+    return "local." + (re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_") or "model")
