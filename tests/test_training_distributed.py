@@ -113,6 +113,18 @@ with start_processes("cpu") as processes:
 """
 
 
+AGAIN = """
+import time
+for number in range(20):
+    with start_processes("cpu") as processes:
+        total = torch.tensor(float(processes.rank))
+        processes.sum_([total])
+        assert total == 1.0
+        if processes.rank == 0:
+            time.sleep(0.05)
+"""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -147,6 +159,7 @@ def end(processes, seconds):
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
 
 
 @dataclass
@@ -166,7 +179,10 @@ def two_processes(tmp_path_factory):
     script = folder / "steps.py"
     script.write_text(source_of(make_step, run_steps) + f"\nCASES = {CASES!r}\n" + STEPS + DYING)
     processes = start_by_hand(script, str(folder))
-    processes[1].wait(timeout=400)
+    try:
+        processes[1].wait(timeout=400)
+    except subprocess.TimeoutExpired:
+        end(processes, 0)
     killed = time.monotonic()
     errors = end(processes, 60)
     taken = time.monotonic() - killed
@@ -209,6 +225,15 @@ def test_a_killed_process_ends_the_other_with_a_message(two_processes):
     assert two_processes.seconds < 30
     assert "TrainingError: Another process of this run has ended" in two_processes.errors[0]
     assert "process 0 of 2 ends too" in two_processes.errors[0]
+
+
+def test_they_may_start_again_and_again(tmp_path):
+    """A process that is quick to start anew does not meet what the slow one is about to close."""
+    script = tmp_path / "again.py"
+    script.write_text(COMMON + AGAIN)
+    processes = start_by_hand(script)
+    errors = end(processes, 120)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
 
 
 def test_a_killed_process_ends_torchrun_with_a_message(tmp_path):

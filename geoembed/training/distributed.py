@@ -1,5 +1,6 @@
 """Several processes that train one model: what they exchange, and how they end together."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError, TrainingError
@@ -250,7 +253,9 @@ def start_processes(device: str = "auto") -> Iterator[Processes]:
     # Host tensors always go over gloo: what all processes must know needs no GPU.
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     with _together("could not be reached at the start"):
-        dist.init_process_group(backend, timeout=_TIMEOUT)
+        dist.init_process_group(
+            backend, store=_new_store(rank, world), rank=rank, world_size=world, timeout=_TIMEOUT
+        )
     try:
         yield Processes(rank, world, chosen)
     except Exception:
@@ -262,6 +267,20 @@ def start_processes(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+# Where the processes first meet, kept until they end: torch would close it with the group, and a
+# process that starts its next run sooner than rank 0 ends this one would wait at a closed door.
+_MEETING: Final[dict[tuple[str, ...], Store]] = {}
+_STARTS: Final = itertools.count()
+
+
+def _new_store(rank: int, world: int) -> Store:
+    """Give the processes a place of their own to meet at: nothing of an earlier start is in it."""
+    where = tuple(os.environ[name] for name in _ENVIRONMENT)
+    if where not in _MEETING:
+        _MEETING[where] = next(rendezvous("env://", rank, world, timeout=_TIMEOUT))[0]
+    return PrefixStore(f"geoembed/{next(_STARTS)}", _MEETING[where])
 
 
 def _device_of(name: str, local_rank: int) -> torch.device:
