@@ -1,0 +1,1 @@
+"""Seven image geolocalizers side by side, as a plugin of geoembed."""
