@@ -81,12 +81,42 @@ class ConvNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return features (n, features) of prepared pixels (n, 3, size, size)."""
+        return _moments(self._map(pixels))
+
+    def patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features, and the map that they are moments of.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (n, 3, size, size)
+            As for a call.
+
+        Returns
+        -------
+        features : Tensor of shape (n, features)
+            What a call returns.
+        tokens : Tensor of shape (n, T, widths[-1])
+            Every position of the map, row by row.
+
+        Examples
+        --------
+        >>> features, tokens = ConvNet(48, (16, 32)).patches(torch.zeros(2, 3, 48, 48))
+        >>> features.shape, tokens.shape
+        (torch.Size([2, 64]), torch.Size([2, 36, 32]))
+        """
+        values = self._map(pixels)
+        return _moments(values), values.flatten(2).transpose(1, 2)
+
+    def _map(self, pixels: Tensor) -> Tensor:
         values = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         values = functional.relu(self.norm(self.blocks(values)))
         # Squares of half precision would lose what tells even pictures apart.
-        values = values.to(torch.promote_types(values.dtype, torch.float32))
-        variance, mean = torch.var_mean(values, dim=(2, 3), correction=0)
-        return torch.cat([mean, (variance + _LEAST_VARIANCE).sqrt()], dim=1)
+        return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _moments(values: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(values, dim=(2, 3), correction=0)
+    return torch.cat([mean, (variance + _LEAST_VARIANCE).sqrt()], dim=1)
 
 
 class _Block(nn.Module):

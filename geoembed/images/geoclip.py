@@ -103,6 +103,7 @@ class ClipImageEncoder(ImageEncoder):
         return replace(
             super().tower,
             compute=self._towers.features,
+            patches=self._towers.patches,
             dimension=self._towers.tensors.shape.dimension,
             digest=lambda: self._towers.digest(nn.Identity()),
             texts=self._text_features if self.spec.reads_text else None,
@@ -179,6 +180,17 @@ class _Towers:
                     "needs a C++ compiler. Leave compile=False."
                 ) from error
             raise
+
+    def patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return projected features, and patch tokens after the last norm, not projected."""
+        # Not compiled: that would hold a second program for what is computed once a data set.
+        given = self.image.forward_intermediates(
+            pixels.contiguous(memory_format=self._format),
+            indices=1,
+            normalize_intermediates=True,
+            output_fmt="NLC",
+        )
+        return given["image_features"], given["image_intermediates"][-1]
 
     def text(self) -> tuple[nn.Module, int]:
         """Return the text tower, loaded on first use from the same file, and its context."""

@@ -44,6 +44,9 @@ class Tower:
         Texts to features (n, dimension), where they can be read.
     parameters : int
         How many numbers it has; 0 if that is not known.
+    patches : callable, optional
+        Pixels, as `compute` takes them, to the same features and to one token a patch,
+        (n, dimension) and (n, T, c), where a tower has patches.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Tower:
     rows: int = 64
     texts: Callable[[list[str]], Tensor] | None = None
     parameters: int = 0
+    patches: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def sha256(self) -> str:
@@ -83,6 +87,41 @@ class Tower:
             ]
             empty = torch.empty(0, self.dimension, device=self.device)
             return torch.cat([empty, *blocks])
+
+    def patch_tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of prepared pixels and their patches, without gradients.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (n, 3, size, size)
+            As for `features`; at least one.
+
+        Returns
+        -------
+        features : Tensor of shape (n, dimension), float32
+            What `features` gives, up to rounding.
+        tokens : Tensor of shape (n, T, c), float32
+            One vector a patch, row by row from the upper left, of the last layer before patches
+            become one feature; c need not be `dimension`.
+
+        Raises
+        ------
+        OptionError
+            If it has no patches, or there are no pixels.
+        """
+        if self.patches is None:
+            raise OptionError(
+                f"The tower of the image encoder {self.name!r} gives no patch tokens."
+            )
+        if not len(pixels):
+            raise OptionError("There are no pixels, whose patches could be told: give some.")
+        with self._frozen():
+            blocks = [
+                self.patches(block.to(self.device, self.dtype))
+                for block in torch.split(pixels, self.rows)
+            ]
+            features, tokens = zip(*blocks, strict=True)
+            return torch.cat(features).float(), torch.cat(tokens).float()
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return the features of texts, without gradients.

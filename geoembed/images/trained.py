@@ -104,6 +104,7 @@ class TrainedImageEncoder(ImageEncoder):
         return Tower(
             name=self.name,
             compute=network.to(self.device, self.dtype),
+            patches=network.patches,
             dimension=network.features,
             preprocessing=self.preprocessing,
             digest=lambda: digest,
