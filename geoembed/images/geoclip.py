@@ -16,6 +16,7 @@ Half precision is for accelerators: on a CPU without units for it, it is slower 
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -162,7 +163,10 @@ class _Towers:
         self._digests: dict[str, str] = {}
         tower: Any = build_image_tower(tensors, self._dtype)
         self.image: Any = tower.to(device=device, memory_format=self._format)
-        # Compiled when it is first called.
+        # The same weights, and tokens beside features; what others call stays as it is.
+        self._twin: Any = copy(self.image)
+        self._twin.output_tokens = True
+        # Compiled when it is first called; tokens, computed once a data set, are not.
         self._call: Callable[[Tensor], Tensor] = (
             torch.compile(self.image) if compiled else self.image
         )
@@ -183,14 +187,8 @@ class _Towers:
 
     def patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return projected features, and patch tokens after the last norm, not projected."""
-        # Not compiled: that would hold a second program for what is computed once a data set.
-        given = self.image.forward_intermediates(
-            pixels.contiguous(memory_format=self._format),
-            indices=1,
-            normalize_intermediates=True,
-            output_fmt="NLC",
-        )
-        return given["image_features"], given["image_intermediates"][-1]
+        features, tokens = self._twin(pixels.contiguous(memory_format=self._format))
+        return features, tokens
 
     def text(self) -> tuple[nn.Module, int]:
         """Return the text tower, loaded on first use from the same file, and its context."""

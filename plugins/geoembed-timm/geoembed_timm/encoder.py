@@ -1,5 +1,6 @@
 """A tower of timm behind geoembed's interface for image encoders."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from geoembed.extending import ImageEncoderSpec
 from geoembed.images import ImageEncoder
 from geoembed.images.checkpoints import files_stamp
 from geoembed.images.hub import cached_files, download_files, hub_cache
+from geoembed.images.towers import Tower
 from geoembed.weights import digest_tensors, read_tensors
 
 __all__ = ["TimmEncoder", "load"]
@@ -49,14 +51,34 @@ class TimmEncoder(ImageEncoder):
         """Digest of the tower in float32; made when it is asked for."""
         return _digest(*self._file())
 
+    @property
+    def tower(self) -> Tower:
+        """The whole encoder, with its patches."""
+        return replace(super().tower, patches=self._patches)
+
     def _file(self) -> tuple[str, str, tuple[tuple[str, int, int], ...]]:
         return model_name(self.spec), str(self._path), files_stamp(self._path)
 
     def _encode_pixels(self, pixels: Tensor) -> Tensor:
-        if self.options["channels_last"]:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self._call(pixels)
+        features: Tensor = self._call(self._laid_out(pixels))
         return features.float()
+
+    def _patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features, and what timm pools into them: patches, or positions of a map."""
+        # Not compiled: tokens are computed once a data set.
+        network: Any = self._tower
+        values: Tensor = network.forward_features(self._laid_out(pixels))
+        features: Tensor = network.forward_head(values)
+        if values.ndim == 4:
+            last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+            return features, values.flatten(1, 2) if last else values.flatten(2).transpose(1, 2)
+        # A class token and registers are no patches.
+        return features, values[:, getattr(network, "num_prefix_tokens", 0) :]
+
+    def _laid_out(self, pixels: Tensor) -> Tensor:
+        if self.options["channels_last"]:
+            return pixels.contiguous(memory_format=torch.channels_last)
+        return pixels
 
 
 def load(spec: ImageEncoderSpec, **options: Any) -> TimmEncoder:

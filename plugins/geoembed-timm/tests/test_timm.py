@@ -18,6 +18,7 @@ from geoembed.errors import (
     WeightsError,
 )
 from geoembed.images import list_image_encoders, load_image_encoder
+from geoembed.images.towers import tower_of
 from geoembed.testing import check_image_encoder, check_light_import, isolated_plugins
 
 # timm's own miniature transformer: 160 pixels, 96 values.
@@ -84,6 +85,31 @@ def test_features_are_those_of_timm(spec, weights, network, pixels):
         expected = network.forward_head(network.forward_features(pixels), pre_logits=True)
     np.testing.assert_allclose(encoder.encode_pixels(pixels), expected.numpy(), atol=1e-5)
     assert encoder.location_encoder == ""
+
+
+def test_patch_tokens_are_what_timm_pools(spec, weights, network, pixels):
+    tower = tower_of(load_image_encoder(spec, weights=weights, device="cpu"))
+    features, tokens = tower.patch_tokens(pixels)
+    np.testing.assert_allclose(features, tower.features(pixels), atol=1e-6)
+    with torch.inference_mode():
+        expected = network.forward_intermediates(
+            pixels, indices=1, norm=True, output_fmt="NLC", intermediates_only=True
+        )[0]
+    assert tokens.shape == (2, 100, 64)  # 10 x 10 patches of 16 pixels, no class token
+    np.testing.assert_allclose(tokens, expected.numpy(), atol=1e-5)
+
+
+def test_tokens_of_a_convolutional_tower_are_the_positions_of_its_map(tmp_path):
+    network = timm.create_model("test_convnext.r160_in1k").eval()
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    conv = timm_spec("test_convnext.r160_in1k", fit="crop")
+    tower = tower_of(load_image_encoder(conv, weights=tmp_path, device="cpu"))
+    pixels = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    features, tokens = tower.patch_tokens(pixels)
+    with torch.inference_mode():
+        final = network.forward_features(pixels)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(tokens[0, 5], final[1, 0].numpy(), atol=1e-5)  # row 1 of 5 columns
+    np.testing.assert_allclose(features, tower.features(pixels), atol=1e-6)
 
 
 def test_it_keeps_the_contract(spec, weights):
