@@ -49,9 +49,9 @@ class Hierarchy:
     >>> rng = np.random.default_rng(0)
     >>> nested = nested_partitions(rng.uniform(0, 30, (500, 2)), t_max=(300, 100), t_min=10)
     >>> [len(partition) for partition in nested.partitions]
-    [4, 8]
+    [4, 9]
     >>> nested.parents[0].tolist()
-    [0, 0, 0, 0, 1, 1, 2, 3]
+    [0, 0, 0, 0, 1, 1, 2, 3, 3]
     """
 
     def __init__(self, partitions: Sequence[Partition]) -> None:
