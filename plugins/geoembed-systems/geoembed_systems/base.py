@@ -1,31 +1,30 @@
 """What all systems share: pictures and places in, the same answers out."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+import warnings
+from abc import ABC
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Final, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from geoembed.coordinates import read_places
-from geoembed.errors import CoordinateError, TableError
-from geoembed_systems.cells import Partition
-from geoembed_systems.features import Layout, PictureFeatures
-from geoembed_systems.reading import read_picture_features
+from geoembed.errors import TableError
+from geoembed.geolocation.queries import UnreadablePictureWarning
+from geoembed_systems.answering import Answering
+from geoembed_systems.inputs import check_places, check_scenes
+from geoembed_systems.saving import load_as, save_system
 
 __all__ = ["System"]
 
-Floats = NDArray[np.float64]
+# So many pictures are named in a warning.
+_TOLD: Final = 5
 
 
-class System(BaseEstimator, ABC):  # type: ignore[misc]
+class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
     """A geolocalizer that learns from pictures and where they were taken.
 
-    A subclass writes `_fit`, `_log_scores`, `_state` and `_restore`, and names in `needs_tokens`
-    whether it takes patch tokens.
+    A subclass writes `_fit`, `_log_scores`, `_state` and `_restore`, says in `title` what tables
+    call it, and in `needs_tokens` whether it takes patch tokens; see
+    `geoembed_systems.contract.Contract`.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class System(BaseEstimator, ABC):  # type: ignore[misc]
     crops : {"none", "five", "ten-crop"}
         Test-time crops of pictures.
     crop_pooling : {"mean", "max"}
-        How the scores of a picture's views become one.
+        How the probabilities of a picture's views become one.
     device : str
         ``"auto"`` (CUDA, else MPS, else the CPU) or a device name.
     random_state : int
@@ -53,24 +52,11 @@ class System(BaseEstimator, ABC):  # type: ignore[misc]
         Cells that `predict_proba` and `predict_cells` speak of; the finest, where there are more.
     layout_ : Layout
         What the features were made of.
-    lonlat_ : ndarray of float64, shape (n, 2)
-        Only while fitting.
+    rows_ : int
+        Pictures that were learned from.
+    calibration_ : Calibration
+        What `calibrate` learned; only after it was called.
     """
-
-    title: ClassVar[str]
-    needs_tokens: ClassVar[bool] = False
-
-    image_encoder: Any
-    weights: str | Path | None
-    allow_download: bool
-    crops: str
-    crop_pooling: str
-    device: str
-    random_state: int
-    progress: bool | None
-
-    partition_: Partition
-    layout_: Layout
 
     def fit(self, images_or_features: Any, points: Any, scenes: Any = None) -> Self:
         """Learn where pictures are taken.
@@ -82,81 +68,113 @@ class System(BaseEstimator, ABC):  # type: ignore[misc]
         points : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
             Where they were taken, one place a picture, in order.
         scenes : array of shape (n,), optional
-            What each shows, such as ``"indoor"``, ``"natural"`` or ``"urban"``.
+            What each shows, such as ``"indoor"``, ``"natural"`` or ``"urban"``; None or NaN where
+            that is not known.
 
         Returns
         -------
         System
-            Itself.
+            Itself. If learning fails, it is as it was before.
+
+        Raises
+        ------
+        CoordinateError
+            If places cannot be read, or there is not one a picture.
+        TableError
+            If no picture has features, or there is not one scene a picture.
+        OptionError
+            If an option does not fit, or the places make no two cells.
+
+        Warns
+        -----
+        UnreadablePictureWarning
+            If pictures are left out because they have no features; with how many, and why.
         """
         features = self._read(images_or_features, crops="none")
-        lonlat = read_places(points).lonlat
-        if len(lonlat) != len(features):
-            raise CoordinateError(
-                f"There are {len(lonlat):,} places and {len(features):,} pictures: give one place "
-                "a picture, in order."
-            )
-        if not features.good.any():
-            raise TableError(f"No picture has features. The first: {features.errors[0]}")
+        lonlat = check_places(points, len(features))
+        labels = check_scenes(scenes, len(features))
         good = features.good
-        self._fit(features.take(good), lonlat[good], None if scenes is None else scenes[good])
+        if not good.any():
+            raise TableError(f"No picture has features. The first: {features.errors[0]}")
+        _tell(features.names, features.errors)
+        before = dict(self.__dict__)
+        for name in ("calibration_", "_kept_density"):
+            self.__dict__.pop(name, None)
+        try:
+            self._fit(features.take(good), lonlat[good], None if labels is None else labels[good])
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         self.layout_ = features.layout
+        self.rows_ = int(good.sum())
         return self
 
-    def predict(self, images_or_features: Any) -> Floats:
-        """Predict where pictures were taken.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the fitted system to a folder, from which `load` or `load_system` loads it.
+
+        The folder holds ``config.json``, which people can read, and ``model.safetensors``, from
+        which no code is run. It appears when it is whole.
 
         Parameters
         ----------
-        images_or_features : pictures, array of shape (n, d) or (n, V, d), or PictureFeatures
-            As `fit` takes them.
+        folder : str or Path
+            To be made.
+        overwrite : bool
+            Replace a saved system of that name; any other folder with something in it is an error.
 
         Returns
         -------
-        array of shape (n, 2), float64
-            Longitude and latitude, degrees, WGS 84; NaN where a picture has no features.
+        Path
+            The folder.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        SavedHeadError
+            If something is there that may not be replaced, the folder cannot be written, or an
+            option cannot be saved.
         """
-        features = self._asked(images_or_features)
-        found = np.full((len(features), 2), np.nan)
-        good = features.good
-        if good.any():
-            found[good] = self._predict(features.take(good))
-        return found
+        return save_system(self, folder, overwrite=overwrite)
 
-    def _predict(self, features: PictureFeatures) -> Floats:
-        """Return the answer to every picture, (n, 2); the mean of the likeliest cell."""
-        return self.partition_.means[self._log_scores(features).argmax(axis=1)]
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Load a system of this class from a folder; no code from the folder is run.
 
-    @abstractmethod
-    def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
-        """Learn; sets `partition_`. No picture has an error."""
+        Parameters
+        ----------
+        folder : str or Path
+            Written by `save`.
 
-    @abstractmethod
-    def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
-        """Return log-probabilities of the cells of `partition_`, (n, cells), views pooled."""
+        Returns
+        -------
+        System
+            Fitted; it answers the same, bit for bit, with the same versions of the packages on the
+            same kind of machine.
 
-    @abstractmethod
-    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what was learned: tensors (or arrays), and what JSON can hold."""
+        Raises
+        ------
+        SavedHeadError
+            If there is no saved system, it is of another class or of another version's format, or
+            a file is missing or damaged.
+        """
+        return load_as(cls, folder)
 
-    @abstractmethod
-    def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """Take up what `_state` gave."""
+    def __getstate__(self) -> dict[str, Any]:
+        # What is kept is quickly made again, and large.
+        state: Any = super().__getstate__()
+        return {key: value for key, value in state.items() if not key.startswith("_kept")}
 
-    def _asked(self, images_or_features: Any) -> PictureFeatures:
-        check_is_fitted(self, "partition_")
-        features = self._read(images_or_features, crops=self.crops)
-        features.check(self.layout_)
-        return features
 
-    def _read(self, given: Any, *, crops: str) -> PictureFeatures:
-        return read_picture_features(
-            given,
-            image_encoder=self.image_encoder,
-            weights=self.weights,
-            allow_download=self.allow_download,
-            device=self.device,
-            crops=crops,
-            tokens=self.needs_tokens,
-            progress=self.progress,
+def _tell(names: Any, errors: Any) -> None:
+    """Warn of pictures that nothing is learned from."""
+    bad = [f"{name}: {why.rstrip('.')}" for name, why in zip(names, errors, strict=True) if why]
+    if bad:
+        more = f"; and {len(bad) - _TOLD:,} more" if len(bad) > _TOLD else ""
+        warnings.warn(
+            f"{len(bad):,} of {len(errors):,} pictures have no features and are left out: "
+            f"{'; '.join(bad[:_TOLD])}{more}.",
+            UnreadablePictureWarning,
+            stacklevel=3,
         )

@@ -1,0 +1,147 @@
+"""What comes beside pictures, checked: places and scenes."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoembed.coordinates import read_places
+from geoembed.errors import CoordinateError, OptionError, TableError
+
+__all__ = ["check_km", "check_places", "check_scenes", "check_whole"]
+
+
+def check_places(points: Any, pictures: int) -> NDArray[np.float64]:
+    """Read where pictures were taken.
+
+    Parameters
+    ----------
+    points : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
+        One place a picture, in order.
+    pictures : int
+        How many there are.
+
+    Returns
+    -------
+    array of shape (n, 2), float64
+        Longitude and latitude, degrees, WGS 84.
+
+    Raises
+    ------
+    CoordinateError
+        If places cannot be read, or there is not one a picture.
+
+    Examples
+    --------
+    >>> check_places([[2.35, 48.86]], 1).tolist()
+    [[2.35, 48.86]]
+    """
+    lonlat: NDArray[np.float64] = read_places(points).lonlat
+    if len(lonlat) != pictures:
+        raise CoordinateError(
+            f"There are {len(lonlat):,} places and {pictures:,} pictures: give one place a "
+            "picture, in order."
+        )
+    return lonlat
+
+
+def check_scenes(scenes: Any, pictures: int) -> NDArray[np.object_] | None:
+    """Read what pictures show.
+
+    Parameters
+    ----------
+    scenes : array of shape (n,), list, Series or None
+        One label a picture, in order; None or NaN where it is not known.
+    pictures : int
+        How many there are.
+
+    Returns
+    -------
+    array of shape (n,), object, or None
+        None for a missing label; None for everything if nothing was given.
+
+    Raises
+    ------
+    TableError
+        If there is not one label a picture.
+
+    Examples
+    --------
+    >>> check_scenes(["indoor", float("nan")], 2).tolist()
+    ['indoor', None]
+    """
+    if scenes is None:
+        return None
+    if isinstance(scenes, str) or np.ndim(scenes) != 1:
+        raise TableError("scenes= is not one-dimensional: give one label a picture, in order.")
+    labels = np.array(pd.Series(list(scenes), dtype=object), dtype=object)
+    if len(labels) != pictures:
+        raise TableError(
+            f"There are {len(labels):,} scenes and {pictures:,} pictures: give one label a "
+            "picture, in order; None where it is not known."
+        )
+    labels[pd.isna(labels)] = None
+    return labels
+
+
+def check_whole(name: str, value: Any) -> int:
+    """Return a whole number of at least 1, or raise OptionError.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    value : object
+        As given.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    OptionError
+        If it is something else.
+
+    Examples
+    --------
+    >>> check_whole("top_k", 5)
+    5
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise OptionError(f"{name}={value!r} is no whole number of at least 1.")
+    return int(value)
+
+
+def check_km(name: str, value: Any) -> float:
+    """Return a distance of at least 0, or raise OptionError.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    value : object
+        As given.
+
+    Returns
+    -------
+    float
+        Kilometres.
+
+    Raises
+    ------
+    OptionError
+        If it is something else.
+
+    Examples
+    --------
+    >>> check_km("distinct_km", 25)
+    25.0
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= value < np.inf:
+        raise OptionError(f"{name}={value!r} does not fit: give kilometres, 0 or more.")
+    return float(value)
