@@ -14,10 +14,10 @@ from geoembed.training.checkpoint import CheckpointWarning
 from geoembed.training.curves import draw_curves
 from geoembed.training.distributed import Processes
 from geoembed.training.logs import COLUMNS, RunLog, read_metrics
+from geoembed.training.moving import StepResult
 from geoembed.training.progressing import Means, Pace, Progress
 from geoembed.training.run_folder import RunFolder
 from geoembed.training.settings import TrainingSettings
-from geoembed.training.step import StepResult
 from geoembed.training.trackers import open_trackers
 
 

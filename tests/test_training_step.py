@@ -372,7 +372,7 @@ def test_float16_scales_its_gradients_and_skips_what_overflows():
     assert step(batch(1), 1, 1e-3).skipped
     for name, tensor in weights(step).items():
         assert tensor.equal(before[name])
-    assert step.scaler.get_scale() == 2.0**99
+    assert step.mover.scaler.get_scale() == 2.0**99
     np.testing.assert_array_equal(step.queue.lonlat[BATCH:], batch(1).lonlat[:3])
 
 

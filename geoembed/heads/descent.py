@@ -190,12 +190,15 @@ def descend(
         return entropy + 0.5 * penalty * float(np.vdot(along, along)), gradient
 
     first = (_product(into.T, start.weights) / step).ravel()
+    # A change of the loss below its rounding says nothing of weights, which are right to the root
+    # of that: who asks for so little goes on until no search finds anything lower.
+    smallest = 0.0 if tolerance <= np.finfo(np.float64).eps else tolerance
     found = minimize(
         value,
         np.concatenate([first, start.constants / constant_step]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": max_iter, "ftol": tolerance, "gtol": 0.0, "maxcor": 10},
+        options={"maxiter": max_iter, "ftol": smallest, "gtol": 0.0, "maxcor": 10},
     )
     # Status 2 is a line search that found nothing below the rounding of the loss: the minimum.
     return point(found.x)[0], int(found.nit), found.status != 1

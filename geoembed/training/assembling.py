@@ -10,13 +10,12 @@ from geoembed.training.batches import FeatureData, Feed, PictureData
 from geoembed.training.distributed import Processes
 from geoembed.training.ema import WeightAverage
 from geoembed.training.feeds import FeatureFeed, ImageFeed
-from geoembed.training.model import GeolocationModel, build_model
 from geoembed.training.opening import open_data
 from geoembed.training.order import GlobalOrder
+from geoembed.training.pair import PairTask
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split, split_rows
-from geoembed.training.step import TrainingStep
-from geoembed.training.validation import Validator
+from geoembed.training.tasks import LearningModel, Step, TrainingTask, Validation
 
 __all__ = ["Parts", "assemble"]
 
@@ -37,15 +36,17 @@ class Parts:
         Its rows.
     order : GlobalOrder
         Which rows make up the batch of a step.
-    model : GeolocationModel
+    task : TrainingTask
+        What a run trains.
+    model : LearningModel
         What is trained.
-    step : TrainingStep
+    step : Step
         What moves its weights.
     feed : Feed
         What gives batches.
     average : WeightAverage
         The running mean of the weights.
-    validator : Validator or None
+    validator : Validation or None
         None where no place is held out.
     """
 
@@ -54,11 +55,12 @@ class Parts:
     data: PictureData | FeatureData
     split: Split
     order: GlobalOrder
-    model: GeolocationModel
-    step: TrainingStep
+    task: TrainingTask
+    model: LearningModel
+    step: Step
     feed: Feed
     average: WeightAverage
-    validator: Validator | None
+    validator: Validation | None
 
 
 def assemble(
@@ -66,6 +68,7 @@ def assemble(
     processes: Processes,
     data: PictureData | FeatureData | None = None,
     split: Split | None = None,
+    task: TrainingTask | None = None,
 ) -> Parts:
     """Put the parts of a run together.
 
@@ -79,6 +82,8 @@ def assemble(
         Opened by the settings when left out.
     split : Split, optional
         Made by the settings when left out.
+    task : TrainingTask, optional
+        What is trained: the pair of the settings when left out.
 
     Returns
     -------
@@ -107,28 +112,26 @@ def assemble(
             f"loop.batch = {settings.loop.batch} pictures cannot be shared by {processes.world} "
             "processes: take a larger batch."
         )
-    _check_tower(settings, data)
+    if task is None:
+        _check_tower(settings, data)
     order = GlobalOrder(split.train, settings.loop.batch, settings.seed)
-    features = getattr(data, "dimension", None)
-    model = build_model(
-        settings,
-        device=processes.device,
-        feature_dimension=features,
-        backbone=features is None,
-        backbone_sha256=getattr(data, "tower_sha256", ""),
-    )
-    step = TrainingStep(model, settings, processes, training_lonlat=data.lonlat[split.train])
+    task = PairTask() if task is None else task
+    model = task.build_model(settings, data, processes.device)
+    step = task.build_step(model, settings, processes, data, split)
+    held = len(split.validation)
+    validator = task.build_validation(data, split, settings, processes) if held else None
     return Parts(
         settings=settings,
         processes=processes,
         data=data,
         split=split,
         order=order,
+        task=task,
         model=model,
         step=step,
         feed=_feed(settings, processes, data, order, model),
         average=WeightAverage(model, settings.optimiser.ema),
-        validator=Validator(data, split, settings, processes) if len(split.validation) else None,
+        validator=validator,
     )
 
 
@@ -163,7 +166,7 @@ def _feed(
     processes: Processes,
     data: PictureData | FeatureData,
     order: GlobalOrder,
-    model: GeolocationModel,
+    model: LearningModel,
 ) -> Feed:
     who: dict[str, Any] = {
         "seed": settings.seed,
@@ -173,5 +176,10 @@ def _feed(
     }
     if hasattr(data, "features"):
         return FeatureFeed(cast("FeatureData", data), order, settings.views, **who)
+    preprocessing = getattr(model, "preprocessing", None)
+    if preprocessing is None:
+        raise OptionError(
+            "The task trains on features of a frozen tower, and the data are pictures."
+        )
     workers = settings.loop.workers
-    return ImageFeed(data, order, settings.views, model.preprocessing, workers=workers, **who)
+    return ImageFeed(data, order, settings.views, preprocessing, workers=workers, **who)

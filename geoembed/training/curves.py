@@ -149,7 +149,7 @@ def _draw_median(ax: "Axes", rows: list[Row]) -> None:
         return _say_nothing(ax)
     marker = "o" if len(steps) <= _MARKED else ""
     ax.plot(steps, values, marker=marker, color=_HELD_OUT, **_LINE)
-    ax.set_ylim(0.0, 1.05 * max(values))
+    ax.set_ylim(0.0, 1.05 * max(*values, 1.0))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     best = min(range(len(values)), key=values.__getitem__)
     text = f"best: {values[best]:,.0f} km after {steps[best]:,.0f} steps"

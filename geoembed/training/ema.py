@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geoembed.errors import TrainingError
-from geoembed.training.model import GeolocationModel
+from geoembed.training.tasks import LearningModel
 
 __all__ = ["WeightAverage"]
 
@@ -20,7 +20,7 @@ class WeightAverage:
 
     Parameters
     ----------
-    model : GeolocationModel
+    model : LearningModel
         As training starts; its trained weights are copied.
     decay : float
         Share of the mean that stays at a step; 0 keeps no mean, and the weights are used as they
@@ -47,7 +47,7 @@ class WeightAverage:
     0.0
     """
 
-    def __init__(self, model: GeolocationModel, decay: float) -> None:
+    def __init__(self, model: LearningModel, decay: float) -> None:
         self.model, self.decay = model, decay
         trained = model.trained() if decay else []
         self._names = [name for name, _ in trained]

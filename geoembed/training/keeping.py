@@ -1,5 +1,6 @@
 """What a run leaves on the disk, and how it goes on from there."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -206,6 +207,8 @@ class Keeper:
             "digests": getattr(parts.data, "digests", {}),
             "order": parts.order.digest,
             "world": parts.processes.world,
+            # As JSON gives it back: tuples are lists.
+            "task": json.loads(json.dumps(parts.task.facts())),
         }
 
     def _state(self, progress: Progress, rows: int) -> dict[str, Any]:
@@ -213,8 +216,7 @@ class Keeper:
         return {
             "format": FORMAT,
             "settings": parts.settings.model_dump_json(),
-            "location": parts.model.architecture.to_dict(),
-            "image": parts.model.image_side().config(),
+            **parts.task.describe(parts.model),
             **self._facts(),
             "progress": progress.to_state(),
             "rows": rows,
@@ -265,6 +267,8 @@ def _describe_data(parts: Parts) -> Mapping[str, Any]:
         "order": parts.order.digest,
         "missing": len(getattr(data, "missing", [])),
     }
+    if parts.task.facts():
+        found["task"] = parts.task.facts()
     for name in ("views", "dimension", "tower_sha256"):
         if hasattr(data, name):
             found[name] = getattr(data, name)

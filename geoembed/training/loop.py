@@ -29,6 +29,7 @@ from geoembed.training.schedule import (
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split
 from geoembed.training.stopping import RunStopped, StopRequest, catch_signals
+from geoembed.training.tasks import TrainingTask
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -74,6 +75,7 @@ def train(
     resume: bool = False,
     data: PictureData | FeatureData | None = None,
     split: Split | None = None,
+    task: TrainingTask | None = None,
     progress: bool | None = None,
 ) -> RunResult:
     """Train a model, alone or as one of the processes that torchrun has started.
@@ -90,6 +92,8 @@ def train(
         Opened by the settings when left out.
     split : Split, optional
         Made by the settings when left out.
+    task : TrainingTask, optional
+        What is trained: a location encoder and an image side, as the settings say, when left out.
     progress : bool, optional
         Show a progress bar, and lines for validations, on stderr. If not given, the bar is shown
         on a terminal; False shows nothing.
@@ -153,7 +157,7 @@ def train(
             stack.enter_context(run.locked())
         else:
             progress = False
-        parts = assemble(settings, processes, data, split)
+        parts = assemble(settings, processes, data, split, task)
         keeper = stack.enter_context(closing(Keeper(parts, run)))
         # From here on there is something to save; before, a signal ends the process as ever.
         request = stack.enter_context(catch_signals())

@@ -22,11 +22,12 @@ from geoembed.images.sides import ImageSide
 from geoembed.images.towers import Tower, tower_of
 from geoembed.training.initialising import initial_image_side, initial_location
 from geoembed.training.settings import TrainingSettings
+from geoembed.training.tasks import LearningModel
 
 __all__ = ["GeolocationModel", "build_model"]
 
 
-class GeolocationModel(nn.Module):
+class GeolocationModel(LearningModel):
     """A location encoder and an image side whose vectors are compared by their cosine.
 
     The keys of the state dict are those of GeoCLIP's full model (``location_encoder.*``,
@@ -160,10 +161,6 @@ class GeolocationModel(nn.Module):
             backbone=self.backbone_name,
             backbone_sha256=self.backbone_sha256,
         )
-
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and parameters that are trained, in the order of the state dict."""
-        return [(name, p) for name, p in self.named_parameters() if p.requires_grad]
 
     def describe(self) -> dict[str, Any]:
         """Return how many numbers each part has, those that are trained and those that are not.

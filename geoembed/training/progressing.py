@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from geoembed.training.step import StepResult
+from geoembed.training.moving import StepResult
 from geoembed.training.validation import is_better
 
 __all__ = ["Means", "Pace", "Progress", "note"]

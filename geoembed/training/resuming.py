@@ -112,7 +112,8 @@ def check_resumable(
         Of the run that is to go on.
     facts : mapping
         ``"data"``, ``"order"`` and ``"world"`` of it: digests, and the number of processes; of
-        data in memory ``"digests"``, those of names, places and features.
+        data in memory ``"digests"``, those of names, places and features; ``"task"``, what the
+        task says of itself.
     where : str
         The checkpoint's file.
 
@@ -135,6 +136,7 @@ def check_resumable(
             f"does not know: {fields}. Go on with that version."
         ) from error
     check_settings(before, settings, f"The checkpoint {where}")
+    _check_task(state.get("task", {}), facts.get("task", {}), where)
     for key, what in (("data", "other data"), ("order", "other training rows")):
         if state[key] != facts[key]:
             raise TrainingError(
@@ -144,6 +146,22 @@ def check_resumable(
             )
     if state["world"] != facts["world"]:
         _warn([f"processes: {state['world']} -> {facts['world']}"])
+
+
+def _check_task(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuse to go on with another task, or with other options of it."""
+    if before == now:
+        return
+    missing = "nothing"
+    changed = [
+        f"\n  {name}: {before.get(name, missing)!r} -> {now.get(name, missing)!r}"
+        for name in sorted({*before, *now})
+        if before.get(name, missing) != now.get(name, missing)
+    ]
+    raise TrainingError(
+        f"The checkpoint {where} is of another task:{''.join(changed)}\nGo on with the one that it "
+        "was started with, or start anew in another folder."
+    )
 
 
 def _differing(state: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

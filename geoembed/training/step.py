@@ -3,68 +3,33 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
-from geoembed.errors import OptionError, TrainingError
+from geoembed.errors import OptionError
 from geoembed.training.anchoring import Anchor
 from geoembed.training.batches import Batch
-from geoembed.training.distributed import Processes, sum_gradients
+from geoembed.training.distributed import Processes
 from geoembed.training.model import GeolocationModel
+from geoembed.training.moving import StepResult, WeightMover, error_with_rows
 from geoembed.training.noise import add_noise
 from geoembed.training.objective import Contrast, contrastive_loss
-from geoembed.training.optimising import build_optimiser
-from geoembed.training.precision import (
-    compile_networks,
-    drop_tiny,
-    gradient_scaler,
-    networks_in,
-)
+from geoembed.training.precision import compile_networks, networks_in
 from geoembed.training.queue import PlaceQueue
 from geoembed.training.randomness import generator
 from geoembed.training.recomputing import Encoded
 from geoembed.training.settings import TrainingSettings
 
-__all__ = ["StepResult", "TrainingStep"]
+__all__ = ["TrainingStep"]
 
 _Inputs = TypeVar("_Inputs")
 
 # On CPUs the layers of this many rows at a time stay nearer to the cores: 3 % less time than all.
 _CPU_ROWS: Final = 2304
-
-# Steps between looks for weights that have decayed to nothing: it takes thousands to get there.
-_DROP_EVERY: Final = 100
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step tells, of the global batch and before the weights moved.
-
-    Parameters
-    ----------
-    loss : float
-        Mean over the valid queries, with the anchor's term where there is one.
-    accuracy : float
-        Share of the valid queries to which no other place was as similar as their own.
-    scale : float
-        Inverse of the temperature.
-    grad_norm : float
-        Length of the gradient over all trained weights, before it was clipped.
-    skipped : bool
-        Whether the weights stayed as they were because float16 gradients overflowed.
-    """
-
-    loss: float
-    accuracy: float
-    scale: float
-    grad_norm: float
-    skipped: bool
 
 
 class TrainingStep:
@@ -123,7 +88,6 @@ class TrainingStep:
     ) -> None:
         self.model, self.settings = model, settings
         self.processes = processes or Processes(device=model.device)
-        drop_tiny(model.parameters())
         self.queue = PlaceQueue(settings.objective.queue, settings.seed)
         self._anchor: Anchor | None = None
         if settings.objective.anchor:
@@ -134,9 +98,7 @@ class TrainingStep:
                 "Nothing is trained: location.train and image.train are both 'none', and "
                 "objective.learn_temperature is false. Let at least one be trained."
             )
-        self._weights = weights
-        self.optimiser = build_optimiser(weights, settings.optimiser)
-        self.scaler = gradient_scaler(settings.loop.precision, model.device)
+        self.mover = WeightMover(model, settings, self.processes)
         if settings.loop.compile:
             compile_networks(model)
 
@@ -166,24 +128,19 @@ class TrainingStep:
             process has ended.
         """
         contrast = self._contrast(batch)
-        for weight in self._weights:
-            weight.grad = None
+        self.mover.clear()
         told = self._differentiate(batch, contrast, step)
-        self.processes.sum_([told])
-        gradients = sum_gradients(self._weights, self.processes)
-        self.scaler.unscale_(self.optimiser)
-        norm = get_total_norm(gradients).reshape(1).to(told)
-        scale = self.model.logit_scale.detach().exp().reshape(1).to(told)
-        # One wait for the device, before anything moves.
-        loss, correct, grad_norm, inverse_temperature = torch.cat([told, norm, scale]).tolist()
-        overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
+        scale = self.model.logit_scale.detach().exp().reshape(1)
+        moved = self.mover.move(told, scale, lr=lr, step=step, ids=contrast.ids)
+        if self.model.logit_scale.requires_grad:
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(max=math.log(self.settings.objective.max_scale))
         queries = int(contrast.valid.sum()) * batch.views.shape[1]
-        self._check(loss, grad_norm if not overflow else 0.0, step, contrast)
-        self._move(gradients, lr, grad_norm)
-        if step % _DROP_EVERY == 0:
-            drop_tiny(parameter for _, parameter in self.model.trained())
         self.queue.enqueue(contrast.lonlat[: len(contrast)], contrast.ids)
-        return StepResult(loss, correct / queries, inverse_temperature, grad_norm, overflow)
+        loss, correct, inverse_temperature = moved.values
+        return StepResult(
+            loss, correct / queries, inverse_temperature, moved.grad_norm, moved.skipped
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds.
@@ -195,8 +152,7 @@ class TrainingStep:
         """
         state = {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **self.mover.state_dict(),
             "queue": self.queue.state_dict(),
         }
         if self._anchor is not None:
@@ -219,8 +175,7 @@ class TrainingStep:
         """
         self.queue.load_state_dict(state["queue"])
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.mover.load_state_dict(state)
         if self._anchor is not None:
             self._anchor.network.load_state_dict(state["anchor"])
 
@@ -232,7 +187,7 @@ class TrainingStep:
         rows = self.processes.gather(torch.from_numpy(rows), count).numpy()
         ids, valid = rows[:, 0].astype(np.int64), rows[:, 3].astype(np.bool_)
         if not valid.any():
-            raise _with_ids("No picture of the batch could be read", ids)
+            raise error_with_rows("No picture of the batch could be read", ids)
         lonlat = np.concatenate([rows[:, 1:3], self.queue.lonlat])
         return Contrast(ids, lonlat, valid, self.queue.ids)
 
@@ -249,7 +204,7 @@ class TrainingStep:
         wanted = [image_leaf, place_leaf, *([scale] if scale.requires_grad else [])]
         loss = contrastive_loss(image_leaf, place_leaf, scale, contrast, objective, own)
         got = torch.autograd.grad(
-            self.scaler.scale(loss.value), wanted, allow_unused=True, materialize_grads=True
+            self.mover.scale(loss.value), wanted, allow_unused=True, materialize_grads=True
         )
         by_image, by_place = got[0].contiguous(), got[1].contiguous()
         if scale.requires_grad:
@@ -319,38 +274,12 @@ class TrainingStep:
                 embeddings = self.model.encode_places(part)
             drift = weight * anchor.drift(part, embeddings)
             if drift.requires_grad:
-                torch.autograd.backward(self.scaler.scale(drift))
+                torch.autograd.backward(self.mover.scale(drift))
             total = total + drift.detach()
         return total
 
     def _networks(self) -> AbstractContextManager[object]:
         return networks_in(self.settings.loop.precision, self.model.device)
-
-    def _check(self, loss: float, grad_norm: float, step: int, contrast: Contrast) -> None:
-        """Stop before weights move on something that is no number."""
-        largest = self.settings.loop.max_loss
-        if not math.isfinite(loss):
-            what = f"The loss of step {step:,} is {loss}"
-        elif loss > largest:
-            what = f"The loss of step {step:,} is {loss:g}, larger than loop.max_loss = {largest:g}"
-        elif not math.isfinite(grad_norm):
-            what = f"The gradient of step {step:,} has the length {grad_norm}"
-        else:
-            return
-        raise _with_ids(f"{what}; no weight has moved by it", contrast.ids)
-
-    def _move(self, gradients: list[Tensor], lr: float, grad_norm: float) -> None:
-        """Clip, let the optimiser step, and keep the temperature in its bounds."""
-        longest = self.settings.optimiser.clip_norm
-        if 0.0 < longest < grad_norm < math.inf:
-            torch._foreach_mul_(gradients, longest / grad_norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        if self.model.logit_scale.requires_grad:
-            with torch.no_grad():
-                self.model.logit_scale.clamp_(max=math.log(self.settings.objective.max_scale))
 
 
 def _gather_views(processes: Processes, values: Tensor, count: int, views: int) -> Tensor:
@@ -368,14 +297,3 @@ def _gather_places(processes: Processes, values: Tensor, count: int, size: int) 
     return torch.cat(
         [processes.gather(values[:mine], count), processes.gather(values[mine:], size - count)]
     )
-
-
-def _with_ids(what: str, ids: NDArray[np.int64]) -> TrainingError:
-    """Build an error that carries the rows of the batch."""
-    shown = ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "")
-    error = TrainingError(
-        f"{what}. Rows of the batch: {shown}. Look at these pictures and places; lower "
-        "optimiser.lr or set optimiser.clip_norm if they are right."
-    )
-    error.ids = ids  # type: ignore[attr-defined]
-    return error
