@@ -1,0 +1,361 @@
+"""[L]kNN: distances, weights and densities against brute force, and where the grid goes wrong."""
+
+import math
+
+import numpy as np
+import pytest
+from geoembed_systems.features import PictureFeatures
+from geoembed_systems.knn import KNNDensity
+from geoembed_systems.knn_grid import grid_peaks
+from geoembed_systems.knn_sphere import Neighbours, find_neighbours, sphere_peaks, weigh
+from pyproj import Geod
+from scipy.ndimage import gaussian_filter
+
+from geoembed.errors import OptionError, TableError
+from geoembed.geodesy import EARTH_RADIUS_KM
+
+SPHERE = Geod(a=EARTH_RADIUS_KM * 1000.0, b=EARTH_RADIUS_KM * 1000.0)
+FOUR_DEGREES_KM = 4.0 * math.pi / 180.0 * EARTH_RADIUS_KM
+
+
+def arc_km(a, b):
+    """Great-circle distance, by another library."""
+    return SPHERE.inv(a[0], a[1], b[0], b[1])[2] / 1000.0
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def neighbours(lonlat, weights=None):
+    """Neighbours of one picture of one view, first ranked first."""
+    lonlat = np.asarray(lonlat, dtype=np.float64)
+    weights = np.ones(len(lonlat)) if weights is None else np.asarray(weights, dtype=np.float64)
+    rows = np.arange(len(lonlat))
+    return Neighbours(rows[None], lonlat[None], (weights / weights.sum())[None, None])
+
+
+def on_sphere(found, **options):
+    return sphere_peaks(
+        found, **{"sigma_km": FOUR_DEGREES_KM, "pooling": "mean", "snap_km": 100.0, **options}
+    )
+
+
+def on_grid(found, **options):
+    return grid_peaks(found, **{"sigma": 4.0, "pooling": "mean", "snap_km": 100.0, **options})
+
+
+def anywhere(rng, count):
+    """Places drawn evenly over the sphere."""
+    return np.column_stack(
+        [rng.uniform(-180, 180, count), np.degrees(np.arcsin(rng.uniform(-1, 1, count)))]
+    )
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Ten towns, each with a look of its own, and pictures of them; the rest is noise."""
+    rng = np.random.default_rng(3)
+    towns = anywhere(rng, 10)
+    looks = rng.normal(size=(10, 16))
+    of = np.arange(600) % 10
+    features = looks[of] + 0.3 * rng.normal(size=(600, 16))
+    lonlat = towns[of] + 0.05 * rng.normal(size=(600, 2))
+    return features.astype(np.float32), lonlat
+
+
+# -- weights and neighbours ------------------------------------------------------------------------
+
+
+def test_weights_are_a_power_of_the_squared_distance():
+    squared = [0.3, 0.35, 0.7, 1.9]
+    raw = [1.0 / value**10 for value in squared]
+    np.testing.assert_allclose(weigh(squared, 10.0), np.array(raw) / sum(raw), rtol=1e-12)
+
+
+def test_weights_stay_finite_where_powers_overflow():
+    weights = weigh([[1e-9, 1e-9, 2.0], [0.0, 0.0, 1e-30]], 60.0)
+    np.testing.assert_allclose(weights, [[0.5, 0.5, 0.0], [1 / 3] * 3], rtol=1e-12)
+
+
+def test_an_exponent_of_0_weighs_all_neighbours_the_same():
+    np.testing.assert_allclose(weigh([0.0, 1.0, 2.0, 3.0], 0.0), 0.25)
+
+
+def test_neighbours_are_those_of_brute_force():
+    rng = np.random.default_rng(0)
+    features = unit(rng.normal(size=(700, 12)).astype(np.float32))
+    queries = unit(rng.normal(size=(9, 1, 12)).astype(np.float32))
+    lonlat = anywhere(rng, 700)
+    found = find_neighbours(queries, features, lonlat, neighbours=40, exponent=10.0)
+    for picture, query in enumerate(queries[:, 0].astype(np.float64)):
+        squared = [((query - row) ** 2).sum() for row in features.astype(np.float64)]
+        best = np.argsort(squared)[:40]
+        assert found.rows[picture].tolist() == best.tolist()
+        raw = np.array([squared[row] ** -10.0 for row in best])
+        np.testing.assert_allclose(found.weights[picture, 0], raw / raw.sum(), rtol=1e-4)
+        np.testing.assert_array_equal(found.lonlat[picture], lonlat[best])
+
+
+def test_distances_of_close_features_keep_their_digits():
+    """1 - cos in float32 would make them 0, 6e-8 or 1.2e-7, and weights a thousand times wrong."""
+    turns = np.radians([0.010, 0.012, 0.020])
+    features = np.column_stack([np.cos(turns), np.sin(turns)]).astype(np.float32)
+    query = np.array([[[1.0, 0.0]]], dtype=np.float32)
+    found = find_neighbours(query, features, np.zeros((3, 2)), neighbours=3, exponent=10.0)
+    raw = (1.0 / (2.0 * np.sin(turns / 2.0)) ** 2) ** 10
+    np.testing.assert_allclose(found.weights[0, 0], raw / raw.sum(), rtol=1e-3)
+
+
+def test_a_feature_that_is_there_already_speaks_alone(world):
+    features, lonlat = world
+    lonlat = lonlat.copy()
+    lonlat[7] = [151.2, -33.9]
+    found = KNNDensity().fit(features, lonlat).predict(features[7:8])
+    np.testing.assert_allclose(found, [[151.2, -33.9]])
+
+
+# -- the density on the sphere ---------------------------------------------------------------------
+
+
+def test_the_peak_is_that_of_a_double_loop_over_great_circles():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        lonlat = anywhere(rng, 30)
+        weights = rng.uniform(0.1, 1.0, 30) ** 3
+        density = [
+            sum(
+                weight * math.exp(-(arc_km(here, there) ** 2) / (2 * FOUR_DEGREES_KM**2))
+                for there, weight in zip(lonlat, weights, strict=True)
+            )
+            for here in lonlat
+        ]
+        peak = lonlat[int(np.argmax(density))]
+        near = [there for there in lonlat if arc_km(peak, there) <= 100.0]
+        np.testing.assert_array_equal(on_sphere(neighbours(lonlat, weights)), near[:1])
+
+
+def test_the_most_similar_neighbour_near_the_maximum_answers():
+    # 89 km from the maximum, but ranked higher; what ranks highest of all is too far away.
+    places = [[30.0, 0.0], [0.8, 0.0], [0.0, 0.0], [0.0, 0.1], [0.0, -0.1], [0.0, 0.0]]
+    np.testing.assert_array_equal(on_sphere(neighbours(places)), [[0.8, 0.0]])
+    np.testing.assert_array_equal(on_sphere(neighbours(places), snap_km=1.0), [[0.0, 0.0]])
+    np.testing.assert_array_equal(on_grid(neighbours(places)), [[0.8, 0.0]])
+
+
+def test_of_views_the_mean_density_decides_or_the_largest():
+    # One view is sure of Lima, the two others lean towards Oslo and are not sure of it.
+    lima, oslo, perth = [-77.0, -12.0], [10.7, 59.9], [115.9, -32.0]
+    weights = np.array([[[0.7, 0.3, 0.0], [0.0, 0.55, 0.45], [0.0, 0.55, 0.45]]])
+    found = Neighbours(np.arange(3)[None], np.array([[lima, oslo, perth]]), weights)
+    for peaks in (on_sphere, on_grid):
+        np.testing.assert_array_equal(peaks(found), [oslo])
+        np.testing.assert_array_equal(peaks(found, pooling="max"), [lima])
+
+
+def test_views_of_a_picture_are_searched_one_by_one(world):
+    features, lonlat = world
+    # Two views of town 0, one of town 1: their mean vector would be like neither.
+    views = np.stack([features[0], features[10], features[1]])[None]
+    system = KNNDensity(neighbours=5).fit(features, lonlat)
+    found = system.predict(views)
+    assert arc_km(found[0], lonlat[0]) < 50.0
+    alone = np.stack([system.predict_proba(views[:, view])[0] for view in range(3)])
+    np.testing.assert_allclose(system.predict_proba(views)[0], alone.mean(axis=0), atol=1e-6)
+
+
+# -- the original's grid ---------------------------------------------------------------------------
+
+
+def blurred_peak(lonlat, weights, sigma):
+    """The same with a histogram and scipy's filter: the middle of the densest square."""
+
+    def densest(edges_lon, edges_lat, step):
+        counted, _, _ = np.histogram2d(*lonlat.T, bins=[edges_lon, edges_lat], weights=weights)
+        grid = gaussian_filter(counted, sigma / step, mode="constant", truncate=60.0)
+        lon, lat = np.unravel_index(grid.argmax(), grid.shape)
+        return edges_lon[lon] + step / 2, edges_lat[lat] + step / 2
+
+    lon, lat = densest(np.arange(-180.0, 181.0), np.arange(-90.0, 91.0), 1.0)
+    west, south = lon - 0.5 - 20.0, lat - 0.5 - 20.0
+    fine = np.arange(401) / 10.0
+    return densest(west + fine, south + fine, 0.1)
+
+
+def test_the_grid_is_a_blurred_histogram_twice_over():
+    rng = np.random.default_rng(2)
+    for sigma in (4.0, 2.5):
+        # Not on the edges of squares, where rounding decides.
+        lonlat = np.floor(anywhere(rng, 40) * 0.9 * 10.0) / 10.0 + 0.03
+        lonlat[:15] = lonlat[0] + np.round(rng.normal(scale=6.0, size=(15, 2)), 1)
+        weights = rng.uniform(0.1, 1.0, 40)
+        expected = blurred_peak(lonlat, weights, sigma)
+        found = on_grid(neighbours(lonlat, weights), sigma=sigma, snap_km=0.0)
+        np.testing.assert_allclose(found, [expected], atol=1e-9)
+
+
+def test_places_on_the_last_edges_are_counted():
+    for place in ([180.0, 10.0], [-180.0, 10.0], [20.0, 90.0], [20.0, -90.0]):
+        found = on_grid(neighbours([place, place, [0.0, 0.0]]))
+        np.testing.assert_array_equal(found, [place])
+
+
+def test_across_the_antimeridian_the_grid_tears_a_town_apart_and_the_sphere_does_not():
+    fiji = [[179.9, -17.0], [-179.9, -17.0]] * 3
+    elsewhere = [[20.0, 50.0]] * 4
+    found = neighbours(fiji + elsewhere)
+    assert arc_km(on_sphere(found)[0], [180.0, -17.0]) < 50.0
+    np.testing.assert_array_equal(on_grid(found), [[20.0, 50.0]])
+
+
+def test_near_a_pole_the_grid_takes_degrees_for_kilometres_and_the_sphere_does_not():
+    # Six places within 200 km of each other, 30 degrees of longitude apart.
+    svalbard = [[lon, 88.5] for lon in range(-75, 100, 30)]
+    assert max(arc_km(a, b) for a in svalbard for b in svalbard) < 340.0
+    elsewhere = [[-60.0, -10.0]] * 4
+    found = neighbours(svalbard + elsewhere)
+    assert on_sphere(found)[0, 1] == 88.5
+    np.testing.assert_array_equal(on_grid(found), [[-60.0, -10.0]])
+
+
+# -- the system ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sphere", "grid"])
+def test_it_learns_a_world_whose_answer_is_known(world, kind):
+    features, lonlat = world
+    learn, check = slice(0, 400), slice(400, None)
+    system = KNNDensity(neighbours=20, kind=kind).fit(features[learn], lonlat[learn])
+    assert system.score(features[check], lonlat[check], threshold_km=50.0) > 0.95
+
+
+def test_probabilities_are_the_density_at_means_times_the_land_around_them(world):
+    features, lonlat = world
+    system = KNNDensity(neighbours=12, exponent=3.0, t_max=30, t_min=2).fit(features, lonlat)
+    rng = np.random.default_rng(5)
+    queries = features[:4] + rng.normal(size=(4, 16)).astype(np.float32)
+    probabilities = system.predict_proba(queries)
+    means, land = system.partition_.means, system.areas_km2_
+    for query, found in zip(queries, probabilities, strict=True):
+        squared = ((unit(features.astype(float)) - unit(query.astype(float))) ** 2).sum(axis=1)
+        nearest = np.argsort(squared)[:12]
+        expected = [
+            area
+            * sum(
+                squared[row] ** -3.0
+                * math.exp(-(arc_km(mean, lonlat[row]) ** 2) / (2 * FOUR_DEGREES_KM**2))
+                for row in nearest
+            )
+            for mean, area in zip(means, land, strict=True)
+        ]
+        np.testing.assert_allclose(found, np.array(expected) / sum(expected), atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    # What cells stand for is the land, and the cells of 50 km that hold means at sea.
+    assert 1.4e8 < land.sum() < 1.7e8
+    assert np.isfinite(np.log(probabilities)).all()
+
+
+def test_the_first_candidate_is_what_predict_says(world):
+    features, lonlat = world
+    rng = np.random.default_rng(6)
+    queries = (features[:6] + features[1:7]) + 0.5 * rng.normal(size=(6, 16)).astype(np.float32)
+    for kind in ("sphere", "grid"):
+        system = KNNDensity(kind=kind, exponent=2.0).fit(features, lonlat)
+        table = system.localize(queries, top_k=3, radii=False)
+        first = table[table["rank"] == 1][["lon", "lat"]].to_numpy()
+        np.testing.assert_array_equal(first, system.predict(queries))
+        assert (table["rank"] > 1).any()
+        assert table["score"].between(0.0, 1.0).all()
+    same = system.set_params(kind="sphere").localize(queries, top_k=4, distinct_km=0.0, radii=False)
+    assert not same.duplicated(["query", "lon", "lat"]).any()
+    for _, one in same.groupby("query"):
+        assert one["score"].is_monotonic_decreasing
+
+
+def test_fewer_pictures_than_neighbours_are_all_neighbours(world):
+    features, lonlat = world
+    few = KNNDensity(neighbours=100).fit(features[:50], lonlat[:50])
+    all_of_them = KNNDensity(neighbours=50).fit(features[:50], lonlat[:50])
+    np.testing.assert_array_equal(few.predict(features), all_of_them.predict(features))
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_what_is_saved_answers_alike(world, storage):
+    features, lonlat = world
+    system = KNNDensity(storage=storage).fit(features, lonlat)
+    arrays, config = system._state()
+    assert arrays["features"].dtype == storage
+    again = KNNDensity(storage=storage)
+    again.partition_, again.layout_ = system.partition_, system.layout_
+    again._restore(arrays, config)
+    np.testing.assert_array_equal(again.predict(features), system.predict(features))
+    np.testing.assert_array_equal(again.predict_proba(features), system.predict_proba(features))
+
+
+def test_half_precision_changes_few_answers(world):
+    features, lonlat = world
+    whole, half = (KNNDensity(storage=s).fit(features, lonlat) for s in ("float32", "float16"))
+    rng = np.random.default_rng(7)
+    queries = features + 0.3 * rng.normal(size=features.shape).astype(np.float32)
+    same = (whole.predict(queries) == half.predict(queries)).all(axis=1)
+    assert same.mean() > 0.95
+
+
+def test_lengths_of_features_do_not_matter(world):
+    features, lonlat = world
+    lengths = np.random.default_rng(8).uniform(0.01, 100.0, (600, 1)).astype(np.float32)
+    system = KNNDensity().fit(features, lonlat)
+    scaled = KNNDensity().fit(features * lengths, lonlat)
+    np.testing.assert_allclose(scaled.predict(features), system.predict(features))
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neighbours": 0}, "neighbours=0 does not fit: give a number of 1 or more"),
+        ({"neighbours": 2.5}, r"neighbours=2\.5 does not fit"),
+        ({"sigma": 0.0}, r"sigma=0\.0 does not fit: give a number above 0"),
+        ({"sigma": float("nan")}, "sigma=nan does not fit"),
+        ({"exponent": -1}, "exponent=-1 does not fit: give a number of 0 or more"),
+        ({"kind": "disc"}, "kind='disc' is not offered: give 'sphere' or 'grid'"),
+        ({"storage": "int8"}, "storage='int8' is not offered"),
+        ({"crop_pooling": "median"}, "crop_pooling='median' is not offered"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(world, options, message):
+    with pytest.raises(OptionError, match=message):
+        KNNDensity(**options).fit(*world)
+
+
+def test_too_few_places_for_one_cell_are_refused(world):
+    features, lonlat = world
+    with pytest.raises(OptionError, match="fewer points than one cell needs"):
+        KNNDensity(t_max=50, t_min=10).fit(features[:5], lonlat[:5])
+
+
+def test_all_places_in_one_cell_are_refused(world):
+    features, _ = world
+    with pytest.raises(OptionError, match="one cell"):
+        KNNDensity().fit(features, np.tile([12.5, 41.9], (600, 1)))
+
+
+def test_features_of_another_length_are_refused(world):
+    features, lonlat = world
+    system = KNNDensity().fit(features, lonlat)
+    with pytest.raises(OptionError, match="length 9, and the system has learned from"):
+        system.predict(features[:, :9])
+
+
+def test_features_that_are_all_0_are_named(world):
+    features, lonlat = world
+    blank = features.copy()
+    blank[3] = 0.0
+    names = [f"picture {row}" for row in range(600)]
+    with pytest.raises(TableError, match="1 of 600 pictures are all 0.*'picture 3'"):
+        KNNDensity().fit(PictureFeatures(blank, names=names), lonlat)
+    system = KNNDensity().fit(features, lonlat)
+    with pytest.raises(TableError, match="all 0"):
+        system.predict(blank[:5])
