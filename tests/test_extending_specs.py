@@ -7,6 +7,7 @@ import pytest
 
 from geoembed.errors import PluginError
 from geoembed.extending.builtin import GEOCLIP_V1, GEOCLIP_V1_WEIGHTS
+from geoembed.extending.heads import HEADS
 from geoembed.extending.specs import LocationEncoderSpec, WeightsFile
 
 
@@ -54,6 +55,9 @@ def test_weights_paths_stay_inside_their_distribution(path):
         (GEOCLIP_V1, {"tolerance": -1.0}, "give a number, not negative"),
         (GEOCLIP_V1, {"details": 3}, "map texts to texts"),
         (GEOCLIP_V1, {"details": {"a": 1}}, "map texts to texts"),
+        (HEADS[0], {"task": "geolocation"}, "'geolocation' and 'pictures' go together"),
+        (HEADS[0], {"input_kind": "pictures"}, "'geolocation' and 'pictures' go together"),
+        (HEADS[0], {"input_kind": "sounds"}, "use one of 'places', 'pictures'"),
         (GEOCLIP_V1_WEIGHTS, {"files": ()}, r"need a tuple of files, got \(\)"),
         (GEOCLIP_V1_WEIGHTS, {"files": ["x"]}, "need a tuple of files"),
         (GEOCLIP_V1_WEIGHTS, {"files": ("x",)}, "other things than WeightsFile"),

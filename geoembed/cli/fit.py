@@ -156,7 +156,7 @@ def _run(
     if folder is not None:
         check_folder(folder, overwrite=force)
     if asked is not None:
-        head_spec(asked)
+        head_spec(asked, takes="places")
     geometry = vectors["geometry"]
     rows, dropped = fit_table.read_training_table(
         source, targets, options["extra_columns"] or [], geometry=geometry, **reading

@@ -254,7 +254,7 @@ def _are_numbers(values: NDArray[Any]) -> bool:
 
 def _task_of(head: Any) -> str:
     if isinstance(head, str):
-        return head_spec(head).task
+        return head_spec(head, takes="places").task
     if isinstance(head, LocationHead):
         from sklearn.base import is_classifier
 

@@ -203,7 +203,7 @@ def register_indexes(register: Callable[[IndexSpec], None]) -> None:
 
 @hookspec
 def register_heads(register: Callable[[HeadSpec], None]) -> None:
-    """Add heads: estimators that predict something at places.
+    """Add heads: estimators that predict something at places, or the places of pictures.
 
     Called once a process, when a name is first looked up or listed. It must be quick and must
     not import scikit-learn: a spec names its code as ``"module:attribute"``, imported on first

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any, TypeVar
 
-from geoembed.errors import GeoembedError, PluginError, unknown_name
+from geoembed.errors import GeoembedError, OptionError, PluginError, unknown_name
 from geoembed.extending.gallery_specs import GallerySpec, IndexSpec
 from geoembed.extending.image_specs import ImageEncoderSpec
 from geoembed.extending.manager import host
@@ -216,13 +216,15 @@ def head_specs() -> dict[str, HeadSpec]:
     return host().specs(HeadSpec)
 
 
-def head_spec(name: str) -> HeadSpec:
+def head_spec(name: str, *, takes: str = "") -> HeadSpec:
     """Return the spec of one head.
 
     Parameters
     ----------
     name : str
         A registered name, for example ``"landcover"``.
+    takes : {"", "places", "pictures"}
+        What it is going to be given, if that is known.
 
     Returns
     -------
@@ -233,13 +235,22 @@ def head_spec(name: str) -> HeadSpec:
     ------
     UnknownNameError
         If no plugin registered `name`; the message gives close matches.
+    OptionError
+        If it takes something else.
 
     Examples
     --------
     >>> head_spec("regress").factory
     'geoembed.heads.location:LocationRegressor'
     """
-    return _named("head", name, head_specs())
+    spec = _named("head", name, head_specs())
+    if takes and spec.input_kind != takes:
+        fitting = ", ".join(n for n, each in head_specs().items() if each.input_kind == takes)
+        raise OptionError(
+            f"The head {name!r} takes {spec.input_kind}, and these are {takes}. Heads of {takes}: "
+            f"{fitting or 'none'}."
+        )
+    return spec
 
 
 def weights_specs() -> dict[str, WeightsSpec]:

@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 # What a head may be for, and what it may take.
-HEAD_TASKS = ("regression", "classification", "fractions")
-HEAD_INPUTS = ("places",)
+HEAD_TASKS = ("regression", "classification", "fractions", "geolocation")
+HEAD_INPUTS = ("places", "pictures")
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -256,19 +256,21 @@ class HeadSpec:
     ----------
     name : str
         ``family`` or ``family.tag``, lower case, for example ``"landcover"``.
-    task : {"regression", "classification", "fractions"}
-        What it learns: numbers, labels, or shares that sum to 1. Commands read, check and score
-        targets by it.
+    task : {"regression", "classification", "fractions", "geolocation"}
+        What it learns: numbers, labels, or shares that sum to 1; or, of pictures, where they were
+        taken. Commands read, check and score targets by it.
     factory : str
         ``"module:attribute"``; called as ``factory(**options)``, it returns an estimator like
-        `geoembed.heads.LocationHead`: ``fit(X, y)``, ``predict``, ``predict_frame``.
+        `geoembed.heads.LocationHead`: ``fit(X, y)``, ``predict``, ``predict_frame``. One that
+        geolocates pictures has ``fit(pictures, places)``, ``predict`` to (n, 2) lon and lat, and
+        ``localize`` in place of ``predict_frame``.
     summary : str
         One line for listings.
-    input_kind : {"places"}
-        What X holds.
+    input_kind : {"places", "pictures"}
+        What X holds; pictures are what ``"geolocation"``, and nothing else, takes.
     output_columns : tuple of str
-        Columns that ``predict_frame`` adds; ``{target}`` stands for the name of the target or,
-        for fractions, of each class.
+        Columns that ``predict_frame`` adds, or ``localize`` returns; ``{target}`` stands for the
+        name of the target or, for fractions, of each class.
     owner : str
         Name and version of the distribution that registered it; the host fills it in.
     """
@@ -291,6 +293,11 @@ class HeadSpec:
                     f"The head {self.name!r} declares {option}={getattr(self, option)!r}: "
                     f"use one of {', '.join(map(repr, choices))}."
                 )
+        if (self.task == "geolocation") != (self.input_kind == "pictures"):
+            raise PluginError(
+                f"The head {self.name!r} declares task={self.task!r} and "
+                f"input_kind={self.input_kind!r}: 'geolocation' and 'pictures' go together."
+            )
         columns = self.output_columns
         if (
             not isinstance(columns, tuple)

@@ -204,7 +204,7 @@ class Assessment:
 def calibrate(
     density: EarthDensity,
     queries: ArrayLike,
-    embeddings: NDArray[Any],
+    embeddings: NDArray[Any] | None,
     truth: ArrayLike,
     predicted: ArrayLike,
     *,
@@ -223,8 +223,8 @@ def calibrate(
         Of the gallery that will be used.
     queries : array of shape (m, d)
         Finite; pictures that nothing was trained on, taken as those to come will be.
-    embeddings : array of shape (n, d)
-        The gallery's unit vectors.
+    embeddings : array of shape (n, d) or None
+        The gallery's unit vectors; None where queries are their scores at all places.
     truth : array of shape (m, 2)
         Where they were taken, degrees, WGS 84.
     predicted : array of shape (m, 2)
@@ -282,7 +282,7 @@ def calibrate(
 def assess(
     density: EarthDensity,
     queries: ArrayLike,
-    embeddings: NDArray[Any],
+    embeddings: NDArray[Any] | None,
     predicted: ArrayLike,
     calibration: Calibration,
 ) -> Assessment:
@@ -294,8 +294,8 @@ def assess(
         Of the gallery in use.
     queries : array of shape (m, d)
         Finite.
-    embeddings : array of shape (n, d)
-        The gallery's unit vectors.
+    embeddings : array of shape (n, d) or None
+        The gallery's unit vectors; None where queries are their scores at all places.
     predicted : array of shape (m, 2)
         The answers, degrees, WGS 84.
     calibration : Calibration
@@ -374,7 +374,7 @@ def assess_scores(
 def _measure(
     density: EarthDensity,
     queries: NDArray[Any],
-    embeddings: NDArray[Any],
+    embeddings: NDArray[Any] | None,
     predicted: Floats,
     tau: float,
 ) -> tuple[Floats, Floats]:

@@ -57,7 +57,7 @@ def scorer(
 
 
 def score_blocks(
-    queries: NDArray[Any], embeddings: NDArray[Any]
+    queries: NDArray[Any], embeddings: NDArray[Any] | None
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Score many queries at every place, so many at a time that memory stays bounded.
 
@@ -65,8 +65,9 @@ def score_blocks(
     ----------
     queries : array of shape (m, d)
         Finite.
-    embeddings : array of shape (n, d)
-        Unit vectors; may be half precision and memory-mapped.
+    embeddings : array of shape (n, d) or None
+        Unit vectors; may be half precision and memory-mapped. None says that the queries are
+        their scores at all places already, which is what a classifier of cells has.
 
     Yields
     ------
@@ -79,12 +80,18 @@ def score_blocks(
     --------
     >>> [scores.shape for _, scores in score_blocks(np.eye(3), np.eye(3))]
     [(3, 3)]
+    >>> [scores.shape for _, scores in score_blocks(np.zeros((2, 5)), None)]
+    [(2, 5)]
     """
-    block = max(1, _VALUES_AT_ONCE // max(1, len(embeddings)))
-    step = max(1, _VALUES_AT_ONCE // max(1, embeddings.shape[1]))
     wanted = np.asarray(queries, dtype=np.float32)
+    places = wanted.shape[1] if embeddings is None else len(embeddings)
+    block = max(1, _VALUES_AT_ONCE // max(1, places))
     for start in range(0, len(wanted), block):
         some = slice(start, min(start + block, len(wanted)))
+        if embeddings is None:
+            yield some, wanted[some]
+            continue
+        step = max(1, _VALUES_AT_ONCE // max(1, embeddings.shape[1]))
         scores = np.empty((some.stop - some.start, len(embeddings)), dtype=np.float32)
         for first in range(0, len(embeddings), step):
             rows = np.asarray(embeddings[first : first + step], dtype=np.float32)

@@ -97,7 +97,7 @@ class Temperature(Plain):
 def fit_temperature(
     density: EarthDensity,
     queries: NDArray[Any],
-    embeddings: NDArray[Any],
+    embeddings: NDArray[Any] | None,
     truth: ArrayLike,
 ) -> Temperature:
     """Find the temperature under which the truths of held-out queries are likeliest.
@@ -108,8 +108,9 @@ def fit_temperature(
         Of the gallery that will be used.
     queries : array of shape (m, d)
         Finite; of pictures that nothing was trained on, taken as those to come will be.
-    embeddings : array of shape (n, d)
-        The gallery's unit vectors, in the order of the density's places.
+    embeddings : array of shape (n, d) or None
+        The gallery's unit vectors, in the order of the density's places; None where queries are
+        their scores at those places.
     truth : array of shape (m, 2)
         Where they were taken, degrees, WGS 84, finite.
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from geoembed.cli.main import main
+from geoembed.errors import OptionError
 from geoembed.extending import (
     GallerySpec,
     HeadSpec,
@@ -24,6 +25,7 @@ from geoembed.extending.baselines import BASELINES
 from geoembed.extending.host import SPEC_HOOKS
 from geoembed.extending.registry import (
     gallery_specs,
+    head_spec,
     head_specs,
     image_encoder_specs,
     index_specs,
@@ -123,10 +125,17 @@ def test_hook_register_heads():
         def register_heads(self, register):
             facts = {"factory": "math:hypot", "task": "regression", "summary": "s"}
             register(HeadSpec(name="forest", **facts))
+            facts |= {"task": "geolocation", "input_kind": "pictures"}
+            register(HeadSpec(name="cells", **facts))
 
     with isolated_plugins(Plugin()):
         specs = head_specs()
-    assert list(specs) == ["regress", "classify", "landcover", "region", "forest"]
+        assert head_spec("cells", takes="pictures") is specs["cells"]
+        with pytest.raises(
+            OptionError, match=r"'cells' takes pictures, and these are places\. .*fo"
+        ):
+            head_spec("cells", takes="places")
+    assert list(specs) == ["regress", "classify", "landcover", "region", "forest", "cells"]
     assert specs["forest"].owner == "Plugin 0"
     assert specs["forest"].input_kind == "places"
 
