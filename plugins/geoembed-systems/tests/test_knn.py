@@ -280,14 +280,12 @@ def test_fewer_pictures_than_neighbours_are_all_neighbours(world):
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
-def test_what_is_saved_answers_alike(world, storage):
+def test_what_is_saved_answers_alike(world, storage, tmp_path):
     features, lonlat = world
-    system = KNNDensity(storage=storage).fit(features, lonlat)
-    arrays, config = system._state()
-    assert arrays["features"].dtype == storage
-    again = KNNDensity(storage=storage)
-    again.partition_, again.layout_ = system.partition_, system.layout_
-    again._restore(arrays, config)
+    system = KNNDensity(storage=storage, exponent=3.0).fit(features, lonlat)
+    again = KNNDensity.load(system.save(tmp_path / "knn"))
+    assert again.features_.dtype == storage
+    assert again.get_params()["exponent"] == 3.0
     np.testing.assert_array_equal(again.predict(features), system.predict(features))
     np.testing.assert_array_equal(again.predict_proba(features), system.predict_proba(features))
 
