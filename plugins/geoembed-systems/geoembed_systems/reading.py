@@ -117,7 +117,8 @@ def read_picture_features(
         raise OptionError(
             "Patch tokens are needed, and these features have none. Give pictures, whose tokens "
             "are computed; or PictureFeatures(pooled, tokens=...), as "
-            "read_picture_features(pictures, image_encoder=..., tokens=True) makes them."
+            "read_picture_features(pictures, image_encoder=..., tokens=True) makes them. "
+            "GeoDecoder(tokens='pooled') does without."
         )
     return features
 
@@ -265,10 +266,11 @@ class _Reader:
                 rows, patches = self._tower.features(block), torch.empty(len(block), 0, 1)
             features.append(rows.cpu())
             tokens.append(patches.cpu())
-        shape = (len(pictures), -1)
+        rows, patches = torch.cat(features), torch.cat(tokens)
+        views = len(rows) // len(pictures)
         return (
-            torch.cat(features).unflatten(0, shape).numpy(),
-            torch.cat(tokens).unflatten(0, shape).numpy(),
+            rows.reshape(-1, views, *rows.shape[1:]).numpy(),
+            patches.reshape(-1, views, *patches.shape[1:]).numpy(),
         )
 
 
