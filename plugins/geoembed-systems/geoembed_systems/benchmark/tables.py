@@ -1,0 +1,318 @@
+"""The report of a benchmark in words: Markdown for people, plain tables for a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from geoembed_systems.benchmark.published import CAUTION
+from geoembed_systems.benchmark.reading import BASELINES
+from geoembed_systems.benchmark.tabulating import SHARES, score_text
+
+if TYPE_CHECKING:
+    from geoembed_systems.benchmark.report import BenchmarkReport
+
+__all__ = ["cost_cells", "facts_of", "score_cells", "to_markdown", "to_text"]
+
+_SHOWN: Final = (*SHARES, "median_km")
+# Differences that are listed: nearer ones are of hardly any picture on small data.
+_COMPARED: Final = ("within_200", "within_750", "within_2500", "median_km")
+_COSTS: Final = ("parameters", "cells", "training, s", "query, ms", "memory, MB")
+
+
+def to_markdown(report: "BenchmarkReport", *, pictures: bool = True, heading: bool = True) -> str:
+    """Write the page; see `geoembed_systems.benchmark.report.BenchmarkReport.to_markdown`."""
+    lines = [f"# Geolocation systems on {report.data_name}", ""] if heading else []
+    lines += [f"- {sentence}" for sentence in report.conclusion]
+    if report.good:
+        lines += ["", "## Scores", "", *_scores(report, pictures)]
+        lines += ["", "## What they take", "", *_costs(report)]
+        if len(report.table()) > 1:
+            lines += ["", f"## {_difference_title(report)}", "", *_differences(report)]
+        if len(report.fractions) > 1:
+            lines += ["", "## With fewer training pictures", "", *_fractions(report, pictures)]
+        lines += ["", "## Beside what papers print", "", *_published(report)]
+    if len(report.failed):
+        lines += ["", "## Failed", ""]
+        lines += [
+            f"- {row.title}, seed {row.seed}, {100 * row.fraction:g} %: {row.failed}"
+            for row in report.failed.itertuples()
+        ]
+    lines += ["", "## How it was done", "", *_how(report)]
+    return "\n".join(lines) + "\n"
+
+
+def to_text(report: "BenchmarkReport") -> tuple[list[str], list[list[str]]]:
+    """Return the paper's table for a terminal.
+
+    Parameters
+    ----------
+    report : BenchmarkReport
+        With at least one run that succeeded.
+
+    Returns
+    -------
+    header, rows
+        For `geoembed.cli.output.table`: shares in percent and the median error, with ``*`` on the
+        best of a column and ``=`` on those that cannot be told from it; then what they take.
+    """
+    table = report.table()
+    marks = report.marks()
+    header = ["system", *(f"{name.removeprefix('within_')} km" for name in SHARES), "median km"]
+    rows = [
+        [
+            row["title"],
+            *(
+                f"{score_text(row[name], name)}{marks.get((row['system'], name), ' ')}"
+                for name in _SHOWN
+            ),
+            *cost_cells(row),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return [*header, *_COSTS], _right(rows)
+
+
+def score_cells(row: Mapping[Any, Any], marks: Mapping[tuple[str, str], str]) -> list[str]:
+    """Write the scores of a system with their intervals, for Markdown.
+
+    Parameters
+    ----------
+    row : mapping
+        Of the report's table.
+    marks : mapping
+        Of the report.
+
+    Returns
+    -------
+    list of str
+        Shares in percent, then the median error in km; the best of a column bold.
+    """
+    cells = []
+    for name in _SHOWN:
+        text = score_text(row[name], name)
+        mark = marks.get((row["system"], name), "")
+        text = f"**{text}**" if mark == "*" else f"{text} {mark}".rstrip()
+        low, high = (score_text(row[f"{name}_{end}"], name) for end in ("low", "high"))
+        cells.append(f"{text} ({low} to {high})")
+    return cells
+
+
+def cost_cells(row: Mapping[Any, Any]) -> list[str]:
+    """Write what a system takes.
+
+    Parameters
+    ----------
+    row : mapping
+        Of the report's table.
+
+    Returns
+    -------
+    list of str
+        Parameters, cells, seconds of training, milliseconds a query, memory in MB.
+    """
+    return [
+        _count(row["parameters"]),
+        _count(row["cells"]),
+        _amount(row["fit_s"]),
+        _amount(row["query_ms"]),
+        _count(row["peak_mb"]),
+    ]
+
+
+def facts_of(facts: Mapping[str, Any]) -> list[str]:
+    """List facts of a record, nested ones in one line each.
+
+    Examples
+    --------
+    >>> facts_of({"crops": 10000, "split": {"kind": "blocks", "degrees": 10.0}, "tokens": None})
+    ['crops: 10,000', 'split: kind blocks, degrees 10']
+    """
+    return [f"{key.replace('_', ' ')}: {text}" for key, v in facts.items() if (text := _fact(v))]
+
+
+def _scores(report: "BenchmarkReport", pictures: bool) -> list[str]:
+    table, marks = report.table(), report.marks()
+    header = ["system", *(f"{n.removeprefix('within_')} km, %" for n in SHARES), "median km"]
+    rows = [[row["title"], *score_cells(row, marks)] for row in table.to_dict("records")]
+    seeds = int(table["seeds"].max())
+    over = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
+    drawn = "pictures"
+    if report.block_deg is not None:
+        drawn = f"whole blocks of {report.block_deg:g} degrees, as neighbours err together"
+    lines = [
+        f"Percent of {int(table['test_rows'].max()):,} test pictures within each distance, and the "
+        f"median error. {over}, with the {100 * report.level:g} % interval over {drawn}. Bold: the "
+        "best of a column; =: these pictures and seeds cannot tell it from the best. A column "
+        "without marks tells no system from its best.",
+        "",
+        *_lines(header, rows),
+    ]
+    if seeds > 1:
+        lines += ["", "From seed to seed:", "", *_seed_lines(table)]
+    if pictures:
+        lines += ["", "![Scores of all systems](systems.png)", ""]
+        lines += ["![How many pictures are within which distance](errors.png)"]
+    return lines
+
+
+def _seed_lines(table: pd.DataFrame) -> list[str]:
+    header = ["system", "seeds", *(f"{n.removeprefix('within_')} km, %" for n in SHARES)]
+    rows = [
+        [
+            row["title"],
+            str(row["seeds"]),
+            *(_span(row[f"{name}_seed_low"], row[f"{name}_seed_high"], name) for name in _SHOWN),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return _lines([*header, "median km"], rows)
+
+
+def _costs(report: "BenchmarkReport") -> list[str]:
+    rows = [[row["title"], *cost_cells(row)] for row in report.table().to_dict("records")]
+    told = (
+        "Parameters that are learned on top of the frozen tower; cells, or places of a gallery. "
+        "Training and query are means over seeds, on features that are there already; a query is "
+        "one picture of many asked at once. Memory is the most of the run's own process."
+    )
+    return [told, "", *_lines(["system", *_COSTS], rows)]
+
+
+def _difference_title(report: "BenchmarkReport") -> str:
+    return f"Against {report.titles[report.reference()]}"
+
+
+def _differences(report: "BenchmarkReport") -> list[str]:
+    base = report.titles[report.reference()]
+    found = report.differences()
+    rows = []
+    for title, own in found.groupby("title", sort=False):
+        by_score = own.set_index("score")
+        cells = []
+        for name in _COMPARED:
+            gap = by_score.loc[name]
+            value, low, high = (
+                score_text(float(gap[part]), name, "+") for part in ("difference", "low", "high")
+            )
+            cells.append(f"{value} ({low} to {high}), {gap['verdict']}")
+        rows.append([str(title), *cells])
+    header = [f"{n.removeprefix('within_')} km, points" for n in _COMPARED[:-1]]
+    return [
+        f"Each system's score less {base}'s, on the same pictures, with its {100 * report.level:g} "
+        "% interval. A verdict is given where the interval leaves out 0 and every seed agrees. Of "
+        "many comparisons, about 1 in 20 looks clear by chance.",
+        "",
+        *_lines(["system", *header, "median error, km"], rows),
+    ]
+
+
+def _fractions(report: "BenchmarkReport", pictures: bool) -> list[str]:
+    table = report.fraction_table()
+    lines = [
+        "Nested shares of the training pictures: each holds the smaller ones. Means over seeds; in "
+        "brackets the least and the most of a seed.",
+    ]
+    for name, what in (("median_km", "Median error, km"), ("within_750", "Within 750 km, %")):
+        header = ["system", *(f"{100 * each:g} %" for each in report.fractions)]
+        rows = []
+        for title, own in table.groupby("title", sort=False):
+            by = {row["fraction"]: row for row in own.to_dict("records")}
+            rows.append([str(title), *(_grown(by.get(each), name) for each in report.fractions)])
+        lines += ["", f"{what}:", "", *_lines(header, rows)]
+    if pictures:
+        lines += ["", "![Scores over the share of the training pictures](fractions.png)"]
+    return lines
+
+
+def _grown(row: Mapping[Any, Any] | None, name: str) -> str:
+    if row is None:
+        return "-"
+    text = score_text(row[name], name)
+    if row["seeds"] < 2:
+        return text
+    return f"{text} ({_span(row[f'{name}_seed_low'], row[f'{name}_seed_high'], name)})"
+
+
+def _published(report: "BenchmarkReport") -> list[str]:
+    table = report.beside_published()
+    table = table[~table["system"].isin(BASELINES)]
+    header = ["system", "data", *(f"{n.removeprefix('within_')} km, %" for n in SHARES), "how"]
+    rows = [
+        [
+            row["title"],
+            f"**{row['data']}**" if row["source"] == "this run" else f"{row['data']}, published",
+            *(f"{row[name]:.2f}".rstrip("0").rstrip(".") for name in SHARES),
+            row["how"],
+        ]
+        for row in table.to_dict("records")
+    ]
+    sources = sorted(set(table["source"]) - {"this run"})
+    told = f" Their source: {'; '.join(sources)}." if sources else ""
+    return [f"{CAUTION}{told}", "", *_lines(header, rows, texts=(0, 1, len(header) - 1))]
+
+
+def _how(report: "BenchmarkReport") -> list[str]:
+    results = report.results
+    lines = [f"- Data, {fact}" for fact in facts_of(results.data)]
+    lines += [f"- Machine, {fact}" for fact in facts_of(results.machine)]
+    seeds = sorted({run.seed for run in report.good})
+    if seeds:
+        lines.append(f"- Seeds: {', '.join(map(str, seeds))}")
+    lines.append(
+        f"- Distances: geodesic on the WGS 84 ellipsoid. Intervals: {100 * report.level:g} %, "
+        f"{report.resamples:,} draws"
+    )
+    shown: dict[str, None] = {}
+    for run in report.good:
+        options = facts_of({"options": run.options})
+        if options:
+            shown.setdefault(f"- {run.title}, {options[0]}")
+        for note in run.notes:
+            shown.setdefault(f"- {run.title}: {note}")
+    return lines + list(shown)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts = [
+            f"{str(k).replace('_', ' ')} {text}" for k, v in value.items() if (text := _fact(v))
+        ]
+        return ", ".join(parts)
+    if isinstance(value, list | tuple):
+        return ", ".join(text for v in value if (text := _fact(v)))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.6g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _span(low: float, high: float, name: str) -> str:
+    return f"{score_text(low, name)} to {score_text(high, name)}"
+
+
+def _count(value: Any) -> str:
+    return "-" if value is None or pd.isna(value) else f"{float(value):,.0f}"
+
+
+def _amount(value: float) -> str:
+    if pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"
+
+
+def _right(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Pad all columns but the first on the left: marks make them text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        [row[0], *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        for row in rows
+    ]
+
+
+def _lines(
+    header: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int] = (0,)
+) -> list[str]:
+    rule = ["---" if at in texts else "--:" for at in range(len(header))]
+    return ["| " + " | ".join(row) + " |" for row in [header, rule, *rows]]
