@@ -1,5 +1,6 @@
 """Combinatorial partitions: coarse classes merged greedily, fine ones where they intersect."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -89,6 +90,13 @@ class Combination:
         coarse = " + ".join(f"{size:,}" for size in self.sizes)
         return (
             f"<Combination of {coarse} classes to {len(self.fine):,} of {len(self.base):,} cells>"
+        )
+
+    @property
+    def digest(self) -> str:
+        """The digest of the base, and a SHA-256 over the classes of its cells, joined by a dot."""
+        return (
+            f"{self.base.digest}.{hashlib.sha256(self.groups.astype('<i8').tobytes()).hexdigest()}"
         )
 
     def locate(self, points: Any) -> Ints:
