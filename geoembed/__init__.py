@@ -9,6 +9,8 @@ geoembed`` stays fast and never imports torch by itself.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geoembed.lazy import resolver
+
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. One line a name; nothing else is public here.
@@ -110,14 +112,11 @@ if TYPE_CHECKING:
     from geoembed.targets import zonal_mean as zonal_mean
 
 
+_find = resolver(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    if name in _ROOMS:
-        return import_module(f"geoembed.{name}")
-    raise AttributeError(f"module 'geoembed' has no attribute {name!r}")
+    return import_module(f"geoembed.{name}") if name in _ROOMS else _find(name)
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,12 @@
 """Places with their embeddings, encoded once, and how they are searched."""
 
 from fnmatch import fnmatchcase
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoembed.errors import OptionError, PluginError, TableError
 from geoembed.extending import registry
+from geoembed.lazy import resolver
 
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder
@@ -161,9 +161,4 @@ def places_of(name: str) -> "GalleryPlaces":
     return places
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'geoembed.galleries' has no attribute {name!r}")
+__getattr__ = resolver(__name__, _HOME)

@@ -2,13 +2,13 @@
 
 import os
 from fnmatch import fnmatchcase
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending import registry
 from geoembed.extending.image_specs import ImageEncoderSpec
+from geoembed.lazy import resolver
 
 if TYPE_CHECKING:
     from geoembed.images.base import ImageEncoder as ImageEncoder
@@ -201,9 +201,4 @@ def _as_path(name: str | Path) -> Path | None:
     return path if meant or path.exists() else None
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'geoembed.images' has no attribute {name!r}")
+__getattr__ = resolver(__name__, _HOME)

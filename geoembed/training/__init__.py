@@ -1,7 +1,8 @@
 """The training pipeline: from geotagged pictures to encoders of places and pictures."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from geoembed.lazy import resolver
 
 if TYPE_CHECKING:
     from geoembed.training.config import list_recipes as list_recipes
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from geoembed.training.program_export import export_program as export_program
     from geoembed.training.settings import TrainingSettings as TrainingSettings
     from geoembed.training.splitting import split_rows as split_rows
+    from geoembed.training.supervised import SupervisedModel as SupervisedModel
+    from geoembed.training.supervised import SupervisedTask as SupervisedTask
+    from geoembed.training.tasks import TrainingTask as TrainingTask
 
 # Resolved when first used: their modules import torch.
 _HOME = {
     "RunResult": "loop",
+    "SupervisedModel": "supervised",
+    "SupervisedTask": "supervised",
     "TrainingSettings": "settings",
+    "TrainingTask": "tasks",
     "export_onnx": "onnx_export",
     "export_program": "program_export",
     "export_run": "export",
@@ -40,9 +47,4 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"geoembed.training.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'geoembed.training' has no attribute {name!r}")
+__getattr__ = resolver(__name__, {name: f"{__name__}.{home}" for name, home in _HOME.items()})

@@ -41,6 +41,13 @@ class SupervisedModel(LearningModel):
     ----------
     weights : sequence of H floats
         Of the terms in the loss.
+
+    Examples
+    --------
+    >>> class Nothing(SupervisedModel):
+    ...     has_terms = terms = places = None
+    >>> Nothing([0.5, 2.0]).term_weights.tolist()
+    [0.5, 2.0]
     """
 
     def __init__(self, weights: Any) -> None:
@@ -53,19 +60,52 @@ class SupervisedModel(LearningModel):
 
     @abstractmethod
     def has_terms(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which terms rows of the data take part in, (b, H)."""
+        """Tell which terms rows take part in.
+
+        Parameters
+        ----------
+        rows : array of shape (b,), int64
+            Rows of the data.
+
+        Returns
+        -------
+        array of bool, shape (b, H)
+            A row counts in the mean of the terms that it has.
+        """
 
     @abstractmethod
     def terms(self, views: Tensor, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return the loss of each view in each term, (b, H), and whether its answer is right, (b,).
+        """Say how wrong each view is.
 
-        Views are (b, 3, size, size) or (b, d), each of the row of the data that stands beside it.
-        What a row has no target for may be anything finite.
+        Parameters
+        ----------
+        views : Tensor of shape (b, 3, size, size) or (b, d)
+            Pixels or features, on the model's device.
+        rows : array of shape (b,), int64
+            Row of the data that each is of.
+
+        Returns
+        -------
+        losses : Tensor of shape (b, H)
+            Of each view in each term; anything finite where its row has no such term.
+        right : Tensor of bool, shape (b,)
+            Whether its answer is right.
         """
 
     @abstractmethod
     def places(self, views: Tensor) -> NDArray[np.float64]:
-        """Answer pictures of V views each, (b, V, ...): longitude and latitude, (b, 2)."""
+        """Answer pictures.
+
+        Parameters
+        ----------
+        views : Tensor of shape (b, V, 3, size, size) or (b, V, d)
+            V views of each.
+
+        Returns
+        -------
+        array of shape (b, 2), float64
+            Longitude and latitude, degrees, WGS 84.
+        """
 
 
 class SupervisedStep:
@@ -278,7 +318,20 @@ class PlaceValidation:
 
 
 class SupervisedTask(TrainingTask):
-    """Train a `SupervisedModel`; a subclass writes `facts` and `build_model`."""
+    """Train a `SupervisedModel`; a subclass writes `facts` and `build_model`.
+
+    The guide "train" has a whole one.
+
+    Examples
+    --------
+    >>> class Cells(SupervisedTask):
+    ...     def facts(self):
+    ...         return {"cells": 12}
+    ...
+    ...     def build_model(self, settings, data, device): ...
+    >>> Cells().facts()
+    {'cells': 12}
+    """
 
     def build_step(
         self,
@@ -288,7 +341,26 @@ class SupervisedTask(TrainingTask):
         data: PictureData | FeatureData,
         split: Split,
     ) -> SupervisedStep:
-        """Build the step of a mean over pictures."""
+        """Build the step of a mean over pictures.
+
+        Parameters
+        ----------
+        model : LearningModel
+            That `build_model` gave.
+        settings : TrainingSettings
+            Of the run.
+        processes : Processes
+            That train together.
+        data : PictureData or FeatureData
+            Of the run.
+        split : Split
+            Its rows.
+
+        Returns
+        -------
+        SupervisedStep
+            Called with a batch, the number of the step and the learning rate.
+        """
         return SupervisedStep(model, settings, processes)
 
     def build_validation(
@@ -298,5 +370,22 @@ class SupervisedTask(TrainingTask):
         settings: TrainingSettings,
         processes: Processes,
     ) -> PlaceValidation:
-        """Build what scores answers to held-out pictures."""
+        """Build what scores answers to held-out pictures; called where there are some.
+
+        Parameters
+        ----------
+        data : PictureData or FeatureData
+            Of the run.
+        split : Split
+            Its rows.
+        settings : TrainingSettings
+            Of the run.
+        processes : Processes
+            That train together.
+
+        Returns
+        -------
+        PlaceValidation
+            Called with the model.
+        """
         return PlaceValidation(data, split, settings, processes)

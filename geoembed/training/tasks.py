@@ -36,7 +36,13 @@ class LearningModel(nn.Module):
         return next(self.parameters()).device
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and parameters that are trained, in the order of the state dict."""
+        """Return the parameters that are trained.
+
+        Returns
+        -------
+        list of (str, Parameter)
+            Their names and themselves, in the order of the state dict.
+        """
         return [(name, p) for name, p in self.named_parameters() if p.requires_grad]
 
 
@@ -79,12 +85,24 @@ class TrainingTask(ABC):
 
     See Also
     --------
-    geoembed.training.supervised.SupervisedTask : One whose loss is a mean over pictures.
+    geoembed.training.SupervisedTask : One whose loss is a mean over pictures.
+
+    Examples
+    --------
+    >>> from geoembed.training.pair import PairTask
+    >>> isinstance(PairTask(), TrainingTask)  # what a run trains that names no task
+    True
     """
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return what makes this task what it is, fit for JSON; a run goes on with equal facts."""
+        """Return what makes this task what it is; a run goes on with equal facts only.
+
+        Returns
+        -------
+        dict
+            Fit for JSON.
+        """
 
     @abstractmethod
     def build_model(
@@ -93,7 +111,22 @@ class TrainingTask(ABC):
         data: "PictureData | FeatureData",
         device: torch.device,
     ) -> LearningModel:
-        """Build the model that a run starts with, the same in every process, on its device."""
+        """Build the model that a run starts with.
+
+        Parameters
+        ----------
+        settings : TrainingSettings
+            Of the run; weights are drawn from its seed.
+        data : PictureData or FeatureData
+            Of the run.
+        device : torch.device
+            Where the model is to lie.
+
+        Returns
+        -------
+        LearningModel
+            The same in every process.
+        """
 
     @abstractmethod
     def build_step(
@@ -104,7 +137,26 @@ class TrainingTask(ABC):
         data: "PictureData | FeatureData",
         split: "Split",
     ) -> Step:
-        """Build what moves the weights."""
+        """Build what moves the weights.
+
+        Parameters
+        ----------
+        model : LearningModel
+            That `build_model` gave.
+        settings : TrainingSettings
+            Of the run.
+        processes : Processes
+            That train together.
+        data : PictureData or FeatureData
+            Of the run.
+        split : Split
+            Its rows.
+
+        Returns
+        -------
+        Step
+            Called with a batch, the number of the step and the learning rate.
+        """
 
     @abstractmethod
     def build_validation(
@@ -114,7 +166,24 @@ class TrainingTask(ABC):
         settings: "TrainingSettings",
         processes: "Processes",
     ) -> Validation:
-        """Build what scores held-out rows; called where there are some."""
+        """Build what scores held-out rows; called where there are some.
+
+        Parameters
+        ----------
+        data : PictureData or FeatureData
+            Of the run.
+        split : Split
+            Its rows.
+        settings : TrainingSettings
+            Of the run.
+        processes : Processes
+            That train together.
+
+        Returns
+        -------
+        Validation
+            Called with the model.
+        """
 
     def describe(self, model: Any) -> dict[str, Any]:
         """Return what checkpoints say of the model beside its weights.
