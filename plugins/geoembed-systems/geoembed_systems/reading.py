@@ -146,16 +146,18 @@ def _given_features(given: Any) -> PictureFeatures | None:
         array = given
     if not isinstance(array, np.ndarray) or not _is_features(array):
         return None
-    array = array.astype(np.float32)
-    fine = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-    errors = ["" if good else _NOT_FINITE for good in fine]
+    with np.errstate(over="ignore"):  # what is too large becomes an error of its row
+        array = array.astype(np.float32)
+    fine = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    errors = ["" if good else _NOT_FINITE for good in np.atleast_1d(fine)]
     return PictureFeatures(array, errors=errors, names=names)
 
 
 def _is_features(array: NDArray[Any]) -> bool:
     # Pixels are uint8 or uint16; a count or a quantised feature is not.
     pixels = array.dtype.kind == "u" and array.dtype.itemsize <= 2
-    return array.dtype.kind in "fiu" and not pixels and array.ndim in (2, 3)
+    # One row of numbers is no picture: as features it is told what is missing.
+    return array.dtype.kind in "fiu" and not pixels and array.ndim in (1, 2, 3)
 
 
 def _is_row(item: Any) -> bool:
@@ -267,10 +269,10 @@ class _Reader:
             features.append(rows.cpu())
             tokens.append(patches.cpu())
         rows, patches = torch.cat(features), torch.cat(tokens)
-        views = len(rows) // len(pictures)
+        shape = (len(pictures), len(rows) // len(pictures))
         return (
-            rows.reshape(-1, views, *rows.shape[1:]).numpy(),
-            patches.reshape(-1, views, *patches.shape[1:]).numpy(),
+            rows.reshape(*shape, *rows.shape[1:]).numpy(),
+            patches.reshape(*shape, *patches.shape[1:]).numpy(),
         )
 
 
