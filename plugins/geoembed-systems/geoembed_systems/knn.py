@@ -140,6 +140,11 @@ class KNNDensity(System):
         self.random_state = random_state
         self.progress = progress
 
+    def _read(self, given: Any, *, crops: str) -> PictureFeatures:
+        read = super()._read(given, crops=crops)
+        # Tokens and segments mean nothing to it, and are large.
+        return PictureFeatures(read.pooled, errors=read.errors, names=read.names)
+
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
         self._check_options()
         partition = adaptive_partition(lonlat, t_max=self.t_max, t_min=self.t_min)

@@ -290,6 +290,14 @@ def test_what_is_saved_answers_alike(world, storage, tmp_path):
     np.testing.assert_array_equal(again.predict_proba(features), system.predict_proba(features))
 
 
+def test_tokens_beside_pooled_features_change_nothing(world):
+    features, lonlat = world
+    tokens = np.random.default_rng(9).normal(size=(600, 4, 3))
+    system = KNNDensity().fit(PictureFeatures(features, tokens=tokens), lonlat)
+    plain = KNNDensity().fit(features, lonlat)
+    np.testing.assert_array_equal(system.predict(features), plain.predict(features))
+
+
 def test_half_precision_changes_few_answers(world):
     features, lonlat = world
     whole, half = (KNNDensity(storage=s).fit(features, lonlat) for s in ("float32", "float16"))
