@@ -11,6 +11,7 @@ from geoembed.errors import TableError
 from geoembed.geolocation.queries import UnreadablePictureWarning
 from geoembed_systems.answering import Answering
 from geoembed_systems.inputs import check_places, check_scenes
+from geoembed_systems.pooling import check_pooling
 from geoembed_systems.saving import load_as, save_system
 
 __all__ = ["System"]
@@ -90,6 +91,7 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
         UnreadablePictureWarning
             If pictures are left out because they have no features; with how many, and why.
         """
+        check_pooling(self.crop_pooling)
         features = self._read(images_or_features, crops="none")
         lonlat = check_places(points, len(features))
         labels = check_scenes(scenes, len(features))
