@@ -24,6 +24,7 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
+    "WorkerError",
     "unknown_name",
 ]
 
@@ -62,6 +63,10 @@ class SavedHeadError(GeoembedError, RuntimeError):
 
 class TrainingError(GeoembedError, RuntimeError):
     """A training run that cannot start, go on or be resumed; what it has saved stays."""
+
+
+class WorkerError(GeoembedError, RuntimeError):
+    """A cluster that cannot do the work: not there, or without the right package or memory."""
 
 
 class UnknownNameError(GeoembedError, KeyError):

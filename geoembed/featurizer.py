@@ -1,8 +1,10 @@
 """The featurizer: places to vectors, as plain arrays and as a scikit-learn transformer."""
 
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import sklearn
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -10,6 +12,9 @@ from geoembed.coordinates import Places, read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import OPTION_DEFAULTS, LocationEncoder
 from geoembed.encoders.blocks import encode_blocks, encode_means
+from geoembed.encoders.sharing import shared_encoder
+from geoembed.errors import OptionError
+from geoembed.partitions import is_lazy, map_frames
 
 __all__ = ["LocationFeaturizer", "encode", "encode_places"]
 
@@ -93,7 +98,8 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     X may be a GeoDataFrame, a GeoSeries, shapely geometries, a DataFrame with lon/lat columns or
     an array of shape (n, 2) in (lon, lat) order, degrees, WGS 84; a frame with a CRS is
-    converted. It learns nothing from X and may transform without being fitted. Weights are
+    converted. Of a frame of dask or dask-geopandas it makes an array of dask. It learns nothing
+    from X and may transform without being fitted. Weights are
     loaded when first used, shared within a process, and never pickled.
 
     Parameters
@@ -218,13 +224,21 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         array of shape (n, d)
-            One row a row of X, in order; a frame if `set_output` asks for one.
+            One row a row of X, in order; a frame if `set_output` asks for one. For a frame of
+            dask an array of dask, a chunk a partition; `geoembed.embed` makes frames.
 
         Raises
         ------
         CoordinateError
-            If X cannot be read as places, or holds invalid ones and ``on_invalid="raise"``.
+            If X cannot be read as places, or holds invalid ones and ``on_invalid="raise"``;
+            invalid rows of a frame of dask show when it is computed.
+        OptionError
+            If X is a frame of dask and `set_output` asks for another kind of frame.
+        WorkerError
+            If X is a frame of dask and its cluster cannot do the work.
         """
+        if is_lazy(X):
+            return self._transform_lazily(X)
         places = self._read(X, reset=False)
         return encode_places(self._load(), places, progress=self.progress)
 
@@ -243,15 +257,34 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         return np.asarray(self._load().feature_names(self.prefix), dtype=object)
 
-    def _load(self) -> LocationEncoder:
+    def _transform_lazily(self, X: Any) -> Any:
+        asked = getattr(self, "_sklearn_output_config", {}).get("transform")
+        if (asked or sklearn.get_config()["transform_output"]) != "default":
+            # scikit-learn would compute all of it at once to put it into such a frame.
+            raise OptionError(
+                "set_output() makes no frames of dask. Call geoembed.embed(), which does, or leave "
+                "set_output() out for an array of dask."
+            )
+        self._read(X, reset=False)
+        encoder = self._load()
+        meta = np.empty((0, encoder.dimension), dtype=encoder.dtype)
+        width = encoder.dimension * meta.itemsize
+        work = partial(_transform_part, self)
+        return map_frames(X, work, meta=meta, bytes_a_row=width, name="geoembed-transform")
+
+    def _load(self, load: Any = load_encoder) -> LocationEncoder:
         given = {name: getattr(self, name) for name in OPTION_DEFAULTS}
         if isinstance(self.encoder, LocationEncoder):
             # A loaded encoder brings its own options; only one that was set here contradicts it.
             given = {name: v for name, v in given.items() if v != OPTION_DEFAULTS[name]}
-        return load_encoder(self.encoder, **given)
+        loaded: LocationEncoder = load(self.encoder, **given)
+        return loaded
 
     def _read(self, X: Any, *, reset: bool) -> Places:
         """Read X as places; remember which columns they came from if `reset`."""
+        if is_lazy(X):
+            # Its columns and CRS, without a row.
+            X = X._meta
         places = read_places(
             X,
             crs=self.crs,
@@ -274,3 +307,8 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         tags.input_tags.allow_nan = self.on_invalid == "nan"
         return tags
+
+
+def _transform_part(featurizer: LocationFeaturizer, part: Any) -> NDArray[np.floating[Any]]:
+    places = featurizer._read(part, reset=False)
+    return encode_places(featurizer._load(shared_encoder), places, progress=False)

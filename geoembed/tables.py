@@ -1,6 +1,7 @@
 """A table in, the table with its embedding out: `embed` for frames."""
 
 from collections.abc import Hashable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import geopandas as gpd
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
+from geoembed.encoders.sharing import shared_encoder
 from geoembed.errors import OptionError, TableError
 from geoembed.featurizer import encode_places
+from geoembed.partitions import is_lazy, map_frames
 
 __all__ = ["VECTOR_COLUMN", "columns_to_replace", "embed"]
 
@@ -43,7 +46,8 @@ def embed(
     Parameters
     ----------
     frame : GeoDataFrame, GeoSeries or DataFrame
-        Places; a DataFrame needs lon/lat columns. It is not changed.
+        Places; a DataFrame needs lon/lat columns. It is not changed. A frame of dask or
+        dask-geopandas is embedded lazily, partition by partition, where it is computed.
     encoder : str or LocationEncoder
         Registered name, local path, or a loaded encoder.
     layout : {"columns", "vector"}
@@ -72,16 +76,21 @@ def embed(
     -------
     GeoDataFrame or DataFrame
         Of the kind of `frame` (a GeoDataFrame for a GeoSeries), with its index, order, CRS and
-        columns, and the embedding after them.
+        columns, and the embedding after them; of a frame of dask also with its divisions and
+        spatial partitions.
 
     Raises
     ------
     CoordinateError
-        If the places cannot be read, or some are invalid and ``on_invalid="raise"``.
+        If the places cannot be read, or some are invalid and ``on_invalid="raise"``; invalid
+        rows of a frame of dask show when it is computed.
     TableError
         If a column of a new name exists and `overwrite` is false, or `frame` is not a table.
     OptionError
         If an option is not one of those offered.
+    WorkerError
+        If `frame` is one of dask and its cluster cannot do the work: geoembed is missing on a
+        worker or is another version, or a partition is too large for one.
 
     Examples
     --------
@@ -96,6 +105,47 @@ def embed(
         raise OptionError(f"layout={layout!r} is not one of: {', '.join(_LAYOUTS)}.")
     if on_invalid not in {"raise", "nan", "drop"}:
         raise OptionError(f"on_invalid={on_invalid!r} is not one of: raise, nan, drop.")
+    reading = {"lon": lon, "lat": lat, "crs": crs, "geometry": geometry, "samples": samples}
+    if is_lazy(frame):
+        # Of all that can be refused, only rows are left for later.
+        loaded = load_encoder(encoder, **options)
+        work = partial(
+            _embed_part,
+            encoder=encoder,
+            options=options,
+            layout=layout,
+            prefix=prefix,
+            overwrite=overwrite,
+            on_invalid=on_invalid,
+            reading=reading,
+        )
+        empty = _embed(frame._meta, loaded, layout, prefix, overwrite, on_invalid, False, reading)
+        width = loaded.dimension * np.dtype(loaded.dtype).itemsize
+        lazily: pd.DataFrame = map_frames(
+            frame, work, meta=empty, bytes_a_row=width, name="geoembed-embed"
+        )
+        return lazily
+    loaded = load_encoder(encoder, **options)
+    return _embed(frame, loaded, layout, prefix, overwrite, on_invalid, progress, reading)
+
+
+def _embed_part(
+    part: Any, *, encoder: Any, options: dict[str, Any], reading: dict[str, Any], **how: Any
+) -> pd.DataFrame:
+    loaded = shared_encoder(encoder, **options)
+    return _embed(part, loaded, progress=False, reading=reading, **how)
+
+
+def _embed(
+    frame: Any,
+    encoder: LocationEncoder,
+    layout: str,
+    prefix: str | None,
+    overwrite: bool,
+    on_invalid: str,
+    progress: bool | None,
+    reading: dict[str, Any],
+) -> pd.DataFrame:
     if isinstance(frame, gpd.GeoSeries):
         frame = frame.to_frame("geometry" if frame.name is None else frame.name)
     if not isinstance(frame, pd.DataFrame):
@@ -103,22 +153,13 @@ def embed(
             f"embed() takes a GeoDataFrame, a GeoSeries or a DataFrame, got "
             f"{type(frame).__name__}. For arrays use geoembed.encode(lon=..., lat=...)."
         )
-    loaded = load_encoder(encoder, **options)
     if layout == "vector":
         names = [VECTOR_COLUMN if prefix is None else prefix]
     else:
-        names = loaded.feature_names(prefix)
+        names = encoder.feature_names(prefix)
     kept = _without(frame, names, overwrite)
-    places = read_places(
-        frame,
-        lon=lon,
-        lat=lat,
-        crs=crs,
-        geometry=geometry,
-        samples=samples,
-        on_invalid="raise" if on_invalid == "raise" else "nan",
-    )
-    vectors = encode_places(loaded, places, progress=progress)
+    places = read_places(frame, on_invalid="raise" if on_invalid == "raise" else "nan", **reading)
+    vectors = encode_places(encoder, places, progress=progress)
     if on_invalid == "drop" and not places.valid.all():
         kept, vectors = kept[places.valid], vectors[places.valid]
     return _join(kept, vectors, names, layout)

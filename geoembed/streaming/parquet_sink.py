@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoembed.streaming.sinks import Result, Sink, Vectors, lost
+from geoembed.streaming.vectors import vector_columns, vector_fields
 
 __all__ = ["ParquetSink"]
 
@@ -39,19 +40,16 @@ class ParquetSink(Sink):
             if not self._path(number).exists():
                 raise lost(self._path(number))
         self._remove_from(self._count)
-        value = pa.from_numpy_dtype(result.dtype)
-        kind = value
-        if result.layout == "vector":
-            kind = pa.list_(pa.field("element", value, nullable=False), result.dimension)
-        added = [pa.field(name, kind, nullable=False) for name in result.names]
-        self._schema = pa.schema([*result.schema, *added])
+        self._added = vector_fields(result.names, result.layout, result.dimension, result.dtype)
+        self._schema = pa.schema([*result.schema, *self._added])
 
     def state(self) -> dict[str, Any]:
         """Return rows and parts."""
         return {"rows": self.rows, "parts": self._count}
 
     def _append(self, table: pa.Table, vectors: Vectors) -> None:
-        whole = pa.table([*table.columns, *self._vector_columns(vectors)], schema=self._schema)
+        added = vector_columns(vectors, self._added, self.result.layout)
+        whole = pa.table([*table.columns, *added], schema=self._schema)
         path = self._path(self._count)
         draft = path.with_suffix(".new")
         with pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, whole.schema) as writer:
@@ -97,12 +95,6 @@ class ParquetSink(Sink):
             if path.suffix == ".new" or int(path.stem) >= number:
                 with suppress(FileNotFoundError):
                     path.unlink()
-
-    def _vector_columns(self, vectors: Vectors) -> list[pa.Array]:
-        if self.result.layout == "columns":
-            return [pa.array(column) for column in vectors.T]
-        kind = self._schema.field(self.result.names[0]).type
-        return [pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind)]
 
 
 def _settings(result: Result) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from geoembed.tables import VECTOR_COLUMN
 if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder
 
-__all__ = ["Request", "as_path", "check_batch_rows"]
+__all__ = ["Request", "as_path", "check_batch_rows", "check_choices"]
 
 _KINDS: Final = {".parquet": "parquet", ".geoparquet": "parquet", ".csv": "csv", ".npy": "npy"}
 _CHOICES: Final = {
@@ -45,6 +45,14 @@ def check_batch_rows(rows: object) -> None:
     """Raise OptionError unless `rows` is a whole number of at least 1."""
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise OptionError(f"batch_rows={rows!r} is not a positive number of rows.")
+
+
+def check_choices(**options: object) -> None:
+    """Raise OptionError unless ``layout``, ``geometry`` and ``on_invalid`` are ones offered."""
+    for option, value in options.items():
+        if value not in _CHOICES[option]:
+            offered = ", ".join(str(choice) for choice in _CHOICES[option] if choice is not None)
+            raise OptionError(f"{option}={value!r} is not one of: {offered}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +106,7 @@ class Request:
         TableError
             If the target cannot be written.
         """
-        for option, choices in _CHOICES.items():
-            value = getattr(self, option)
-            if value not in choices:
-                offered = ", ".join(str(choice) for choice in choices if choice is not None)
-                raise OptionError(f"{option}={value!r} is not one of: {offered}.")
+        check_choices(layout=self.layout, geometry=self.geometry, on_invalid=self.on_invalid)
         check_samples(self.samples)
         if self.batch_rows is not None:
             check_batch_rows(self.batch_rows)

@@ -5,13 +5,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
 
-from geoembed import __version__
 from geoembed.errors import TableError
 from geoembed.featurizer import encode_places
 from geoembed.progress import progress_bar
@@ -22,6 +19,7 @@ from geoembed.streaming.request import Request
 from geoembed.streaming.shape import Shape
 from geoembed.streaming.sinks import NpySink, Result, Sink
 from geoembed.streaming.sources import Source
+from geoembed.streaming.vectors import BATCH_BYTES, provenance, usual_rows
 from geoembed.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,10 +35,6 @@ __all__ = ["Run", "cut"]
 CHECKPOINT_SECONDS: float = 15.0
 
 _SINKS: Final[dict[str, type[Sink]]] = {"parquet": ParquetSink, "csv": CsvSink, "npy": NpySink}
-
-# Of vectors, or of the source's columns, in a batch.
-_BATCH_BYTES: Final = 64 << 20
-_FEWEST_ROWS, _MOST_ROWS = 1024, 65_536
 
 
 class Run:
@@ -123,7 +117,7 @@ class Run:
         return _SINKS[self._request.kind](workspace.data, self._result, state)
 
     def _work(self, workspace: Workspace, progress: bool | None) -> None:
-        rows = self._request.batch_rows or self._usual_rows()
+        rows = self._request.batch_rows or usual_rows(self._encoder)
         saved = time.monotonic()
         with self._bar(progress, "embedding", self._source.rows, self.resumed) as bar:
             for table in cut(self._source.tables(), rows, skip=self.rows_read):
@@ -164,19 +158,14 @@ class Run:
         self._sink.close()
 
     def _provenance(self) -> dict[str, Any]:
-        encoder, request = self._encoder, self._request
-        return {
-            "version": __version__,
-            "encoder": encoder.name,
-            "weights_sha256": encoder.weights_sha256,
-            "options": encoder.options(),
-            "dimension": encoder.dimension,
-            "layout": request.written_layout,
-            "columns": [self._result.names[0], self._result.names[-1]],
-            "geometry": request.geometry,
-            "samples": request.samples if request.geometry == "sample" else None,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        request = self._request
+        return provenance(
+            self._encoder,
+            layout=request.written_layout,
+            names=self._result.names,
+            geometry=request.geometry,
+            samples=request.samples,
+        )
 
     def _keep(self, workspace: Workspace) -> str | None:
         """Note what is finished, or clean up where nothing is; say how to go on."""
@@ -200,10 +189,6 @@ class Run:
     def _unwritable(self, error: OSError) -> TableError:
         cause = os.strerror(error.errno) if error.errno else str(error)
         return TableError(f"{self._request.target} cannot be written: {cause}.")
-
-    def _usual_rows(self) -> int:
-        width = self._encoder.dimension * np.dtype(self._encoder.dtype).itemsize
-        return min(max(_BATCH_BYTES // width, _FEWEST_ROWS), _MOST_ROWS)
 
     def _bar(self, progress: bool | None, what: str, total: int | None, done: int) -> "tqdm[Any]":
         text = f"{what} {self._request.target.name}"
@@ -238,7 +223,7 @@ def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[p
             count += len(part)
             size += part.nbytes
             parts.append(part)
-            if count == rows or size >= _BATCH_BYTES:
+            if count == rows or size >= BATCH_BYTES:
                 yield pa.concat_tables(parts)
                 parts, count, size = [], 0, 0
     if parts:

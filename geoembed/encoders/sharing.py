@@ -1,0 +1,58 @@
+"""One encoder a process for all who ask for the same, whichever thread they ask on."""
+
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from geoembed.encoders import load_encoder
+from geoembed.encoders.base import LocationEncoder
+from geoembed.extending import registry
+
+__all__ = ["shared_encoder"]
+
+_LOADING: Final = threading.Lock()
+
+
+def shared_encoder(name: "str | Path | LocationEncoder", **options: Any) -> LocationEncoder:
+    """Load an encoder once a process, its weights too, however many threads ask at once.
+
+    For workers, whose tasks come one after the other and side by side.
+
+    Parameters
+    ----------
+    name : str, Path or LocationEncoder
+        As for `geoembed.load_encoder`.
+    **options
+        Of the encoder.
+
+    Returns
+    -------
+    LocationEncoder
+        Ready to compute.
+
+    Examples
+    --------
+    >>> shared_encoder("geoclip.v1") is shared_encoder("geoclip.v1")
+    True
+    """
+    with _LOADING:
+        if isinstance(name, str) and name in registry.location_encoder_specs():
+            factory = registry.location_encoder_spec(name).factory
+            return _loaded(name, factory, tuple(sorted(options.items())))
+        # Files may have changed since; what was read of them before is known where it was read.
+        loaded = load_encoder(name, **options)
+        _warm(loaded)
+        return loaded
+
+
+@cache
+def _loaded(name: str, factory: str, options: tuple[tuple[str, Any], ...]) -> LocationEncoder:
+    encoder = load_encoder(name, **dict(options))
+    _warm(encoder)
+    return encoder
+
+
+def _warm(encoder: LocationEncoder) -> None:
+    """Have the weights read, which encoders put off until they compute."""
+    encoder.encode(lon=[0.0], lat=[0.0])

@@ -1,0 +1,222 @@
+"""Frames of dask: told from others, mapped partition by partition, on workers that fit."""
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from geoembed import __version__
+from geoembed.errors import WorkerError
+
+__all__ = ["check_workers", "is_lazy", "limit_threads", "map_frames", "thread_memory"]
+
+# What is asked of a worker, in words that need nothing of ours there. Nothing is raised, so that
+# no worker writes a traceback into its log.
+_ASK_VERSION: Final = (
+    "(lambda found: found.find_spec('geoembed') and __import__('geoembed').__version__)"
+    "(__import__('importlib.util', fromlist=['find_spec']))"
+)
+# Vectors are made in one array and are copied once, when they become columns of a frame.
+_COPIES: Final = 2
+
+
+def is_lazy(data: Any) -> bool:
+    """Tell frames of dask and dask-geopandas from all else, without importing either.
+
+    Parameters
+    ----------
+    data : any
+        What was given as a table.
+
+    Returns
+    -------
+    bool
+        Whether it is a DataFrame, GeoDataFrame, Series or GeoSeries of theirs.
+
+    Examples
+    --------
+    >>> is_lazy([1, 2])
+    False
+    """
+    return hasattr(data, "__dask_graph__") and hasattr(data, "map_partitions")
+
+
+def map_frames(
+    frame: Any, function: Callable[[Any], Any], *, meta: Any, bytes_a_row: int, name: str
+) -> Any:
+    """Apply a function to every partition, lazily; keep what is known about the partitions.
+
+    Parameters
+    ----------
+    frame : dask or dask-geopandas frame
+        Places.
+    function : callable
+        Takes a partition and returns its rows, in order, with its index; some may be missing.
+        It travels to the workers by its name.
+    meta : DataFrame, GeoDataFrame or array
+        What the function returns, without rows. Given, so that dask never tries the function on
+        rows that it makes up: the lines it invents for geometries are no places.
+    bytes_a_row : int
+        What a row of the result takes in memory, for the check that a partition fits a worker.
+    name : str
+        What is done, for dask's own displays.
+
+    Returns
+    -------
+    dask frame or array
+        Of the kind of `meta`, with the divisions and the spatial partitions of `frame`.
+
+    Raises
+    ------
+    WorkerError
+        If there are workers already and geoembed is missing on one of them, or is another
+        version.
+
+    Examples
+    --------
+    >>> import dask.dataframe as dd, pandas as pd
+    >>> table = dd.from_pandas(pd.DataFrame({"a": [1, 2]}), npartitions=2)
+    >>> map_frames(table, pd.DataFrame.abs, meta=table._meta, bytes_a_row=8, name="abs").divisions
+    (0, 1, 1)
+    """
+    client = _client()
+    if client is not None:
+        check_workers(client)
+    result = frame.map_partitions(
+        _on_partition, function, bytes_a_row, __version__, meta=meta, token=name
+    )
+    if getattr(frame, "spatial_partitions", None) is not None and hasattr(meta, "crs"):
+        result.spatial_partitions = frame.spatial_partitions
+    return result
+
+
+def check_workers(client: Any) -> None:
+    """Refuse a cluster on which geoembed is missing somewhere, or is another version.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected.
+
+    Raises
+    ------
+    WorkerError
+        The message says which version is where.
+
+    Examples
+    --------
+    >>> class Client:
+    ...     def run(self, *_):
+    ...         return {"tcp://10.0.0.5:1": "0.0.1"}
+    ...     run_on_scheduler = lambda self, *_: None
+    >>> check_workers(Client())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    geoembed.errors.WorkerError: All parts of a cluster need the same geoembed, ...
+    """
+    found: dict[str, str | None] = dict(client.run(eval, _ASK_VERSION))
+    # The scheduler reads the graph, in which functions of ours are named.
+    found["scheduler"] = client.run_on_scheduler(eval, _ASK_VERSION)
+    wrong: dict[str | None, list[str]] = {}
+    for address, version in found.items():
+        if version != __version__:
+            wrong.setdefault(version, []).append(address)
+    if wrong:
+        raise WorkerError(_differing(wrong))
+
+
+def limit_threads() -> None:
+    """Have torch use one thread for what the calling thread computes, on a thread of a pool.
+
+    A worker of dask counts on one core a thread. Torch by itself uses all of them, and its own
+    setting holds for the thread that makes it: so every task makes it. On the main thread, where
+    dask's synchronous scheduler works, nothing is changed.
+
+    Examples
+    --------
+    >>> limit_threads()
+    """
+    if threading.current_thread() is threading.main_thread():
+        return
+    import torch
+
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def thread_memory() -> int | None:
+    """Return what a thread of the worker that this runs on may take, in bytes.
+
+    Returns
+    -------
+    int or None
+        The worker's limit divided by its threads; None outside of workers and where there is no
+        limit.
+
+    Examples
+    --------
+    >>> thread_memory() is None
+    True
+    """
+    worker = _worker()
+    limit = None if worker is None else worker.memory_manager.memory_limit
+    return None if worker is None or limit is None else int(limit) // int(worker.state.nthreads)
+
+
+def _on_partition(part: Any, function: Callable[[Any], Any], bytes_a_row: int, version: str) -> Any:
+    if version != __version__:
+        # A worker that came after the check.
+        worker = _worker()
+        raise WorkerError(
+            _differing({__version__: [worker.address if worker else "here"]}, version)
+        )
+    limit_threads()
+    memory = thread_memory()
+    needed = _COPIES * bytes_a_row * len(part)
+    if memory is not None and needed > memory:
+        worker = _worker()
+        raise WorkerError(
+            f"A partition of {len(part):,} rows takes {needed / 1e9:,.1f} GB with its vectors, and "
+            f"the worker at {worker.address} has {memory / 1e9:,.1f} GB a thread. Make the "
+            f"partitions {-(-needed * 2 // memory)} times smaller: "
+            "frame.repartition(npartitions=...)."
+        )
+    return function(part)
+
+
+def _differing(wrong: dict[str | None, list[str]], asked: str = __version__) -> str:
+    parts = []
+    for version, addresses in wrong.items():
+        shown = ", ".join(addresses[:5]) + (
+            f" and {len(addresses) - 5:,} more" if len(addresses) > 5 else ""
+        )
+        parts.append(f"{'none' if version is None else version} at {shown}")
+    return (
+        f"All parts of a cluster need the same geoembed, {asked} as here; there is "
+        f"{'; '.join(parts)}. Install geoembed {asked} there, and start those workers again."
+    )
+
+
+def _client() -> Any:
+    """The client of a cluster that dask would compute on, if there is one."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:
+        return None
+    # One inside an event loop cannot be waited for.
+    return None if client.asynchronous else client
+
+
+def _worker() -> Any:
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None
