@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
-from geoembed.training.loop import RunResult
-from geoembed_systems.base import System
 from geoembed_systems.cells import Limits
 from geoembed_systems.features import Layout, PictureFeatures
 from geoembed_systems.geodecoder_learning import (
@@ -27,13 +24,14 @@ from geoembed_systems.geodecoder_learning import (
     width_of,
     with_scenes,
 )
-from geoembed_systems.geodecoder_network import GeoDecoderNetwork, product_logits
+from geoembed_systems.geodecoder_network import GeoDecoderNetwork, Moments
 from geoembed_systems.inputs import check_whole
+from geoembed_systems.isns import hierarchical_logits
+from geoembed_systems.learning import LearningSystem, check_cells
 from geoembed_systems.nesting import Hierarchy, nested_partitions
 from geoembed_systems.pooling import pool_views
 from geoembed_systems.reading import read_picture_features
 from geoembed_systems.scenes import Scenes, cluster_scenes
-from geoembed_systems.training import TrainingOptions, train_heads
 
 __all__ = ["GeoDecoder"]
 
@@ -43,7 +41,7 @@ _READING: Final = ("image_encoder", "weights", "allow_download", "device", "prog
 _TOKENS: Final = ("patches", "pooled", "both")
 
 
-class GeoDecoder(System):
+class GeoDecoder(LearningSystem):
     """GeoDecoder (Clark et al., CVPR 2023): a decoder with a query a scene and hierarchy.
 
     Learned queries, one for each pair of a scene and a partition, look at the patches of a
@@ -74,16 +72,12 @@ class GeoDecoder(System):
         While learning.
     scene_weight : float
         Of the scenes' loss beside that of each partition, which is 1.
-    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision
-        Of training; see `geoembed_systems.training.TrainingOptions`.
-    run_folder : str or Path, optional
-        Where the run's checkpoints and metrics are kept; nowhere if not given.
-    resume : bool
-        Go on from the last checkpoint in `run_folder`.
+    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume
+        As of `geoembed_systems.learning.LearningSystem`; `smooth_km` smooths all partitions.
     training : mapping, optional
-        Settings of the core's loop, such as ``{"data.validation": 0.1}``; the last word.
+        Settings of the core's training loop, such as ``{"optimiser.schedule": "constant"}``.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As in `System`.
+        As of `geoembed_systems.base.System`.
 
     Attributes
     ----------
@@ -94,7 +88,9 @@ class GeoDecoder(System):
     network_ : GeoDecoderNetwork
         What was trained.
     run_ : RunResult
-        Of the core's loop; only where it was fitted.
+        What the run has come to; only after `fit`.
+    sizes_ : dict
+        What the network is made of.
     notes_ : tuple of str
         What was decided while fitting: what queries look at, and where scenes are from.
 
@@ -103,7 +99,7 @@ class GeoDecoder(System):
     Theirs: queries by scene and partition; layers of attention to the patches, attention among
     the queries and two linear layers; scene logits that are averaged over the partitions and pick
     the queries that are read; a linear layer a partition; the product of a cell's probability and
-    those of the cells that hold it (`product_logits`). With 16 scenes and three partitions they
+    those of the cells that hold it. With 16 scenes and three partitions they
     have 48 queries. In the code that they have published, every layer starts from the learned
     queries again, so that only the last one counts; here each goes on from the one before.
 
@@ -133,7 +129,7 @@ class GeoDecoder(System):
     hierarchy_: Hierarchy
     scenes_: Scenes | None
     network_: GeoDecoderNetwork
-    run_: RunResult
+    sizes_: dict[str, Any]
     notes_: tuple[str, ...]
 
     def __init__(
@@ -228,36 +224,34 @@ class GeoDecoder(System):
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
         self._check_options()
         hierarchy = self.hierarchy or nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
-        known, numbers = self._learn_scenes(features, scenes)
-        heads = class_heads(hierarchy, lonlat, known, numbers, self.scene_weight)
-        layout = Layout(features.layout.pooled, features.layout.tokens)
-        sizes = self._sizes(layout, hierarchy, known)
-        trained, self.run_ = train_heads(
+        classes = hierarchy.locate(lonlat)
+        if self.hierarchy is not None:
+            check_cells(classes[:, -1] >= 0, "hierarchy")
+        self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
+        self.scenes_, numbers = self._learn_scenes(features, scenes)
+        self.sizes_ = self._sizes(features.layout)
+        self.notes_ = self._notes(features.layout, scenes is not None)
+        self._learn(
             "geodecoder",
-            partial(
-                GeoDecoderNetwork,
-                layout,
-                **sizes,
-                dropout=self.dropout,
-                moments=moments_of(features),
-            ),
-            with_scenes(features, numbers, known),
+            with_scenes(features, numbers, self.scenes_),
             lonlat,
-            heads,
+            class_heads(hierarchy, classes, self.scenes_, numbers, self.scene_weight),
             answer=answer_of(hierarchy),
             facts={
-                "sizes": sizes,
-                "layout": layout.to_dict(),
+                "sizes": self.sizes_,
                 "dropout": self.dropout,
                 "hierarchy": hierarchy.digest,
-                "scenes": list(known.names) if known else None,
+                "scenes": list(self.scenes_.names) if self.scenes_ else [],
             },
-            options=self._training_options(),
+            network=lambda: self._network(moments_of(features)),
         )
-        assert isinstance(trained, GeoDecoderNetwork)
-        self.network_, self.scenes_ = trained, known
-        self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
-        self.notes_ = self._notes(layout, scenes is not None)
+
+    def _build(self) -> GeoDecoderNetwork:
+        return self._network(None)
+
+    def _network(self, moments: Moments | None) -> GeoDecoderNetwork:
+        layout = Layout(self.layout_.pooled, self.layout_.tokens)
+        return GeoDecoderNetwork(layout, **self.sizes_, dropout=self.dropout, moments=moments)
 
     def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
         return self._scores(features, None)
@@ -276,12 +270,9 @@ class GeoDecoder(System):
         names = level_names(len(self.hierarchy_))
         for block, logits in self._decoded(features, numbers):
             levels = [logits[name].flatten(0, 1) for name in names]
-            parents = [
-                torch.from_numpy(each).to(levels[0].device) for each in self.hierarchy_.parents
-            ]
-            log_p = torch.log_softmax(product_logits(levels, parents), dim=1)
-            views = log_p.reshape(-1, features.views, log_p.shape[1]).cpu().numpy()
-            found[block] = pool_views(views, self.crop_pooling)
+            product = hierarchical_logits(levels, self.hierarchy_.parents)
+            log_p = torch.log_softmax(product, dim=1).reshape(-1, features.views, product.shape[1])
+            found[block] = pool_views(log_p.cpu().numpy(), self.crop_pooling)
         return found
 
     def _decoded(
@@ -300,14 +291,14 @@ class GeoDecoder(System):
         known = Scenes.learn(scenes)
         return known, known.encode(scenes)
 
-    def _sizes(self, layout: Layout, hierarchy: Hierarchy, scenes: Scenes | None) -> dict[str, Any]:
+    def _sizes(self, layout: Layout) -> dict[str, Any]:
         """Return what the network is made of, fit for JSON."""
         width = width_of(layout, self.tokens, self.heads) if self.width == "auto" else self.width
         return {
             "see": self.tokens,
-            "classes": [len(partition) for partition in hierarchy.partitions],
-            "scenes": len(scenes) if scenes else 1,
-            "names": list(level_names(len(hierarchy))),
+            "classes": [len(partition) for partition in self.hierarchy_.partitions],
+            "scenes": len(self.scenes_) if self.scenes_ else 1,
+            "names": list(level_names(len(self.hierarchy_))),
             "layers": int(self.layers),
             "width": int(width),
             "heads": int(self.heads),
@@ -322,24 +313,6 @@ class GeoDecoder(System):
         source = "from labels" if labelled else "made up, clusters of the pooled features"
         scenes = f"{len(self.scenes_)} {source}" if self.scenes_ else "none"
         return (f"queries look at: {seen[self.tokens]}", f"scenes: {scenes}")
-
-    def _training_options(self) -> TrainingOptions:
-        overrides = dict(self.training or {})
-        return TrainingOptions(
-            epochs=self.epochs,
-            batch=self.batch_size,
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            smooth_km=self.smooth_km,
-            validation=overrides.get("data.validation", 0.0),
-            seed=self.random_state,
-            device=self.device,
-            precision=self.precision,
-            folder=self.run_folder,
-            resume=self.resume,
-            progress=self.progress,
-            overrides=overrides,
-        )
 
     def _check_options(self) -> None:
         if self.tokens not in _TOKENS:
@@ -371,29 +344,18 @@ class GeoDecoder(System):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, hierarchy = self.hierarchy_.to_state()
-        tensors = {f"hierarchy.{name}": array for name, array in arrays.items()}
-        for name, tensor in self.network_.state_dict().items():
-            tensors[f"network.{name}"] = tensor.cpu().numpy()
+        tensors = self._network_state() | {f"hierarchy.{name}": a for name, a in arrays.items()}
         return tensors, {
             "hierarchy": hierarchy,
             "scenes": list(self.scenes_.names) if self.scenes_ else None,
-            "layout": self.network_.layout.to_dict(),
-            "network": self._sizes(self.network_.layout, self.hierarchy_, self.scenes_),
+            "sizes": self.sizes_,
             "notes": list(self.notes_),
         }
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        parts: dict[str, dict[str, Any]] = {"hierarchy": {}, "network": {}}
-        for name, values in tensors.items():
-            part, _, own = name.partition(".")
-            parts[part][own] = values
-        self.hierarchy_ = Hierarchy.from_state(parts["hierarchy"], config["hierarchy"])
+        prefix = "hierarchy."
+        arrays = {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}
+        self.hierarchy_ = Hierarchy.from_state(arrays, config["hierarchy"])
         self.scenes_ = Scenes(tuple(config["scenes"])) if config["scenes"] else None
-        network = GeoDecoderNetwork(
-            Layout.from_dict(config["layout"]), **config["network"], dropout=self.dropout
-        )
-        network.load_state_dict(
-            {name: torch.from_numpy(np.array(values)) for name, values in parts["network"].items()}
-        )
-        self.network_ = network.eval()
-        self.notes_ = tuple(config["notes"])
+        self.sizes_, self.notes_ = dict(config["sizes"]), tuple(config["notes"])
+        self._restore_network(tensors)

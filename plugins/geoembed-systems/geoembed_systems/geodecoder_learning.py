@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoembed.errors import OptionError
 from geoembed_systems.features import Layout, PictureFeatures
-from geoembed_systems.geodecoder_network import GeoDecoderNetwork, product_logits
+from geoembed_systems.geodecoder_network import GeoDecoderNetwork, Moments
+from geoembed_systems.isns import hierarchical_logits
 from geoembed_systems.nesting import Hierarchy
 from geoembed_systems.scenes import Scenes
 from geoembed_systems.task import Answer, ClassHead
@@ -62,7 +62,7 @@ def level_names(levels: int) -> tuple[str, ...]:
 
 def class_heads(
     hierarchy: Hierarchy,
-    lonlat: NDArray[np.float64],
+    classes: NDArray[np.int64],
     scenes: Scenes | None,
     numbers: NDArray[np.int64],
     scene_weight: float,
@@ -73,8 +73,8 @@ def class_heads(
     ----------
     hierarchy : Hierarchy
         Whose classes are told.
-    lonlat : array of shape (n, 2)
-        Where the pictures were taken, degrees, WGS 84.
+    classes : array of shape (n, levels), int64
+        Of each picture, as `Hierarchy.locate` gives them.
     scenes : Scenes or None
         Those that are told.
     numbers : array of shape (n,), int64
@@ -90,7 +90,7 @@ def class_heads(
     Raises
     ------
     OptionError
-        If no place lies in a class, or a partition has one class.
+        If a partition has one class.
 
     Examples
     --------
@@ -98,20 +98,15 @@ def class_heads(
     >>> places = np.random.default_rng(0).uniform(0, 30, (500, 2))
     >>> hierarchy = nested_partitions(places, t_max=(300, 100), t_min=10)
     >>> scenes = Scenes(("natural", "urban"))
-    >>> heads = class_heads(hierarchy, places, scenes, np.zeros(500, np.int64), 0.5)
-    >>> [(head.name, head.classes, head.weight) for head in heads]
-    [('scene', 2, 0.5), ('level-0', 4, 1.0), ('level-1', 8, 1.0)]
+    >>> classes, numbers = hierarchy.locate(places), np.zeros(500, np.int64)
+    >>> heads = class_heads(hierarchy, classes, scenes, numbers, 0.5)
+    >>> [(head.name, head.weight) for head in heads]
+    [('scene', 0.5), ('level-0', 1.0), ('level-1', 1.0)]
     """
-    cells = hierarchy.locate(lonlat)
-    if (cells < 0).all():
-        raise OptionError(
-            f"None of the {len(cells):,} places lies in a cell of hierarchy=: it was made of other "
-            "data. Leave it out, or make one of these places."
-        )
     heads = [
         ClassHead(name, targets, len(partition), means=partition.means)
         for name, targets, partition in zip(
-            level_names(len(hierarchy)), cells.T, hierarchy.partitions, strict=True
+            level_names(len(hierarchy)), classes.T, hierarchy.partitions, strict=True
         )
     ]
     if scenes is not None:
@@ -153,9 +148,7 @@ def with_scenes(
     )
 
 
-def moments_of(
-    features: PictureFeatures,
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def moments_of(features: PictureFeatures) -> Moments:
     """Return mean and standard deviation of each channel, over pictures, views and patches.
 
     Parameters
@@ -204,16 +197,18 @@ def answer_of(hierarchy: Hierarchy) -> Answer:
     >>> from geoembed_systems.nesting import nested_partitions
     >>> places = np.random.default_rng(0).uniform(0, 30, (500, 2))
     >>> hierarchy = nested_partitions(places, t_max=(300, 100), t_min=10)
-    >>> found = answer_of(hierarchy)({"level-0": torch.zeros(1, 4), "level-1": torch.eye(8)[[5]]})
+    >>> coarse, fine = (torch.zeros(1, len(each)) for each in hierarchy.partitions)
+    >>> fine[0, 5] = 1.0
+    >>> found = answer_of(hierarchy)({"level-0": coarse, "level-1": fine})
     >>> found.tolist() == hierarchy.finest.means[[5]].tolist()
     True
     """
     names = level_names(len(hierarchy))
-    parents = [torch.from_numpy(parent) for parent in hierarchy.parents]
     means = hierarchy.finest.means
 
     def answer(logits: Mapping[str, Tensor]) -> NDArray[np.float64]:
-        product = product_logits([logits[name].float().cpu() for name in names], parents)
+        levels = [logits[name].float() for name in names]
+        product = hierarchical_logits(levels, hierarchy.parents).cpu()
         found: NDArray[np.float64] = means[product.argmax(dim=1).numpy()]
         return found
 

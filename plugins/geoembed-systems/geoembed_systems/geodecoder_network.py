@@ -10,9 +10,12 @@ from torch.nn import functional
 
 from geoembed_systems.features import Layout
 
-__all__ = ["Attention", "DecoderLayer", "GeoDecoderNetwork", "product_logits"]
+__all__ = ["Attention", "DecoderLayer", "GeoDecoderNetwork", "Moments"]
 
 Floats = NDArray[np.float32]
+
+Moments = dict[str, tuple[Floats, Floats]]
+"""Mean and standard deviation of each channel of ``"tokens"`` and ``"pooled"``."""
 
 # Of the learned queries when they are drawn: small beside what attention adds to them.
 _QUERY_SCALE = 0.1
@@ -119,9 +122,8 @@ class GeoDecoderNetwork(nn.Module):
         Of the decoder.
     dropout : float
         As of `DecoderLayer`.
-    moments : dict of str to (array, array), optional
-        Mean and standard deviation of each channel of ``"tokens"`` and ``"pooled"`` over what is
-        learned from; none moves or scales them.
+    moments : Moments, optional
+        Of what is learned from, which tokens are standardised by; without, they are left alone.
 
     Examples
     --------
@@ -146,7 +148,7 @@ class GeoDecoderNetwork(nn.Module):
         heads: int,
         hidden: int,
         dropout: float,
-        moments: dict[str, tuple[Floats, Floats]] | None = None,
+        moments: Moments | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -271,34 +273,3 @@ class _Tokens(nn.Module):
         even = (tokens - self.centre) / self.scale
         found: Tensor = self.norm(self.project(even) + self.places)
         return found
-
-
-def product_logits(logits: Sequence[Tensor], parents: Sequence[Tensor]) -> Tensor:
-    """Multiply the probability of each finest class by those of the classes that hold it.
-
-    p(i) is proportional to p_fine(i) x p_middle(parent of i) x p_coarse(grandparent of i). Softmax
-    of what is returned is that product, scaled to sum to 1: what each partition's own softmax
-    divides by is the same for all classes, and cancels.
-
-    Parameters
-    ----------
-    logits : sequence of Tensor of shape (b, C)
-        Of each partition, coarse to fine.
-    parents : sequence of Tensor of shape (C_fine,), int64
-        For each but the finest, the class that holds each finest class.
-
-    Returns
-    -------
-    Tensor of shape (b, C_fine)
-        Logits of the product.
-
-    Examples
-    --------
-    >>> coarse, fine = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.0, 0.0]])
-    >>> product_logits([coarse, fine], [torch.tensor([0, 1, 1])]).tolist()
-    [[2.0, 1.0, 1.0]]
-    """
-    *coarser, finest = logits
-    for above, parent in zip(coarser, parents, strict=True):
-        finest = finest + above.index_select(1, parent)
-    return finest
