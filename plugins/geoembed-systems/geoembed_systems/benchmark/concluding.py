@@ -16,6 +16,10 @@ __all__ = ["CLASSIFIERS", "conclude", "listed"]
 
 CLASSIFIERS: Final = ("planet", "cplanet", "isns", "translocator", "geodecoder")
 """Systems that choose among cells; the paper asks whether they need more pictures than GeoCLIP."""
+_WORDS: Final = {
+    "mean-point": "the mean of the training places",
+    "chance": "a random training place",
+}
 
 
 def conclude(report: "BenchmarkReport") -> list[str]:
@@ -81,11 +85,14 @@ def _ranking(report: "BenchmarkReport", own: pd.DataFrame) -> list[str]:
         more = f"{_km(gap['difference'])} km more ({_km(gap['low'])} to {_km(gap['high'])})"
         if gap["verdict"] == UNCLEAR:
             told.append(
-                f"GeoCLIP's is {_interval(theirs)}; {more}, which these pictures and seeds cannot "
+                f"GeoCLIP's is {_interval(theirs)}, {more}, which these pictures and seeds cannot "
                 f"tell from {best['title']}'s."
             )
         else:
-            told.append(f"GeoCLIP does not win on this data: its is {_interval(theirs)}; {more}.")
+            told.append(
+                f"GeoCLIP does not win on this data: its median error is {_interval(theirs)}, "
+                f"{more}."
+            )
         same = [name for name in same if name != "geoclip"]
     elif best["system"] == "geoclip":
         clear = [titles[name] for name in verdicts if name not in same]
@@ -132,7 +139,7 @@ def _against_baselines(
             for each in own.to_dict("records")
             if _gap(report, each["system"], row["system"])["verdict"] != "better"
         ]
-        what = f"{row['title']} ({_km(row['median_km'])} km)"
+        what = f"{_WORDS.get(row['system'], row['title'])} ({_km(row['median_km'])} km)"
         if not_better:
             told.append(
                 f"By the median error, not told to be better than {what}: {listed(not_better)}."

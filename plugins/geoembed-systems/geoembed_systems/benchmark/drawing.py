@@ -267,11 +267,10 @@ def _limit(ax: "Axes", low: float, high: float) -> None:
 
 
 def _caption(report: "BenchmarkReport", table: pd.DataFrame) -> str:
-    drawn = "pictures" if report.block_deg is None else f"blocks of {report.block_deg:g} degrees"
     seeds = int(table["seeds"].max())
     over = f"means over {seeds} seeds (rings below)" if seeds > 1 else "one seed"
     return (
-        f"Dots: {over}. Lines: {100 * report.level:g} % intervals over {drawn} "
+        f"Dots: {over}. Lines: {100 * report.level:g} % intervals over {report.drawn_from} "
         f"({int(table['test_rows'].max()):,} test pictures). Arrows: beyond. Bold: best; =: not "
         "told from it."
     )

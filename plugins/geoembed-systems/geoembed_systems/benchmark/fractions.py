@@ -1,5 +1,6 @@
 """How much the training pictures matter: scores over nested shares of them."""
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,6 +24,8 @@ _PANELS: Final = (
 )
 # Height of a line of labels, inches.
 _LINE: Final = 0.165
+# Letters of the caption that fit under the panels.
+_WIDTH: Final = 165
 
 
 def tabulate_fractions(report: "BenchmarkReport") -> pd.DataFrame:
@@ -179,4 +182,5 @@ def _caption(table: pd.DataFrame, report: "BenchmarkReport") -> str:
             for row in last.to_dict("records")
             if row["system"] not in drawn
         ]
-    return f"{text} Too far off to be drawn: {', '.join(far)}." if far else text
+    text = f"{text} Too far off to be drawn: {', '.join(far)}." if far else text
+    return fill(text, width=_WIDTH)

@@ -15,7 +15,7 @@ from geoembed.evaluation.geolocation import (
 )
 from geoembed.evaluation.geolocation.intervals import check_resampling
 
-__all__ = ["block_groups", "draw_scores", "interval_of", "score_names", "seed_means"]
+__all__ = ["draw_scores", "interval_of", "score_names", "seed_means"]
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -72,38 +72,6 @@ def seed_means(km: Floats, thresholds_km: Sequence[float] = THRESHOLDS_KM) -> Fl
         for row in km
     ]
     return np.asarray(rows, dtype=np.float64)
-
-
-def block_groups(lonlat: Floats, degrees: float) -> Counts:
-    """Number the block of longitude and latitude that each place lies in.
-
-    Parameters
-    ----------
-    lonlat : ndarray of shape (m, 2)
-        Degrees, WGS 84.
-    degrees : float
-        Side of a block.
-
-    Returns
-    -------
-    ndarray of int64, shape (m,)
-        Equal for places of one block.
-
-    Raises
-    ------
-    OptionError
-        If `degrees` is not more than 0.
-
-    Examples
-    --------
-    >>> blocks = block_groups(np.array([[1.0, 1.0], [9.0, 9.0], [11.0, 9.0], [1.0, -1.0]]), 10.0)
-    >>> (blocks[0] == blocks).tolist()
-    [True, True, False, False]
-    """
-    if not degrees > 0.0:
-        raise OptionError(f"block_deg={degrees!r} must be more than 0 degrees.")
-    cells = np.floor((lonlat + np.array([180.0, 90.0])) / degrees).astype(np.int64)
-    return cells[:, 0] * (int(180.0 / degrees) + 2) + cells[:, 1]
 
 
 def draw_scores(

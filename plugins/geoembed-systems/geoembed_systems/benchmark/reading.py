@@ -1,6 +1,7 @@
 """The folder of a benchmark, read and checked: data, machine, and what every run came to."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from geoembed.errors import GeoembedError, TableError
 from geoembed.evaluation.geolocation import errors_km
+from geoembed.splits.blocks import Blocks, choose_blocks
 
-__all__ = ["BASELINES", "FARTHEST_KM", "Results", "Run", "read_results"]
+__all__ = ["BASELINES", "FARTHEST_KM", "FORMAT", "Results", "Run", "blocks_of", "read_results"]
 
 Floats = NDArray[np.float64]
 
 FORMAT: Final = 1
+"""Of ``results.json``."""
 FARTHEST_KM: Final = 20_004.0
 """Half the Earth's girth over the poles, km: what a picture without a prediction is charged."""
 BASELINES: Final = ("mean-point", "chance")
@@ -87,12 +90,47 @@ class Results:
         Where the test pictures were taken, degrees, WGS 84.
     runs : tuple of Run
         In the order of the record, failed ones too.
+    chosen : str
+        How options were found; empty where nobody has looked for them.
     """
 
     data: Mapping[str, Any]
     machine: Mapping[str, Any]
     lonlat: Floats
     runs: tuple[Run, ...]
+    chosen: str = ""
+
+
+def blocks_of(facts: Mapping[str, Any]) -> Blocks | None:
+    """Return the blocks of the Earth that were held out whole, if the data say so.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of the data; ``"split"`` says in words how it was divided.
+
+    Returns
+    -------
+    Blocks or None
+        None where single pictures were held out, or it is not known.
+
+    Examples
+    --------
+    >>> print(blocks_of({"split": "blocks of 10 degrees held out"}))
+    blocks of 10 degrees
+    >>> blocks_of({"split": "a manifest of its own"}) is None
+    True
+    """
+    # Blocks are called in words what they are called by geoembed.
+    found = re.search(r"blocks of ([\d.]+) (degrees|km)", str(facts.get("split", "")))
+    if found is None:
+        return None
+    size = float(found[1])
+    return (
+        choose_blocks(None, size, None)
+        if found[2] == "degrees"
+        else choose_blocks(size, None, None)
+    )
 
 
 def read_results(folder: str | Path) -> Results:
@@ -130,6 +168,7 @@ def read_results(folder: str | Path) -> Results:
         machine=dict(record.get("machine") or {}),
         lonlat=lonlat,
         runs=tuple(_read_run(path, run, lonlat) for run in runs),
+        chosen=str(record.get("chosen") or ""),
     )
 
 
@@ -186,15 +225,15 @@ def _read_run(folder: Path, given: Any, lonlat: Floats) -> Run:
     except GeoembedError as error:
         raise TableError(f"The predictions of {where} do not fit: {error}") from error
     missing = np.isnan(km)
+    km = np.where(missing, FARTHEST_KM, km)
     _check_scores(where, given.get("scores") or {}, km)
-    facts["missing"] = int(missing.sum())
-    return Run(**facts, km=np.where(missing, FARTHEST_KM, km))
+    return Run(**facts, km=km, missing=int(missing.sum()))
 
 
 def _check_scores(where: str, scores: Mapping[str, Any], km: Floats) -> None:
     """Refuse a record beside predictions of another run."""
     stated = _number(scores.get("median_km"))
-    if np.isnan(km).any() or not np.isfinite(stated):
+    if not np.isfinite(stated):
         return
     found = float(np.median(km))
     if abs(stated - found) > _AGREE * max(found, 1.0):

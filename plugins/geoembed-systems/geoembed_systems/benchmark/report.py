@@ -1,6 +1,5 @@
 """The report of a benchmark: the paper's table with intervals, what it tells, files."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError, unknown_name
 from geoembed.evaluation.cached import write_atomically
+from geoembed.splits.blocks import Blocks
 from geoembed_systems.benchmark import tables, tabulating
 from geoembed_systems.benchmark.comparing import Scores, mark_best, score_runs
 from geoembed_systems.benchmark.concluding import conclude
 from geoembed_systems.benchmark.fractions import tabulate_fractions
-from geoembed_systems.benchmark.intervals import block_groups
-from geoembed_systems.benchmark.published import published_rows
-from geoembed_systems.benchmark.reading import Results, Run, read_results
+from geoembed_systems.benchmark.reading import Results, Run, blocks_of, read_results
 
 __all__ = ["BenchmarkReport"]
 
@@ -34,9 +32,9 @@ class BenchmarkReport:
     ----------
     results : Results
         Of `geoembed_systems.benchmark.reading.read_results`.
-    block_deg : float, optional
-        Draw whole blocks of so many degrees in place of single pictures, for test pictures that
-        stand or fall with their neighbours. Each picture on its own if not given.
+    blocks : Blocks, optional
+        Of `geoembed.splits.blocks.choose_blocks`: draw whole blocks in place of single pictures,
+        where test pictures stand or fall with their neighbours. Each on its own if not given.
     resamples, seed : int
         Of the bootstrap over pictures.
     level : float
@@ -45,8 +43,8 @@ class BenchmarkReport:
     Raises
     ------
     OptionError
-        When scores are first asked for: if `resamples` is not a positive whole number, `level` is
-        outside (0, 1) or `block_deg` is not positive.
+        When scores are first asked for: if `resamples` is not a positive whole number, or `level`
+        is outside (0, 1).
 
     Examples
     --------
@@ -65,13 +63,13 @@ class BenchmarkReport:
         self,
         results: Results,
         *,
-        block_deg: float | None = None,
+        blocks: Blocks | None = None,
         resamples: int = 2000,
         level: float = 0.95,
         seed: int = 0,
     ) -> None:
         self.results = results
-        self.block_deg = block_deg
+        self.blocks = blocks
         self.resamples = resamples
         self.level = level
         self.seed = seed
@@ -85,8 +83,8 @@ class BenchmarkReport:
         folder : str or Path
             What `geoembed_systems.benchmark.running.run_benchmark` has written.
         **options
-            Of the constructor: ``resamples``, ``level``, ``seed``, and ``block_deg``, which is
-            that of the data if not given: where whole blocks were held out, its facts say so.
+            Of the constructor: ``resamples``, ``level``, ``seed``; and ``blocks``, which are those
+            that were held out if not given: pictures of one are alike.
 
         Returns
         -------
@@ -99,21 +97,30 @@ class BenchmarkReport:
             If a file is missing or is not what it should be.
         """
         results = read_results(folder)
-        return cls(results, **{"block_deg": results.data.get("block_deg"), **options})
+        return cls(results, **{"blocks": blocks_of(results.data), **options})
 
     @cached_property
     def scores(self) -> Scores:
         """Scores of all systems and fractions, with their draws."""
-        groups = (
-            None if self.block_deg is None else block_groups(self.results.lonlat, self.block_deg)
-        )
         return score_runs(
             self.results.runs,
-            groups=groups,
+            groups=self.groups,
             resamples=self.resamples,
             level=self.level,
             seed=self.seed,
         )
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """Number of the block that each test picture is drawn with; None where each is alone."""
+        return None if self.blocks is None else self.blocks.ids(self.results.lonlat)
+
+    @property
+    def drawn_from(self) -> str:
+        """What is drawn anew for the intervals, in words."""
+        if self.groups is None:
+            return "pictures"
+        return f"{len(np.unique(self.groups)):,} whole {self.blocks}"
 
     @property
     def good(self) -> tuple[Run, ...]:
@@ -305,18 +312,7 @@ class BenchmarkReport:
             ``data``, ``machine``, ``reference``, ``conclusion``, ``table``, ``differences``,
             ``published``, ``fractions`` and ``failed``; missing numbers are None.
         """
-        good = bool(self.good)
-        return {
-            "data": dict(self.results.data),
-            "machine": dict(self.results.machine),
-            "reference": self.reference() if good else None,
-            "conclusion": self.conclusion,
-            "table": _records(self.table()) if good else [],
-            "differences": _records(self.differences()) if good else [],
-            "published": _records(published_rows()),
-            "fractions": _records(self.fraction_table()) if good else [],
-            "failed": _records(self.failed),
-        }
+        return tables.to_dict(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write the report.
@@ -399,8 +395,3 @@ class BenchmarkReport:
 def _write(path: Path, what: str | pd.DataFrame) -> None:
     text = what if isinstance(what, str) else what.to_csv(index=False, lineterminator="\n")
     write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=10))
-    return rows

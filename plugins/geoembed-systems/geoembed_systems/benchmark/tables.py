@@ -1,23 +1,27 @@
-"""The report of a benchmark in words: Markdown for people, plain tables for a terminal."""
+"""The report of a benchmark as a page of Markdown, and as JSON."""
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from geoembed_systems.benchmark.published import CAUTION
+from geoembed_systems.benchmark.published import CAUTION, published_rows
 from geoembed_systems.benchmark.reading import BASELINES
 from geoembed_systems.benchmark.tabulating import SHARES, score_text
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
 
-__all__ = ["cost_cells", "facts_of", "score_cells", "to_markdown", "to_text"]
+__all__ = ["COSTS", "SHOWN", "cost_cells", "facts_of", "score_cells", "to_dict", "to_markdown"]
 
-_SHOWN: Final = (*SHARES, "median_km")
+SHOWN: Final = (*SHARES, "median_km")
+"""Scores of the paper's table."""
 # Differences that are listed: nearer ones are of hardly any picture on small data.
 _COMPARED: Final = ("within_200", "within_750", "within_2500", "median_km")
-_COSTS: Final = ("parameters", "cells", "training, s", "query, ms", "memory, MB")
+COSTS: Final = ("parameters", "cells", "training, s", "query, ms", "memory, MB")
+"""What `cost_cells` are called."""
 
 
 def to_markdown(report: "BenchmarkReport", *, pictures: bool = True, heading: bool = True) -> str:
@@ -42,35 +46,20 @@ def to_markdown(report: "BenchmarkReport", *, pictures: bool = True, heading: bo
     return "\n".join(lines) + "\n"
 
 
-def to_text(report: "BenchmarkReport") -> tuple[list[str], list[list[str]]]:
-    """Return the paper's table for a terminal.
-
-    Parameters
-    ----------
-    report : BenchmarkReport
-        With at least one run that succeeded.
-
-    Returns
-    -------
-    header, rows
-        For `geoembed.cli.output.table`: shares in percent and the median error, with ``*`` on the
-        best of a column and ``=`` on those that cannot be told from it; then what they take.
-    """
-    table = report.table()
-    marks = report.marks()
-    header = ["system", *(f"{name.removeprefix('within_')} km" for name in SHARES), "median km"]
-    rows = [
-        [
-            row["title"],
-            *(
-                f"{score_text(row[name], name)}{marks.get((row['system'], name), ' ')}"
-                for name in _SHOWN
-            ),
-            *cost_cells(row),
-        ]
-        for row in table.to_dict("records")
-    ]
-    return [*header, *_COSTS], _right(rows)
+def to_dict(report: "BenchmarkReport") -> dict[str, Any]:
+    """Collect it for JSON; see `geoembed_systems.benchmark.report.BenchmarkReport.to_dict`."""
+    good = bool(report.good)
+    return {
+        "data": dict(report.results.data),
+        "machine": dict(report.results.machine),
+        "reference": report.reference() if good else None,
+        "conclusion": report.conclusion,
+        "table": _records(report.table()) if good else [],
+        "differences": _records(report.differences()) if good else [],
+        "published": _records(published_rows()),
+        "fractions": _records(report.fraction_table()) if good else [],
+        "failed": _records(report.failed),
+    }
 
 
 def score_cells(row: Mapping[Any, Any], marks: Mapping[tuple[str, str], str]) -> list[str]:
@@ -89,7 +78,7 @@ def score_cells(row: Mapping[Any, Any], marks: Mapping[tuple[str, str], str]) ->
         Shares in percent, then the median error in km; the best of a column bold.
     """
     cells = []
-    for name in _SHOWN:
+    for name in SHOWN:
         text = score_text(row[name], name)
         mark = marks.get((row["system"], name), "")
         text = f"**{text}**" if mark == "*" else f"{text} {mark}".rstrip()
@@ -137,9 +126,7 @@ def _scores(report: "BenchmarkReport", pictures: bool) -> list[str]:
     rows = [[row["title"], *score_cells(row, marks)] for row in table.to_dict("records")]
     seeds = int(table["seeds"].max())
     over = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
-    drawn = "pictures"
-    if report.block_deg is not None:
-        drawn = f"whole blocks of {report.block_deg:g} degrees, as neighbours err together"
+    drawn = report.drawn_from + ("" if report.blocks is None else ", as neighbours err together")
     lines = [
         f"Percent of {int(table['test_rows'].max()):,} test pictures within each distance, and the "
         f"median error. {over}, with the {100 * report.level:g} % interval over {drawn}. Bold: the "
@@ -162,7 +149,7 @@ def _seed_lines(table: pd.DataFrame) -> list[str]:
         [
             row["title"],
             str(row["seeds"]),
-            *(_span(row[f"{name}_seed_low"], row[f"{name}_seed_high"], name) for name in _SHOWN),
+            *(_span(row[f"{name}_seed_low"], row[f"{name}_seed_high"], name) for name in SHOWN),
         ]
         for row in table.to_dict("records")
     ]
@@ -176,7 +163,7 @@ def _costs(report: "BenchmarkReport") -> list[str]:
         "Training and query are means over seeds, on features that are there already; a query is "
         "one picture of many asked at once. Memory is the most of the run's own process."
     )
-    return [told, "", *_lines(["system", *_COSTS], rows)]
+    return [told, "", *_lines(["system", *COSTS], rows)]
 
 
 def _difference_title(report: "BenchmarkReport") -> str:
@@ -256,6 +243,8 @@ def _how(report: "BenchmarkReport") -> list[str]:
     results = report.results
     lines = [f"- Data, {fact}" for fact in facts_of(results.data)]
     lines += [f"- Machine, {fact}" for fact in facts_of(results.machine)]
+    if results.chosen:
+        lines.append(f"- Options of the systems were chosen {results.chosen}")
     seeds = sorted({run.seed for run in report.good})
     if seeds:
         lines.append(f"- Seeds: {', '.join(map(str, seeds))}")
@@ -285,7 +274,11 @@ def _fact(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    if value is None:
+        return ""
+    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+    # Of a digest, what tells it from others.
+    return text[:16] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def _span(low: float, high: float, name: str) -> str:
@@ -302,17 +295,13 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"
 
 
-def _right(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Pad all columns but the first on the left: marks make them text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        [row[0], *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        for row in rows
-    ]
-
-
 def _lines(
     header: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int] = (0,)
 ) -> list[str]:
     rule = ["---" if at in texts else "--:" for at in range(len(header))]
     return ["| " + " | ".join(row) + " |" for row in [header, rule, *rows]]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=10))
+    return rows

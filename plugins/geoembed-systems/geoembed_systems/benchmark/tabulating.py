@@ -47,9 +47,7 @@ def score_text(value: float, name: str, sign: str = "") -> str:
     >>> score_text(43.44, "within_750"), score_text(2344.4, "median_km", "+")
     ('43.4', '+2,344')
     """
-    digits = 1
-    if name.endswith("_km"):
-        digits = 0 if abs(value) >= 100.0 else 1 if abs(value) >= 10.0 else 2
+    digits = 0 if name.endswith("_km") and abs(value) >= 100.0 else 1
     return f"{value:{sign},.{digits}f}"
 
 
