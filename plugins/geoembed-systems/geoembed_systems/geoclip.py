@@ -75,7 +75,7 @@ class GeoCLIP(System):
     training : mapping, optional
         Settings that stand above all these, ``{"location.sigmas": [1.0, 4.0]}``. With
         ``"data.validation"`` above 0, blocks of the training places are held out and looked up
-        while it trains.
+        while it trains; the weights that found most of them are kept.
     image_encoder, weights, allow_download, crops, device, random_state, progress
         As in `System`.
     crop_pooling : {"mean", "max"}
@@ -215,14 +215,12 @@ class GeoCLIP(System):
         return Queries(list(features.names), pooled, list(features.errors))
 
     def _pool(self, views: Vectors) -> Vectors:
-        if views.shape[1] == 1:
-            return views[:, 0]
-        if self.crop_pooling == "mean":
-            # Shorter than 1: its products with places are the means of the cosines.
-            return views.mean(axis=1)
         n, count, width = views.shape
+        if count == 1 or self.crop_pooling == "mean":
+            # Shorter than 1: its products with places are the means of the cosines.
+            return np.asarray(views.mean(axis=1))
         best = self.gallery_.search(views.reshape(-1, width), 1)[0].reshape(n, count)
-        return views[np.arange(n), best.argmax(axis=1)]
+        return np.asarray(views[np.arange(n), best.argmax(axis=1)])
 
     def _predict(self, features: PictureFeatures) -> Floats:
         return self._localizer.predict(self._vectors(features))

@@ -87,7 +87,7 @@ class GalleryDensity(CellDensity):
     def __init__(self, earth: EarthDensity) -> None:
         self.earth = earth
 
-    def scores(self, log_p: NDArray[np.floating]) -> NDArray[np.float64]:
+    def scores(self, log_p: NDArray[np.floating]) -> NDArray[np.float32]:
         """Refuse: cells have no scores at the places of a gallery."""
         raise NotImplementedError("GeoCLIP scores places, and adds them up over cells.")
 

@@ -221,10 +221,10 @@ class TrainedSides:
         with torch.inference_mode():
             parts = [
                 nn.functional.normalize(head(block.to(where)), dim=1).cpu()
-                for block in flat.split(_BLOCK)
+                for block in torch.split(flat, _BLOCK)
             ]
-        found = torch.cat([torch.empty(0, self.architecture.output), *parts])
-        unit: Vectors = found.unflatten(0, features.shape[:2]).numpy()
+        found = torch.cat([torch.empty(0, self.architecture.output), *parts]).numpy()
+        unit: Vectors = found.reshape(*features.shape[:2], self.architecture.output)
         return unit
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

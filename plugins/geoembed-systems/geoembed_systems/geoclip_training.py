@@ -1,5 +1,6 @@
 """How the GeoCLIP system trains: its settings over a recipe, and the core's run."""
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -127,33 +128,38 @@ def train_sides(
     resume : bool
         Go on from the last checkpoint in it.
     progress : bool, optional
-        As in `geoembed.training.train`.
+        As in `geoembed.training.train`; without a folder, nothing is shown unless it is True.
 
     Returns
     -------
     sides : TrainedSides
-        With the weights of the last step.
+        The best ones where places are held out, else those of the last step.
     result : RunResult
         What the run has come to.
 
     Raises
     ------
     OptionError
-        If `resume` is asked for without a folder, or settings and data do not fit.
+        If `resume` is asked for without a folder, or several processes train together without
+        one; or settings and data do not fit.
     TrainingError
         As `geoembed.training.train`.
     """
     if folder is None:
         if resume:
             raise OptionError("resume=True goes on with the run in run_folder=: give that too.")
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise OptionError("Several processes train together: name a run_folder= that all see.")
         settings = settings.model_copy(
             update={"loop": settings.loop.model_copy(update={"save_every": _NEVER})}
         )
     split = split_rows(data.lonlat, settings.data) if settings.data.validation else _all(data)
     with ExitStack() as stack:
         where = folder or stack.enter_context(TemporaryDirectory(prefix="geoclip-"))
-        result = train(settings, where, resume=resume, data=data, split=split, progress=progress)
-        return TrainedSides.of_model(model_of_run(result.folder, "last")), result
+        shown = progress if folder or progress else False
+        result = train(settings, where, resume=resume, data=data, split=split, progress=shown)
+        model = model_of_run(result.folder, "best" if result.best else "last")
+        return TrainedSides.of_model(model), result
 
 
 def _all(data: FeatureArray) -> Split:
