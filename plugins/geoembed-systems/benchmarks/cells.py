@@ -85,7 +85,7 @@ def prediction(count: int) -> str:
 
     torch.set_num_threads(2)
     places = towns(400_000)
-    made = combine_partitions(places, t_max=76, t_min=2, jitter=1.0)
+    made = combine_partitions(places, t_max=108, t_min=2)
     features = np.random.default_rng(0).normal(size=(count, WIDTH)).astype(np.float32)
     system = CPlaNet(progress=False)
     system.combination_, system.partition_ = made, made.fine

@@ -86,12 +86,12 @@ class CPlaNet(System):
     is the sum, over the partitions, of the score of the class that contains it; the answer is the
     mean place of the fine class with the highest score.
 
-    Ours, as the paper's code is not public: which cells are merged and what is near
-    (`geoembed_systems.merging.combine_partitions`); scores are probabilities, or with
-    ``combine="product"`` their logarithms; fine classes are the non-empty intersections, and cells
-    that no partition tells apart are one class. The probability of a fine class is its share of
-    all scores: these are spread more widely than PlaNet's, since each partition speaks for all the
-    cells of a class; `calibrate` measures what they are worth.
+    Ours, as the paper's code is not public: which cells are merged, what is near and what is kept
+    apart (`geoembed_systems.merging.combine_partitions`); scores are probabilities, or with
+    ``combine="product"`` their logarithms; fine classes are the non-empty intersections, nearly
+    always single cells, and cells that no partition tells apart are one class. The probability of
+    a fine class is its share of all scores: these are spread more widely than PlaNet's, since each
+    partition speaks for all the cells of a class; `calibrate` measures what they are worth.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class CPlaNet(System):
         For each partition, the share of the visual distance in [0, 1]; from 0 to 1 in equal steps
         if not given.
     jitter : float
-        Spread of the random sizes that make partitions differ.
+        Spread of the random sizes that make partitions differ the more.
     combine : {"sum", "product"}
         Whether probabilities are added (theirs) or multiplied, as if partitions were independent.
     hidden : int
@@ -152,7 +152,7 @@ class CPlaNet(System):
         partitions: int = 5,
         classes: int | str = "auto",
         visual: Sequence[float] | None = None,
-        jitter: float = 0.5,
+        jitter: float = 0.25,
         combine: str = "sum",
         hidden: int = 0,
         t_max: Limits = "auto",

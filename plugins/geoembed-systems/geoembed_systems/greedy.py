@@ -93,7 +93,9 @@ class Regions:
             self.visual[kept] += self.visual[gone]
 
 
-def merge_greedily(regions: Regions, sizes: Floats, classes: int, share: float) -> Ints:
+def merge_greedily(
+    regions: Regions, sizes: Floats, classes: int, share: float, together: Ints | None = None
+) -> Ints:
     """Merge the smallest region with its nearest neighbour, until few enough are left.
 
     Parameters
@@ -106,6 +108,9 @@ def merge_greedily(regions: Regions, sizes: Floats, classes: int, share: float) 
         How many regions to leave, at least 1. There will be more only if no neighbours are left.
     share : float
         Of the visual distance, in [0, 1].
+    together : array of shape (B,), int64, optional
+        Cells with equal numbers were merged before, and are to be told apart now: a neighbour
+        that holds one of the same number is taken only where all of them do.
 
     Returns
     -------
@@ -130,6 +135,7 @@ def merge_greedily(regions: Regions, sizes: Floats, classes: int, share: float) 
     for first, second in regions.pairs.tolist():
         beside[first].add(second)
         beside[second].add(first)
+    held = [] if together is None else [{number} for number in together.tolist()]
     into = np.arange(count)
     heap = [(value, row) for row, value in enumerate(size.tolist())]
     heapq.heapify(heap)
@@ -140,7 +146,11 @@ def merge_greedily(regions: Regions, sizes: Floats, classes: int, share: float) 
         if into[row] != row or value != size[row] or not beside[row]:
             continue
         others = np.array(sorted(beside[row]), dtype=np.int64)
-        nearest = int(others[merged.distances(row, others, share).argmin()])
+        away = merged.distances(row, others, share)
+        if held:
+            clash = np.array([not held[row].isdisjoint(held[other]) for other in others.tolist()])
+            away[clash & ~clash.all()] = np.inf
+        nearest = int(others[away.argmin()])
         kept, gone = min(row, nearest), max(row, nearest)
         merged.merge(kept, gone)
         size[kept] += size[gone]
@@ -151,6 +161,8 @@ def merge_greedily(regions: Regions, sizes: Floats, classes: int, share: float) 
                 beside[other].add(kept)
                 beside[kept].add(other)
         beside[gone] = set()
+        if held:
+            held[kept] |= held[gone]
         heapq.heappush(heap, (float(size[kept]), kept))
         left -= 1
     # A region points to a lower one: in ascending order each finds where that one has gone.

@@ -59,10 +59,10 @@ class Combination:
     >>> places, features = rng.uniform(0, 30, (500, 2)), rng.normal(size=(500, 4))
     >>> made = combine_partitions(places, features, partitions=3, classes=5, t_max=60, t_min=5)
     >>> len(made.base), made.sizes, len(made.fine)
-    (21, (5, 5, 5), 11)
+    (21, (5, 5, 5), 18)
     >>> scores = made.scores([np.eye(5)[:1], np.eye(5)[:1], np.eye(5)[:1]])
     >>> scores.shape, float(scores[0, 0])  # the first fine class lies in the first of each
-    ((1, 11), 3.0)
+    ((1, 18), 3.0)
     """
 
     def __init__(self, base: Partition, groups: ArrayLike, fine: Partition) -> None:
@@ -223,7 +223,7 @@ def combine_partitions(
     partitions: int = 5,
     classes: int | str = "auto",
     visual: Sequence[float] | None = None,
-    jitter: float = 0.5,
+    jitter: float = 0.25,
     t_max: Limits = "auto",
     t_min: Limits = "auto",
     min_level: int = 0,
@@ -233,8 +233,10 @@ def combine_partitions(
     """Make coarse partitions of the same cells, each in another way.
 
     The cells are those of `adaptive_partition`. For each partition, the region with the fewest
-    places is merged with the nearest of its neighbours, until `classes` are left. The idea is
-    CPlaNet's; how regions are merged, what is near, and the defaults are ours.
+    places is merged with the nearest of its neighbours, until `classes` are left. Cells that all
+    partitions so far have in one class are kept apart as long as there is another neighbour, so
+    that the intersections are nearly always single cells. The idea is CPlaNet's; how regions are
+    merged and kept apart, what is near, and the defaults are ours.
 
     Parameters
     ----------
@@ -252,8 +254,7 @@ def combine_partitions(
         neighbouring cells. Without, from 0 to 1 in equal steps.
     jitter : float
         Spread of the random factors (log-normal) on the sizes by which the smallest region is
-        found. Without them, partitions of equal shares would be equal; the larger, the more fine
-        classes there are, and the less even coarse ones.
+        found; the larger, the more partitions differ, and the less even classes are.
     t_max, t_min, min_level, max_level
         Of the cells, see `adaptive_partition`.
     seed : int
@@ -277,7 +278,7 @@ def combine_partitions(
     --------
     >>> rng = np.random.default_rng(0)
     >>> combine_partitions(rng.uniform(0, 30, (2_000, 2)), partitions=3)
-    <Combination of 49 + 49 + 49 classes to 95 of 199 cells>
+    <Combination of 49 + 49 + 49 classes to 198 of 199 cells>
     """
     places = read_places(points)
     shares = _shares(partitions, visual, jitter)
@@ -290,17 +291,15 @@ def combine_partitions(
     wanted = _wanted(classes, len(base))
     regions = Regions(sums, looks, neighbouring_cells(base))
     rng, sizes = np.random.default_rng(seed), base.counts.astype(np.float64)
-    groups = np.stack(
-        [
-            merge_greedily(
-                regions,
-                sizes * np.exp(jitter * rng.standard_normal(len(base))),
-                wanted,
-                share if looks is not None else 0.0,
-            )
-            for share in shares
-        ]
-    )
+    groups = np.empty((len(shares), len(base)), dtype=np.int64)
+    for number, share in enumerate(shares):
+        groups[number] = merge_greedily(
+            regions,
+            sizes * np.exp(jitter * rng.standard_normal(len(base))),
+            wanted,
+            share if looks is not None else 0.0,
+            _intersections(groups[:number]) if number else None,
+        )
     return Combination(base, groups, _fine(base, groups, sums))
 
 

@@ -83,6 +83,7 @@ def from_scratch(
     sizes: np.ndarray,
     classes: int,
     share: float,
+    together: np.ndarray,
 ) -> list[int]:
     """Merge with lists of cells only; everything is worked out anew at each step."""
 
@@ -113,8 +114,10 @@ def from_scratch(
             for other in regions
             if other is not small and any((a, b) in joined for a in small for b in other)
         ]
+        numbers = set(together[small].tolist())
+        free = [other for other in beside if numbers.isdisjoint(together[other].tolist())]
         nearest = min(
-            beside,
+            free or beside,
             key=lambda other: (
                 (1.0 - share) * km(small, other) / scale_km
                 + share * unlike(small, other) / scale_looks
@@ -140,8 +143,11 @@ def test_greedy_merging_is_that_of_lists_worked_out_anew(share: float, classes: 
     pairs = neighbouring_cells(cells)
     sizes = rng.lognormal(0.0, 1.0, len(cells))
     regions = Regions(sums, seen, pairs)
+    free = np.arange(len(cells))
     got = merge_greedily(regions, sizes, classes, share)
-    assert got.tolist() == from_scratch(sums, seen, pairs, sizes, classes, share)
+    assert got.tolist() == from_scratch(sums, seen, pairs, sizes, classes, share, free)
+    apart = merge_greedily(regions, sizes, classes, share, together=free // 3)
+    assert apart.tolist() == from_scratch(sums, seen, pairs, sizes, classes, share, free // 3)
     assert np.array_equal(regions.sums, sums)
     assert len(np.unique(got)) == classes
 
@@ -234,18 +240,30 @@ def test_places_get_the_class_of_their_cell_in_each_partition() -> None:
 
 def test_partitions_differ_by_what_they_look_at_and_by_chance() -> None:
     places, looks = world()
-    options = {"partitions": 3, "classes": 10, "t_max": 60, "t_min": 5}
-    same = combine_partitions(places, looks, visual=(0.5, 0.5, 0.5), jitter=0.0, **options)
-    assert np.array_equal(same.groups[0], same.groups[2])
-    assert len(same.fine) == 10
-    mixed = combine_partitions(places, looks, jitter=0.0, **options)
-    assert len(mixed.fine) > 10
-    by_chance = combine_partitions(places, **options)
-    assert len(by_chance.fine) > 10
-    again = combine_partitions(places, looks, jitter=0.0, **options)
-    assert again.digest == mixed.digest
+    options = {"classes": 10, "t_max": 60, "t_min": 5}
+    two = {"partitions": 2, "jitter": 0.0} | options
+    # The first partition is free of those before it.
+    near = combine_partitions(places, looks, visual=(0.0, 0.5), **two)
+    alike = combine_partitions(places, looks, visual=(1.0, 0.5), **two)
+    blind = combine_partitions(places, **two)
+    assert np.array_equal(near.groups[0], blind.groups[0])
+    assert not np.array_equal(near.groups[0], alike.groups[0])
+    assert combine_partitions(places, looks, visual=(0.0, 0.5), **two).digest == near.digest
     one, other = (combine_partitions(places, looks, seed=seed, **options) for seed in (0, 1))
     assert one.digest != other.digest
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_partitions_tell_nearly_all_cells_apart(seen: bool) -> None:
+    places, looks = world(6_000)
+    made = combine_partitions(places, looks if seen else None, t_max=30, t_min=3)
+    assert len(made.base) > 200
+    assert made.sizes == (len(made.base) // 4,) * 5
+    assert len(made.fine) > 0.97 * len(made.base)
+    # Each class is of cells near one another: smaller by far than a continent.
+    for number, groups in enumerate(made.groups):
+        away = great_circle_km(*made.base.means.T, *made.means(number)[groups].T)
+        assert np.average(away, weights=made.base.counts) < 600.0
 
 
 def test_visual_distance_draws_the_border_between_what_looks_alike() -> None:
