@@ -8,7 +8,14 @@ from typing import Any, Final
 from geoembed import __version__
 from geoembed.errors import WorkerError
 
-__all__ = ["check_workers", "is_lazy", "limit_threads", "map_frames", "thread_memory"]
+__all__ = [
+    "check_workers",
+    "is_lazy",
+    "limit_threads",
+    "map_frames",
+    "thread_memory",
+    "worker_address",
+]
 
 # What is asked of a worker, in words that need nothing of ours there. Nothing is raised, so that
 # no worker writes a traceback into its log.
@@ -163,21 +170,29 @@ def thread_memory() -> int | None:
     return None if worker is None or limit is None else int(limit) // int(worker.state.nthreads)
 
 
+def worker_address() -> str | None:
+    """Return the address of the worker that this runs on; None outside of workers.
+
+    Examples
+    --------
+    >>> worker_address() is None
+    True
+    """
+    worker = _worker()
+    return None if worker is None else str(worker.address)
+
+
 def _on_partition(part: Any, function: Callable[[Any], Any], bytes_a_row: int, version: str) -> Any:
     if version != __version__:
         # A worker that came after the check.
-        worker = _worker()
-        raise WorkerError(
-            _differing({__version__: [worker.address if worker else "here"]}, version)
-        )
+        raise WorkerError(_differing({__version__: [worker_address() or "here"]}, version))
     limit_threads()
     memory = thread_memory()
     needed = _COPIES * bytes_a_row * len(part)
     if memory is not None and needed > memory:
-        worker = _worker()
         raise WorkerError(
             f"A partition of {len(part):,} rows takes {needed / 1e9:,.1f} GB with its vectors, and "
-            f"the worker at {worker.address} has {memory / 1e9:,.1f} GB a thread. Make the "
+            f"the worker at {worker_address()} has {memory / 1e9:,.1f} GB a thread. Make the "
             f"partitions {-(-needed * 2 // memory)} times smaller: "
             "frame.repartition(npartitions=...)."
         )

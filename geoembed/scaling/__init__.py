@@ -6,5 +6,6 @@ workers of a dask cluster or on this machine, and can be gone on with after any 
 """
 
 from geoembed.scaling.batches import embed_batches
+from geoembed.scaling.folder import FolderReport, embed_folder
 
-__all__ = ["embed_batches"]
+__all__ = ["FolderReport", "embed_batches", "embed_folder"]

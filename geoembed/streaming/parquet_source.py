@@ -19,12 +19,20 @@ _BUFFER: Final = 1 << 20
 
 
 class ParquetSource(Source):
-    """A Parquet file, with geometries or with coordinate columns."""
+    """A Parquet file, with geometries or with coordinate columns.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    opened : pyarrow.parquet.ParquetFile, optional
+        The file, where it is open already.
+    """
+
+    def __init__(self, path: Path, opened: pq.ParquetFile | None = None) -> None:
         self.path = path
         try:
-            self._file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+            self._file = opened or pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{path} is no readable Parquet file: {error}") from error
         self.schema = self._file.schema_arrow
@@ -35,6 +43,7 @@ class ParquetSource(Source):
         }
         self.schema = self.schema.with_metadata({**own, **(self.schema.metadata or {})})
         self._columns: list[str] | None = None
+        self._groups: list[int] | None = None
         self.geometries = read_geo_columns(self.schema, path.name)
 
     def close(self) -> None:
@@ -49,7 +58,7 @@ class ParquetSource(Source):
     def tables(self) -> Iterator[pa.Table]:
         """Read the rows in the order of the file."""
         try:
-            for batch in self._file.iter_batches(_ROWS, columns=self._columns):
+            for batch in self._file.iter_batches(_ROWS, self._groups, columns=self._columns):
                 yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{self.path} is damaged: {error}") from error

@@ -23,7 +23,7 @@ from geoembed.streaming.vectors import BATCH_BYTES, provenance, usual_rows
 from geoembed.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tqdm import tqdm
 
@@ -48,6 +48,8 @@ class Run:
         What encodes.
     source : Source
         What is read.
+    told : mapping, optional
+        What else is written down beside the vectors about who made them.
 
     Attributes
     ----------
@@ -59,8 +61,15 @@ class Run:
         Rows written.
     """
 
-    def __init__(self, request: Request, encoder: "LocationEncoder", source: Source) -> None:
+    def __init__(
+        self,
+        request: Request,
+        encoder: "LocationEncoder",
+        source: Source,
+        told: "Mapping[str, Any] | None" = None,
+    ) -> None:
         self._request, self._encoder, self._source = request, encoder, source
+        self._told = dict(told or {})
         names = request.names(encoder)
         self._shape = Shape(
             source, request.kind, names, overwrite=request.overwrite, choice=request.geometry
@@ -159,13 +168,14 @@ class Run:
 
     def _provenance(self) -> dict[str, Any]:
         request = self._request
-        return provenance(
+        made = provenance(
             self._encoder,
             layout=request.written_layout,
             names=self._result.names,
             geometry=request.geometry,
             samples=request.samples,
         )
+        return made | self._told
 
     def _keep(self, workspace: Workspace) -> str | None:
         """Note what is finished, or clean up where nothing is; say how to go on."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from geoembed.errors import TableError
 
-__all__ = ["Workspace", "fingerprint"]
+__all__ = ["Workspace", "differences", "fingerprint"]
 
 _SUFFIX: Final = ".part"
 _CONTENTS: Final = {
@@ -160,11 +160,11 @@ class Workspace:
                 f"An unfinished run lies in {self.folder}: {rows:,} rows are done. Go on with "
                 "resume=True (--resume), or start again with force=True (--force)."
             )
-        differences = _differences(manifest["request"], self._request)
-        if differences:
+        changed = differences(manifest["request"], self._request)
+        if changed:
             raise TableError(
                 f"The unfinished run in {self.folder} cannot be gone on with, it was asked for "
-                f"something else: {'; '.join(differences)}. Ask for the same, or start again with "
+                f"something else: {'; '.join(changed)}. Ask for the same, or start again with "
                 "force=True (--force) instead of resume."
             )
         if "boot" not in manifest:
@@ -223,13 +223,13 @@ def _boot_id() -> str | None:
         return None
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> list[str]:
     """Say what was asked for then and now, wherever it is not the same."""
     found = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{at}{key} ")
+            found += differences(old, new, f"{at}{key} ")
         # A stricter run has done the same as a laxer one, as far as it came.
         elif old != new and (key, old) != ("on_invalid", "raise"):
             found.append(f"{at}{key} was {old!r} and is {new!r}")

@@ -1,0 +1,326 @@
+"""`embed_folder`: from a folder of Parquet files to a folder of Parquet files with embeddings."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from geoembed.encoders import load_encoder
+from geoembed.errors import GeoembedError, OptionError, TableError
+from geoembed.geometries import check_samples
+from geoembed.progress import progress_bar
+from geoembed.scaling.engine import Cluster, connect, do_here
+from geoembed.scaling.listing import SourceFile, list_files
+from geoembed.scaling.part import Job, Part, PartDone, open_part
+from geoembed.scaling.plan import OutputFolder, job_id, plan_parts
+from geoembed.streaming.request import check_batch_rows, check_choices
+from geoembed.streaming.run import Run
+from geoembed.streaming.vectors import BATCH_BYTES, usual_rows
+
+if TYPE_CHECKING:
+    from geoembed.encoders.base import LocationEncoder
+
+__all__ = ["FolderReport", "embed_folder"]
+
+# What a worker holds before it has read a row: torch, pyarrow, the weights.
+_BASE_BYTES: Final = 600 << 20
+# Of a batch: vectors, their copy in Arrow, the copy that is written, and the columns beside them.
+_COPIES: Final = 6
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What `embed_folder` did.
+
+    Parameters
+    ----------
+    target : str
+        Address of the folder.
+    encoder : str
+        Name of the encoder.
+    parts : int
+        Files in it.
+    rows : int
+        Rows in them.
+    dropped : int
+        Rows of the sources that are not in them, having no place.
+    resumed : int
+        Rows of the sources that an earlier run had done.
+    redone : tuple of str
+        Part files that were torn, and were made again.
+    dimension : int
+        Length of a vector.
+    batch_rows : int
+        Rows that were computed at a time.
+    seconds : float
+        Time spent, from the first look at the sources.
+    """
+
+    target: str
+    encoder: str
+    parts: int
+    rows: int
+    dropped: int
+    resumed: int
+    redone: tuple[str, ...]
+    dimension: int
+    batch_rows: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows of the sources done a second, in this run."""
+        return (self.rows + self.dropped - self.resumed) / max(self.seconds, 1e-9)
+
+
+def embed_folder(
+    sources: "str | PathLike[str] | Iterable[str | PathLike[str]]",
+    target: "str | PathLike[str]",
+    *,
+    encoder: "str | LocationEncoder" = "geoclip.v1",
+    layout: str | None = None,
+    prefix: str | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+    lon: str | None = None,
+    lat: str | None = None,
+    crs: Any = None,
+    geometry: str = "point",
+    samples: int = 32,
+    on_invalid: str = "raise",
+    batch_rows: int | None = None,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> FolderReport:
+    """Embed a table of many Parquet files into a folder of Parquet files, on workers of dask.
+
+    A row group in, a part file out. A part appears under its name when it is whole, and carries
+    in its footer which job it belongs to: whatever stops a run, the same call goes on with what
+    is missing, and finds parts that were torn. A part whose worker dies is given to another.
+
+    Parameters
+    ----------
+    sources : str, path or iterable of them
+        Parquet or GeoParquet: files, folders with all that is in them, patterns; local, or
+        addresses that fsspec knows (``s3://bucket/theme=places/``). All must have the same
+        columns and CRS. Folders named like ``country=KE`` are kept.
+    target : str or path
+        Folder to fill: new, empty, or of the same job. All workers must see it. On object stores
+        a part is whole when it shows; on other stores that are not mounted that is up to them.
+    encoder : str or LocationEncoder
+        Registered name, local path that all workers see, or a loaded encoder.
+    layout : {"vector", "columns"}, optional
+        One column of whole vectors (an Arrow fixed-size list; the default), or one column a
+        value.
+    prefix, overwrite, lon, lat, crs, geometry, samples, on_invalid
+        As in `geoembed.embed_file`.
+    force : bool
+        Throw the parts of another job away, or those of this one.
+    batch_rows : int, optional
+        Rows at a time; by default as many as fit the memory of the smallest worker, at most as
+        many as make 64 MB of vectors. Equal places are computed once within a batch, and a batch
+        becomes a row group.
+    scheduler : str or distributed.Client, optional
+        Address of a dask scheduler whose workers are to do it.
+    workers : int, optional
+        Workers to start on this machine where no scheduler is given, each with one thread; by
+        default one a core. 0 does everything in this process, without dask.
+    progress : bool or None
+        Show a progress bar; None shows one on a terminal when the work is long.
+    **options
+        Of the encoder: ``layers``, ``normalize``, ``precision``, ``dtype``, ``device``,
+        ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
+
+    Returns
+    -------
+    FolderReport
+        Rows written and dropped, parts, seconds.
+
+    Raises
+    ------
+    TableError
+        If there are no sources, they are damaged or not of one table; if the target is not empty
+        and not of this job, is among the sources, or cannot be written.
+    CoordinateError
+        If places cannot be read, have no CRS, or are invalid with ``on_invalid="raise"``.
+    WorkerError
+        If no scheduler answers, it has no workers, geoembed is missing on one or is another
+        version, weights differ, the target is not to be seen from there, or workers are lost
+        again and again.
+    OptionError
+        If an option is not one of those offered.
+    MissingExtraError
+        If dask, or what reads such addresses, is not installed.
+
+    Notes
+    -----
+    ``_geoembed/manifest.json`` in the target says what was asked for, of which files, and what
+    every part holds. Readers of Parquet folders pass over names that begin with an underscore.
+
+    Examples
+    --------
+    >>> import geopandas as gpd, geoembed as ge
+    >>> from geoembed.scaling import embed_folder
+    >>> cities = ge.data.load_cities()[["name", "geometry"]].head(100)
+    >>> cities.to_parquet("cities.parquet", row_group_size=25)
+    >>> report = embed_folder("cities.parquet", "embedded", workers=0)
+    >>> report.parts, report.rows
+    (4, 100)
+    >>> gpd.read_parquet("embedded").columns.tolist()
+    ['name', 'geometry', 'embedding']
+    """
+    started = time.perf_counter()
+    check_choices(layout=layout, geometry=geometry, on_invalid=on_invalid)
+    check_samples(samples)
+    if batch_rows is not None:
+        check_batch_rows(batch_rows)
+    _check_workers(workers)
+    where = _address(target)
+    asked = {
+        "layout": layout,
+        "prefix": prefix,
+        "overwrite": overwrite,
+        "lon": lon,
+        "lat": lat,
+        "crs": crs,
+        "layer": None,
+        "geometry": geometry,
+        "samples": samples,
+        "on_invalid": on_invalid,
+        "batch_rows": batch_rows,
+    }
+    loaded = load_encoder(encoder, **options)
+    files = list_files([sources] if isinstance(sources, str | PathLike) else sources)
+    if not files:
+        raise TableError("There is nothing to read: give files, folders or patterns.")
+    folder = OutputFolder(where)
+    _check_apart(files, folder, where)
+    parts = plan_parts(files)
+    job = Job(
+        id="",
+        target=where,
+        columns=tuple(files[0].schema.names),
+        request=asked,
+        encoder=encoder,
+        options=options,
+        weights_sha256=loaded.weights_sha256,
+    )
+    facts = _facts(job, parts[0], loaded, files)
+    job = replace(job, id=job_id(facts))
+    folder.open(facts, parts, force=force)
+    try:
+        done, torn = folder.find_done(parts, job.id)
+        resumed = sum(part.rows for part in parts if part.name in done)
+        left = [part for part in parts if part.name not in done]
+        with ExitStack() as stack:
+            cluster = None
+            if left and workers != 0:
+                cluster = stack.enter_context(connect(scheduler, workers))
+            rows = batch_rows or _fitting_rows(loaded, cluster)
+            job = replace(job, request={**asked, "batch_rows": rows})
+            _do(left, job, cluster, done, total=sum(p.rows for p in parts), progress=progress)
+        folder.finish(facts, parts, done)
+    except BaseException as error:
+        error.add_note(_kept(folder, parts, job))
+        raise
+    finally:
+        folder.release()
+    return FolderReport(
+        target=where,
+        encoder=loaded.name,
+        parts=len(parts),
+        rows=sum(part.rows for part in done.values()),
+        dropped=sum(part.dropped for part in done.values()),
+        resumed=resumed,
+        redone=tuple(torn),
+        dimension=loaded.dimension,
+        batch_rows=rows,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _address(target: "str | PathLike[str]") -> str:
+    """Return the target as workers are told of it: absolute, as they may run elsewhere."""
+    if not isinstance(target, str | PathLike) or not fspath(target):
+        raise TableError(f"The target is the path or address of a folder, not {target!r}.")
+    text = fspath(target)
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _check_workers(workers: object) -> None:
+    if workers is not None and (
+        isinstance(workers, bool) or not isinstance(workers, int) or workers < 0
+    ):
+        raise OptionError(f"workers={workers!r} is not a number of workers.")
+
+
+def _check_apart(files: Sequence[SourceFile], folder: OutputFolder, where: str) -> None:
+    inside = str(folder.system.unstrip_protocol(folder.path)) + "/"
+    mixed = [file.url for file in files if file.url.startswith(inside)]
+    if mixed:
+        raise TableError(
+            f"{where} holds a file to read, {mixed[0]}. Choose another folder for the result."
+        )
+
+
+def _facts(
+    job: Job, part: Part, encoder: "LocationEncoder", files: Sequence[SourceFile]
+) -> dict[str, Any]:
+    """Return what decides what is in the folder; refuse what cannot be done, before it is begun."""
+    source = open_part(part, job)
+    try:
+        request = job.request_for(source.path, Path("part.parquet"))
+        Run(request, encoder, source)
+        facts = request.facts(encoder, [])
+    finally:
+        source.close()
+    # A row group of a part is a batch, and its vectors depend on the batch in the last digits
+    # only: not worth starting again for.
+    return facts | {"source": {file.url: file.facts() for file in files}}
+
+
+def _fitting_rows(encoder: "LocationEncoder", cluster: Cluster | None) -> int:
+    memory = None if cluster is None else cluster.thread_memory()
+    if memory is None:
+        return usual_rows(encoder)
+    return usual_rows(encoder, min(BATCH_BYTES, max(0, memory - _BASE_BYTES) // _COPIES))
+
+
+def _do(
+    parts: Sequence[Part],
+    job: Job,
+    cluster: Cluster | None,
+    done: dict[str, PartDone],
+    *,
+    total: int,
+    progress: bool | None,
+) -> None:
+    rows = {part.name: part.rows for part in parts}
+    text = f"embedding {job.target.rstrip('/').rpartition('/')[2]}"
+    before = total - sum(rows.values())
+    with progress_bar(progress, text=text, unit="row", total=total, done=before) as bar:
+
+        def finished(part: PartDone) -> None:
+            done[part.name] = part
+            bar.update(rows[part.name])
+
+        if cluster is None:
+            do_here(parts, job, finished)
+        else:
+            cluster.do(parts, job, finished)
+
+
+def _kept(folder: OutputFolder, parts: Sequence[Part], job: Job) -> str:
+    try:
+        done, _ = folder.find_done(parts, job.id)
+    except (OSError, GeoembedError):
+        return f"What is done is kept in {job.target}."
+    return (
+        f"{len(done):,} of {len(parts):,} parts are done and kept in {job.target}. The same call "
+        "goes on from there."
+    )

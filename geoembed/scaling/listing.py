@@ -1,0 +1,269 @@
+"""Find the Parquet files of a large table, and check that they are one table."""
+
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from geoembed.crs import name_crs
+from geoembed.errors import MissingExtraError, TableError
+from geoembed.streaming.geoparquet import read_geo_columns
+from geoembed.streaming.sources import PARQUET_SUFFIXES
+
+__all__ = ["SourceFile", "is_local", "list_files", "locate", "open_parquet"]
+
+_MAGIC: Final = re.compile(r"[*?\[]")
+_HIVE: Final = re.compile(r"[^=]+=[^=]*")
+# What stores say about a file that changes when it does.
+_STAMPS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
+# Footers are read side by side: on object stores the time is in waiting.
+_READERS: Final = 16
+# Read in pieces of so many bytes, instead of a whole column of a row group at once.
+_BUFFER: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A Parquet file of a table.
+
+    Parameters
+    ----------
+    url : str
+        Where it is.
+    hive : str
+        Its folders that are values of partition columns: ``"country=KE/year=2024"``.
+    size : int
+        In bytes.
+    stamp : str
+        What changes when the file does: an ETag or a time.
+    groups : tuple of int
+        Rows of every row group.
+    schema : pyarrow.Schema
+        Of its columns.
+    """
+
+    url: str
+    hive: str
+    size: int
+    stamp: str
+    groups: tuple[int, ...]
+    schema: pa.Schema = field(repr=False, compare=False)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what tells whether the file is still the same; fit for JSON."""
+        return {
+            "url": self.url,
+            "size": self.size,
+            "stamp": self.stamp,
+            "rows": sum(self.groups),
+            "row_groups": len(self.groups),
+        }
+
+
+def locate(place: "str | PathLike[str]") -> tuple[Any, str]:
+    """Return the file system and the path in it that an address or a local path stands for.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package that reads such addresses is not installed.
+    TableError
+        If there is no such kind of address.
+
+    Examples
+    --------
+    >>> locate("memory://folder/part.parquet")[1]
+    '/folder/part.parquet'
+    """
+    text = fspath(place)
+    if "://" not in text:
+        text = str(Path(text).expanduser())
+    try:
+        system, path = fsspec.core.url_to_fs(text)
+    except ImportError as error:
+        raise MissingExtraError(f"{text} cannot be reached: {error}.") from error
+    except ValueError as error:
+        raise TableError(f"{text} cannot be reached: {error}.") from error
+    return system, str(path)
+
+
+def is_local(system: Any) -> bool:
+    """Tell whether a file system is this machine's, or one mounted on it."""
+    return isinstance(system, LocalFileSystem)
+
+
+def open_parquet(system: Any, path: str) -> pq.ParquetFile:
+    """Open a Parquet file for reading; raise TableError if it is none.
+
+    Of a store far away the columns of a row group are fetched together, in few large requests.
+    """
+    try:
+        if is_local(system):
+            return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        return pq.ParquetFile(system.open(path, "rb"), pre_buffer=True)
+    except FileNotFoundError as error:
+        raise TableError(f"There is no file {path}.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path} is no readable Parquet file: {error}") from error
+
+
+def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
+    """Find the Parquet files of a table, in the order of their addresses.
+
+    Parameters
+    ----------
+    sources : iterable of str or path
+        Files, folders (with all folders in them, but those whose names begin with a dot or an
+        underscore) and patterns with ``*``, ``**`` and ``?``; local, or addresses that fsspec
+        knows, such as ``s3://bucket/theme=places/``.
+
+    Returns
+    -------
+    list of SourceFile
+        Each once.
+
+    Raises
+    ------
+    TableError
+        If there is nothing at one of the addresses, a file cannot be read, or the files are not
+        of one table: with different columns or CRS.
+
+    Examples
+    --------
+    >>> import geoembed as ge
+    >>> cities = ge.data.load_cities()[["name", "geometry"]]
+    >>> for number in (0, 1):
+    ...     cities[number::2].to_parquet(f"cities-{number}.parquet")
+    >>> [sum(file.groups) for file in list_files(["*.parquet"])]
+    [16893, 16892]
+    """
+    found: dict[str, tuple[Any, str, str]] = {}
+    for source in sources:
+        for system, path, hive in _expand(source):
+            found[str(system.unstrip_protocol(path))] = (system, path, hive)
+    with ThreadPoolExecutor(_READERS) as pool:
+        files = list(pool.map(_inspect, sorted(found), (found[url] for url in sorted(found))))
+    if files:
+        _check_alike(files)
+    return files
+
+
+def _expand(source: "str | PathLike[str]") -> list[tuple[Any, str, str]]:
+    system, path = locate(source)
+    root = PurePosixPath(path)
+    try:
+        if _MAGIC.search(path):
+            plain = [part for part in root.parts if not _MAGIC.search(part)]
+            root = PurePosixPath(*root.parts[: _first_magic(root)] or plain[:1])
+            paths = [p for p in system.glob(path) if _is_parquet(p) and not system.isdir(p)]
+        elif system.isdir(path):
+            paths = [p for p in system.find(path) if _is_parquet(p) and _is_shown(p, root)]
+        elif system.exists(path):
+            root, paths = root.parent, [path]
+        else:
+            raise TableError(f"There is no file or folder {source}.")
+    except OSError as error:
+        raise TableError(f"{source} cannot be listed: {error}") from error
+    if not paths:
+        raise TableError(
+            f"{source} holds no Parquet file. Names must end in {', '.join(PARQUET_SUFFIXES)}."
+        )
+    return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
+
+
+def _first_magic(path: PurePosixPath) -> int:
+    return next(at for at, part in enumerate(path.parts) if _MAGIC.search(part))
+
+
+def _is_parquet(path: str) -> bool:
+    return path.lower().endswith(PARQUET_SUFFIXES)
+
+
+def _below(path: PurePosixPath, root: PurePosixPath) -> tuple[str, ...]:
+    """Return the folders and the name of a file below a root."""
+    shared = root.parts
+    return path.parts[len(shared) :] if path.parts[: len(shared)] == shared else path.parts
+
+
+def _is_shown(path: str, root: PurePosixPath) -> bool:
+    return not any(part.startswith((".", "_")) for part in _below(PurePosixPath(path), root))
+
+
+def _hive(path: PurePosixPath, root: PurePosixPath) -> str:
+    return "/".join(part for part in _below(path, root)[:-1] if _HIVE.fullmatch(part))
+
+
+def _inspect(url: str, found: tuple[Any, str, str]) -> SourceFile:
+    system, path, hive = found
+    info = system.info(path)
+    with open_parquet(system, path) as file:
+        metadata = file.metadata
+        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        own = {k: v for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"}
+        schema = file.schema_arrow
+    schema = schema.with_metadata({**own, **(schema.metadata or {})})
+    stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
+    return SourceFile(url, hive, int(info["size"]), stamp, groups, schema)
+
+
+def _check_alike(files: Sequence[SourceFile]) -> None:
+    """Raise TableError unless all files have the columns, types and CRS of the first."""
+    first = files[0]
+    types = _types(first.schema)
+    geometries = _geometries(first)
+    for file in files[1:]:
+        others = _types(file.schema)
+        if others != types:
+            raise TableError(
+                f"The files are not of one table. {file.url} {_difference(others, types)}, unlike "
+                f"{first.url}. Give only files with the same columns, or make them alike first."
+            )
+        if _geometries(file) != geometries:
+            raise TableError(
+                f"The files are not of one table. {file.url} has {_told(_geometries(file))}, and "
+                f"{first.url} has {_told(geometries)}. Bring them to one CRS first, with to_crs()."
+            )
+        if _keys(file) != _keys(first):
+            raise TableError(
+                f"The files are not of one table. Folders give {file.url} the partition columns "
+                f"{_keys(file)}, and {first.url} {_keys(first)}."
+            )
+
+
+def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return {column.name: column.type for column in schema}
+
+
+def _keys(file: SourceFile) -> list[str]:
+    return [part.partition("=")[0] for part in file.hive.split("/") if part]
+
+
+def _geometries(file: SourceFile) -> list[tuple[str, str, Any]]:
+    columns = read_geo_columns(file.schema, file.url)
+    return [(column.name, column.encoding, column.crs) for column in columns]
+
+
+def _told(geometries: list[tuple[str, str, Any]]) -> str:
+    if not geometries:
+        return "no geometries"
+    name, encoding, crs = geometries[0]
+    return f"geometries in {name!r} as {encoding} in {'no CRS' if crs is None else name_crs(crs)}"
+
+
+def _difference(here: dict[str, pa.DataType], there: dict[str, pa.DataType]) -> str:
+    missing = [repr(name) for name in there if name not in here]
+    more = [repr(name) for name in here if name not in there]
+    if missing or more:
+        parts = [f"lacks {', '.join(missing[:5])}"] if missing else []
+        parts += [f"has {', '.join(more[:5])} besides"] if more else []
+        return " and ".join(parts)
+    name = next(name for name in here if here[name] != there[name])
+    return f"has {name!r} as {here[name]} and not as {there[name]}"
