@@ -80,7 +80,7 @@ def combination(count: int) -> str:
 def prediction(count: int) -> str:
     """Time CPlaNet's answers; its weights are random."""
     import torch
-    from geoembed_systems.cplanet import CPlaNet, CPlaNetNetwork
+    from geoembed_systems.cplanet import CPlaNet
     from geoembed_systems.merging import combine_partitions
 
     torch.set_num_threads(2)
@@ -89,8 +89,8 @@ def prediction(count: int) -> str:
     features = np.random.default_rng(0).normal(size=(count, WIDTH)).astype(np.float32)
     system = CPlaNet(progress=False)
     system.combination_, system.partition_ = made, made.fine
-    system.network_ = CPlaNetNetwork(WIDTH, made.sizes, hidden=0)
     system.layout_ = system._read(features, crops="none").layout
+    system.network_ = system._build()
     seconds = {}
     for name in ("sum", "product"):
         system.combine = name

@@ -1,7 +1,6 @@
 """CPlaNet: several coarse classifications whose intersections are fine."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -10,74 +9,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
-from geoembed_systems.base import System
 from geoembed_systems.cells import Limits
 from geoembed_systems.features import PictureFeatures
+from geoembed_systems.heads_network import HeadsNetwork, check_hidden, column_statistics
+from geoembed_systems.learning import LearningSystem
 from geoembed_systems.merging import Combination, combine_partitions
 from geoembed_systems.pooling import log_normalised, pool_views
 from geoembed_systems.task import ClassHead
-from geoembed_systems.training import TrainingOptions, train_heads
 
-__all__ = ["COMBINING", "CPlaNet", "CPlaNetNetwork"]
+__all__ = ["COMBINING", "CPlaNet"]
 
 Floats = NDArray[np.float64]
 
 COMBINING: Final = ("sum", "product")
 
-# Values of a channel that vary less than this, relative to their size, say nothing.
-_CONSTANT: Final = 1e-6
 
-
-class CPlaNetNetwork(nn.Module):
-    """Pooled features, standardised, to the logits of several partitions.
-
-    Parameters
-    ----------
-    length : int
-        Of a feature.
-    sizes : sequence of int
-        Classes of each partition.
-    hidden : int
-        Units of a layer that all heads share; 0: there is none, and the heads are linear.
-    moments : tuple of two arrays of shape (length,), optional
-        Mean and standard deviation of each channel; part of the network's state.
-
-    Examples
-    --------
-    >>> network = CPlaNetNetwork(4, [3, 5], hidden=0)
-    >>> {name: tuple(rows.shape) for name, rows in network(torch.zeros(2, 4)).items()}
-    {'partition-0': (2, 3), 'partition-1': (2, 5)}
-    """
-
-    centre: Tensor
-    scale: Tensor
-
-    def __init__(
-        self,
-        length: int,
-        sizes: Sequence[int],
-        *,
-        hidden: int,
-        moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
-    ) -> None:
-        super().__init__()
-        centre, scale = moments or (np.zeros(length), np.ones(length))
-        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-        self.shared = (
-            nn.Sequential(nn.Linear(length, hidden), nn.ReLU()) if hidden else nn.Identity()
-        )
-        self.heads = nn.ModuleList(nn.Linear(hidden or length, size) for size in sizes)
-
-    def forward(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the logits of each partition, from rows of shape (b, length)."""
-        seen = self.shared((rows - self.centre) / self.scale)
-        return {_name(number): head(seen) for number, head in enumerate(self.heads)}
-
-
-class CPlaNet(System):
+class CPlaNet(LearningSystem):
     """Classify pictures into several coarse partitions at once, and answer where they intersect.
 
     Theirs (Seo, Weyand, Sim and Han, ECCV 2018): coarse partitions of the same S2 cells, each
@@ -111,14 +59,14 @@ class CPlaNet(System):
     t_max, t_min : int or "auto"
         Most places in a cell, and fewest in one that is kept, before cells are merged. Together
         with ``"auto"`` of the other one as `geoembed_systems.cells.auto_limits` says.
-    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume
-        As `geoembed_systems.training.TrainingOptions` takes them; `smooth_km` smooths the targets
-        of all partitions, by the means of their classes.
-    training : mapping, optional
-        Settings of the core's loop, such as ``{"optimiser.schedule": "constant"}``.
+    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision
+        As `geoembed_systems.learning.LearningSystem`; `smooth_km` smooths the targets of all
+        partitions, by the means of their classes.
+    run_folder, resume, training
+        As `geoembed_systems.learning.LearningSystem`.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As `geoembed_systems.base.System` takes them. Of features with several views, the means
-        tell how alike places look.
+        As `geoembed_systems.base.System`. Of features with several views, the means tell how alike
+        places look.
 
     Attributes
     ----------
@@ -126,8 +74,8 @@ class CPlaNet(System):
         The partitions; ``partition_`` is its fine one, whose classes may have several cells.
     notes_ : tuple of str
         How many classes and cells there are.
-    network_ : CPlaNetNetwork
-        On the CPU, between answers.
+    network_ : HeadsNetwork
+        With one classifier a partition, ``"partition-0"`` and so on.
 
     Examples
     --------
@@ -202,7 +150,12 @@ class CPlaNet(System):
         self.progress = progress
 
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
-        self._check_options()
+        check_hidden(self.hidden)
+        if self.combine not in COMBINING:
+            raise OptionError(
+                f"combine={self.combine!r} is not offered: choose one of "
+                f"{', '.join(map(repr, COMBINING))}."
+            )
         combination = combine_partitions(
             lonlat,
             features.pooled.mean(axis=1),
@@ -226,16 +179,9 @@ class CPlaNet(System):
             found: Floats = means[_log_scores(combination, given, self.combine).argmax(axis=1)]
             return found
 
-        length = features.layout.pooled
-        network, _ = train_heads(
+        self.combination_, self.partition_ = combination, combination.fine
+        self._learn(
             "cplanet",
-            partial(
-                CPlaNetNetwork,
-                length,
-                combination.sizes,
-                hidden=self.hidden,
-                moments=_moments(features.pooled),
-            ),
             features,
             lonlat,
             heads,
@@ -245,18 +191,21 @@ class CPlaNet(System):
                 "hidden": self.hidden,
                 "combine": self.combine,
             },
-            options=self._options(),
+            network=lambda: self._network(column_statistics(features)),
         )
-        assert isinstance(network, CPlaNetNetwork)
-        self.network_, self.combination_ = network, combination
-        self.partition_, self.notes_ = combination.fine, (_describe(combination),)
+        self.notes_ = (_describe(combination),)
 
+    def _build(self) -> nn.Module:
+        return self._network()
+
+    def _network(self, statistics: tuple[Any, Any] | None = None) -> HeadsNetwork:
+        group = {_name(number): size for number, size in enumerate(self.combination_.sizes)}
+        return HeadsNetwork(self.layout_, [group], hidden=self.hidden, statistics=statistics)
+
+    @torch.inference_mode()
     def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
-        device = resolve_device(self.device)
-        network = self.network_.to(device).eval()
-        with torch.inference_mode():
-            rows = torch.from_numpy(features.pooled).to(device).flatten(0, 1)
-            logits = [each.float().cpu().numpy() for each in network(rows).values()]
+        network, rows = self._ready(features)
+        logits = [each.float().cpu().numpy() for each in network(rows).values()]
         found = _log_scores(self.combination_, logits, self.combine)
         return pool_views(found.reshape(len(features), features.views, -1), self.crop_pooling)
 
@@ -266,54 +215,20 @@ class CPlaNet(System):
         return PictureFeatures(read.pooled, errors=read.errors, names=read.names)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        arrays, combination = self.combination_.to_state()
-        tensors: dict[str, Any] = {f"cells.{name}": array for name, array in arrays.items()}
-        weights = self.network_.state_dict()
-        tensors |= {f"network.{name}": tensor for name, tensor in weights.items()}
-        return tensors, {"combination": combination, "hidden": self.hidden}
+        arrays, config = self.combination_.to_state()
+        cells = {f"cells.{name}": array for name, array in arrays.items()}
+        return cells | self._network_state(), {"combination": config}
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        parts: dict[str, dict[str, Any]] = {"cells": {}, "network": {}}
-        for name, values in tensors.items():
-            part, _, own = name.partition(".")
-            parts[part][own] = values
-        combination = Combination.from_state(parts["cells"], config["combination"])
-        combination.fine.check(self.partition_.digest)
-        weights = {name: torch.tensor(values) for name, values in parts["network"].items()}
-        network = CPlaNetNetwork(
-            len(weights["centre"]), combination.sizes, hidden=int(config["hidden"])
-        )
-        network.load_state_dict(weights)
-        self.network_, self.combination_ = network.eval(), combination
-        self.notes_ = (_describe(combination),)
-
-    def _check_options(self) -> None:
-        if self.combine not in COMBINING:
-            raise OptionError(
-                f"combine={self.combine!r} is not offered: choose one of "
-                f"{', '.join(map(repr, COMBINING))}."
-            )
-        whole = isinstance(self.hidden, int | np.integer) and not isinstance(self.hidden, bool)
-        if not whole or self.hidden < 0:
-            raise OptionError(f"hidden={self.hidden!r}: give a number of units, or 0 for none.")
-
-    def _options(self) -> TrainingOptions:
-        overrides = dict(self.training or {})
-        return TrainingOptions(
-            epochs=self.epochs,
-            batch=self.batch_size,
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            smooth_km=self.smooth_km,
-            validation=overrides.get("data.validation", 0.0),
-            seed=self.random_state,
-            device=self.device,
-            precision=self.precision,
-            folder=self.run_folder,
-            resume=self.resume,
-            progress=self.progress,
-            overrides=overrides,
-        )
+        cells = {
+            name.removeprefix("cells."): array
+            for name, array in tensors.items()
+            if name.startswith("cells.")
+        }
+        self.combination_ = Combination.from_state(cells, config["combination"])
+        self.combination_.fine.check(self.partition_.digest)
+        self._restore_network(tensors)
+        self.notes_ = (_describe(self.combination_),)
 
 
 def _name(number: int) -> str:
@@ -333,16 +248,6 @@ def _log_scores(
     with np.errstate(divide="ignore"):  # What no partition thinks possible is not.
         found: NDArray[np.float32] = np.log(summed, out=summed)
     return found
-
-
-def _moments(pooled: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation of each channel, (n, V, d) -> (d,) each."""
-    rows = pooled.reshape(-1, pooled.shape[-1])
-    centre = rows.mean(axis=0, dtype=np.float64)
-    scale = rows.std(axis=0, dtype=np.float64)
-    # A channel that never changes stays as it is.
-    scale[scale < _CONSTANT * np.maximum(np.abs(centre), 1.0)] = 1.0
-    return centre.astype(np.float32), scale.astype(np.float32)
 
 
 def _describe(combination: Combination) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.cplanet import CPlaNet, CPlaNetNetwork
+from geoembed_systems.cplanet import CPlaNet
 from geoembed_systems.features import PictureFeatures
 
 from geoembed.errors import OptionError, SavedHeadError
@@ -159,7 +159,7 @@ def test_a_hidden_layer_and_smoothed_targets_learn_too() -> None:
     system = CPlaNet(**QUICK, hidden=32, smooth_km=200.0).fit(features, places)
     right = great_circle_km(*system.predict(features).T, *towns.T) < 25.0
     assert right.mean() > 0.95
-    assert system.network_.shared[0].out_features == 32
+    assert system.network_.trunks[0][0].out_features == 32
 
 
 def test_held_out_places_pick_the_best_network(tmp_path: Path) -> None:
@@ -170,29 +170,12 @@ def test_held_out_places_pick_the_best_network(tmp_path: Path) -> None:
     assert (tmp_path / "run").is_dir()
 
 
-def test_channels_that_never_change_are_left_alone() -> None:
-    features, places, _ = world(300, seed=12)
-    features[:, 3] = 5.0
-    system = CPlaNet(**QUICK | {"epochs": 2}).fit(features, places)
-    assert float(system.network_.scale[3]) == 1.0
-    assert np.isfinite(system.predict(features)).all()
-
-
-def test_the_network_standardises_before_its_heads() -> None:
-    moments = (np.array([1.0, 2.0], np.float32), np.array([2.0, 4.0], np.float32))
-    network = CPlaNetNetwork(2, [3], hidden=0, moments=moments)
-    rows = torch.tensor([[3.0, 6.0]])
-    head = network.heads[0]
-    wanted = head.weight @ torch.tensor([1.0, 1.0]) + head.bias
-    torch.testing.assert_close(network(rows)["partition-0"][0], wanted)
-
-
 def test_what_does_not_fit_is_refused(fitted: CPlaNet) -> None:
     features, places, _ = world(100, seed=13)
     with pytest.raises(OptionError, match="combine='mean' is not offered: choose one of 'sum', 'p"):
         CPlaNet(**QUICK, combine="mean").fit(features, places)
     for hidden in (-1, 2.5, None, True):
-        with pytest.raises(OptionError, match="hidden=.*: give a number of units, or 0"):
+        with pytest.raises(OptionError, match=r"hidden=.* does not fit: give the units"):
             CPlaNet(**QUICK, hidden=hidden).fit(features, places)
     with pytest.raises(OptionError, match="fewer points than one cell needs"):
         CPlaNet(**QUICK).fit(features[:4], places[:4])
