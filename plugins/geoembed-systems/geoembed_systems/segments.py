@@ -164,13 +164,32 @@ class SegmentModel:
         return shares.reshape(*shape[:-1], self.classes)
 
     def to_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return arrays, and what JSON can hold."""
+        """Return what it is made of.
+
+        Returns
+        -------
+        arrays : dict of str to array
+            ``mean``, ``scale`` and ``centres``.
+        config : dict
+            Fit for JSON.
+        """
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
         return arrays, {"temperature": self.temperature}
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, Any], config: Mapping[str, Any]) -> Self:
-        """Make it again from what `to_state` gave."""
+        """Make it again.
+
+        Parameters
+        ----------
+        arrays, config : mapping
+            What `to_state` gave.
+
+        Returns
+        -------
+        SegmentModel
+            The same.
+        """
         mean, scale, centres = (np.asarray(arrays[name], np.float32) for name in _ARRAYS)
         return cls(mean, scale, centres, float(config["temperature"]))
 

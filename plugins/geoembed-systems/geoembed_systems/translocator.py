@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -10,24 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
-from geoembed_systems.base import System
 from geoembed_systems.cells import Limits
-from geoembed_systems.features import Layout, PictureFeatures
+from geoembed_systems.features import PictureFeatures
+from geoembed_systems.learning import LearningSystem, check_cells
 from geoembed_systems.nesting import Hierarchy, nested_partitions
 from geoembed_systems.pooling import log_normalised, pool_views
 from geoembed_systems.reading import read_picture_features
 from geoembed_systems.scenes import Scenes
 from geoembed_systems.segments import SegmentModel
-from geoembed_systems.training import TrainingOptions, train_heads
 from geoembed_systems.translocator_network import TransLocatorNetwork, moments
 from geoembed_systems.translocator_streams import (
     FUSED,
     LEVELS,
     class_heads,
+    first_stream,
     notes,
     sizes_of,
     with_segments,
@@ -42,7 +42,7 @@ FUSIONS: Final = ("auto", "layers", "gated")
 _BLOCK: Final = 2**19
 
 
-class TransLocator(System):
+class TransLocator(LearningSystem):
     """Classify pictures into nested cells from two streams: what a tower saw, and its segments.
 
     Theirs (Pramanick et al., ECCV 2022): a stream of the picture and a stream of its semantic
@@ -65,6 +65,8 @@ class TransLocator(System):
         `geoembed_systems.nesting.nested_partitions` takes it. The paper takes those of ISNs.
     t_min : int or "auto"
         Fewest places in a cell that is kept.
+    hierarchy : Hierarchy, optional
+        Three partitions to be used instead of new ones.
     fusion : {"auto", "layers", "gated"}
         ``"auto"``: after every layer where there are patch tokens, gated otherwise. ``"layers"``
         refuses features without tokens; ``"gated"`` leaves tokens out.
@@ -81,11 +83,10 @@ class TransLocator(System):
         Of the attention; they do nothing where fusion is gated.
     dropout : float
         Share of values left out in training, in [0, 1).
-    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume
-        As `geoembed_systems.training.TrainingOptions` takes them; `smooth_km` smooths the targets
+    epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume, \
+    training
+        As `geoembed_systems.learning.LearningSystem` takes them; `smooth_km` smooths the targets
         of the three heads of cells.
-    training : mapping, optional
-        Settings of the core's loop, such as ``{"optimiser.schedule": "constant"}``.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
         As `geoembed_systems.base.System` takes them.
 
@@ -103,7 +104,11 @@ class TransLocator(System):
     scenes_ : Scenes or None
         The scenes that the scene head tells apart.
     network_ : TransLocatorNetwork
-        On the CPU, between answers.
+        Trained.
+    run_ : RunResult
+        What the run has come to; only after `fit`.
+    sizes_ : dict
+        What the network is made of.
 
     Examples
     --------
@@ -121,11 +126,20 @@ class TransLocator(System):
 
     title: ClassVar[str] = "TransLocator"
 
+    hierarchy_: Hierarchy
+    segments_: SegmentModel | None
+    scenes_: Scenes | None
+    network_: TransLocatorNetwork
+    sizes_: dict[str, Any]
+    fusion_: str
+    notes_: tuple[str, ...]
+
     def __init__(
         self,
         *,
         t_max: Limits | Sequence[int] = "auto",
         t_min: Limits = "auto",
+        hierarchy: Hierarchy | None = None,
         fusion: str = "auto",
         segment_classes: int | str = "auto",
         layers: int = 2,
@@ -152,6 +166,7 @@ class TransLocator(System):
     ) -> None:
         self.t_max = t_max
         self.t_min = t_min
+        self.hierarchy = hierarchy
         self.fusion = fusion
         self.segment_classes = segment_classes
         self.layers = layers
@@ -182,65 +197,107 @@ class TransLocator(System):
         fusion = getattr(self, "fusion_", None)
         return shown if fusion is None else f"<{shown}, fitted: {FUSED[fusion]}>"
 
+    def predict_scenes(self, images_or_features: Any) -> NDArray[np.object_]:
+        """Return the scene that the scene head sees in each picture.
+
+        Parameters
+        ----------
+        images_or_features : pictures, PictureFeatures or array
+            As `predict` takes them. Of several views, what the mean of their logits says.
+
+        Returns
+        -------
+        array of shape (n,), object
+            Names; None where a picture has no features.
+
+        Raises
+        ------
+        OptionError
+            If it has learned without scenes.
+        """
+        features, _ = self._asked(images_or_features)
+        if self.scenes_ is None:
+            raise OptionError("It has learned without scenes: fit it with scenes= to ask for them.")
+        found = np.full(len(features), None, dtype=object)
+        numbers = self._logits(features.take(features.good), "scene").mean(axis=1).argmax(axis=1)
+        found[features.good] = [self.scenes_.names[number] for number in numbers]
+        return found
+
     def _fit(self, features: PictureFeatures, lonlat: NDArray[np.float64], scenes: Any) -> None:
-        sizes = sizes_of(
+        self.sizes_ = sizes_of(
             features.layout,
             width=self.width,
             heads=self.heads,
             layers=self.layers,
             dropout=self.dropout,
         )
-        hierarchy = nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
-        if len(hierarchy) != len(LEVELS):
-            raise OptionError(
-                f"t_max={self.t_max!r} makes {len(hierarchy)} partitions, and there are three "
-                "heads of cells: give three limits, coarse first."
-            )
-        named = None if scenes is None else Scenes.learn(scenes)
-        segments = None
-        if features.segments is None:
-            tokens = features.pooled if features.tokens is None else features.tokens
-            # The type says more than fit does: it refuses other texts.
-            classes: Any = self.segment_classes
-            segments = SegmentModel.fit(tokens, classes, self.random_state)
-        heads = class_heads(hierarchy, lonlat, named, scenes)
-        seen = with_segments(features, segments)
-        counts = {head.name: head.classes for head in heads}
-        means = hierarchy.finest.means
-
-        def answer(logits: Mapping[str, Tensor]) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = means[logits["fine"].argmax(dim=1).cpu().numpy()]
-            return found
-
-        network, _ = train_heads(
+        self.fusion_ = self.sizes_["fusion"]
+        self.hierarchy_ = self._cells(lonlat)
+        self.partition_ = self.hierarchy_.finest
+        self.scenes_ = None if scenes is None else Scenes.learn(scenes)
+        self.segments_ = self._segments(features)
+        self.notes_ = notes(self.fusion_, self.segments_, self.scenes_)
+        heads = class_heads(self.hierarchy_, lonlat, self.scenes_, scenes)
+        seen = with_segments(features, self.segments_)
+        self._learn(
             "translocator",
-            partial(TransLocatorNetwork.of, moments(seen), seen.layout, counts, **sizes),
             seen,
             lonlat,
             heads,
-            answer=answer,
+            answer=lambda logits: self._means(logits["fine"].argmax(dim=1).cpu().numpy()),
             facts={
-                "sizes": sizes,
+                "sizes": self.sizes_,
                 "layout": seen.layout.to_dict(),
-                "hierarchy": hierarchy.digest,
-                "scenes": None if named is None else list(named.names),
-                "segments": None if segments is None else segments.classes,
+                "hierarchy": self.hierarchy_.digest,
+                "scenes": list(self.scenes_.names) if self.scenes_ else [],
+                "segments": self.segments_.classes if self.segments_ else 0,
             },
-            options=self._options(),
+            network=lambda: self._network().standardise(moments(seen)),
         )
-        assert isinstance(network, TransLocatorNetwork)
-        self.network_, self.fusion_, self._sizes_ = network, sizes["fusion"], sizes
-        self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
-        self.segments_, self.scenes_ = segments, named
-        self.notes_ = notes(self.fusion_, segments, named)
 
-    def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
+    def _cells(self, lonlat: NDArray[np.float64]) -> Hierarchy:
+        given = self.hierarchy
+        if given is None:
+            made = nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
+        elif isinstance(given, Hierarchy):
+            made = given
+            check_cells(made.finest.locate(lonlat) >= 0, "hierarchy")
+        else:
+            raise OptionError(f"hierarchy={given!r} is no Hierarchy: see nested_partitions.")
+        if len(made) != len(LEVELS):
+            source = f"t_max={self.t_max!r}" if given is None else "hierarchy="
+            raise OptionError(
+                f"{source} makes {len(made)} partitions, and there are three heads of cells: give "
+                "three, coarse first."
+            )
+        return made
+
+    def _segments(self, features: PictureFeatures) -> SegmentModel | None:
+        if features.segments is not None:
+            return None
+        # The type says more than fit does: it refuses other texts.
+        classes: Any = self.segment_classes
+        return SegmentModel.fit(first_stream(features), classes, self.random_state)
+
+    def _build(self) -> TransLocatorNetwork:
+        return self._network()
+
+    def _network(self) -> TransLocatorNetwork:
+        layout, derived = self.layout_, self.segments_
+        if derived is not None:
+            patches = layout.tokens[:1] if layout.tokens else ()
+            layout = replace(layout, segments=(*patches, derived.classes))
+        counts = {} if self.scenes_ is None else {"scene": len(self.scenes_)}
+        cells = zip(LEVELS, map(len, self.hierarchy_.partitions), strict=True)
+        return TransLocatorNetwork(layout, counts | dict(cells), **self.sizes_)
+
+    def _logits(self, features: PictureFeatures, head: str) -> NDArray[np.float32]:
+        """Return the logits of one head for every view, (n, V, classes)."""
         device = resolve_device(self.device)
-        network = self.network_.to(device).eval()
-        shape = (len(features), features.views, len(self.partition_))
-        logits = np.empty(shape, dtype=np.float32)
+        network = self.network_.eval().to(device)
+        found = np.empty((len(features), features.views, network.classes[head]), dtype=np.float32)
         patches = network.layout.tokens[0] if network.layout.tokens else 0
-        values = features.views * (1 + patches) * 2 * self._sizes_["width"]
+        values = features.views * (1 + patches) * 2 * self.sizes_["width"]
         # An accelerator is kept busy by larger blocks only.
         step = max(1, (_BLOCK if device.type == "cpu" else 64 * _BLOCK) // values)
         for start in range(0, len(features), step):
@@ -248,9 +305,18 @@ class TransLocator(System):
             rows = with_segments(features.take(block), self.segments_).flat()
             with torch.inference_mode():
                 there = torch.from_numpy(rows).to(device).flatten(0, 1)
-                found = network.scores(there, "fine").cpu().numpy()
-            logits[block] = found.reshape(*rows.shape[:2], -1)
-        return pool_views(log_normalised(logits), self.crop_pooling)
+                logits = network.scores(there, head).cpu().numpy()
+            found[block] = logits.reshape(*rows.shape[:2], -1)
+        return found
+
+    def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
+        return pool_views(log_normalised(self._logits(features, "fine")), self.crop_pooling)
+
+    def _predict(self, features: PictureFeatures) -> NDArray[np.float64]:
+        if features.views > 1:
+            return super()._predict(features)
+        # The largest logit is the likeliest cell: no softmax is needed.
+        return self._means(self._logits(features, "fine")[:, 0].argmax(axis=1))
 
     def _asked(
         self, images_or_features: Any, scenes: Any = None
@@ -290,17 +356,13 @@ class TransLocator(System):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         cells, hierarchy = self.hierarchy_.to_state()
-        tensors: dict[str, Any] = {f"cells.{name}": array for name, array in cells.items()}
-        weights = self.network_.state_dict()
-        tensors |= {f"network.{name}": tensor for name, tensor in weights.items()}
+        tensors = self._network_state() | {f"cells.{name}": array for name, array in cells.items()}
         segments = None
         if self.segments_ is not None:
             arrays, segments = self.segments_.to_state()
             tensors |= {f"segments.{name}": array for name, array in arrays.items()}
         return tensors, {
-            "layout": self.network_.layout.to_dict(),
-            "sizes": self._sizes_,
-            "classes": {name: head.out_features for name, head in self.network_.heads.items()},
+            "sizes": self.sizes_,
             "hierarchy": hierarchy,
             "segments": segments,
             "scenes": None if self.scenes_ is None else list(self.scenes_.names),
@@ -314,31 +376,14 @@ class TransLocator(System):
                 if name.startswith(prefix)
             }
 
-        sizes, scenes, segments = config["sizes"], config["scenes"], config["segments"]
+        scenes, segments = config["scenes"], config["segments"]
         self.hierarchy_ = Hierarchy.from_state(of("cells."), config["hierarchy"])
         self.hierarchy_.finest.check(self.partition_.digest)
         self.scenes_ = None if scenes is None else Scenes(tuple(scenes))
         self.segments_ = (
             None if segments is None else SegmentModel.from_state(of("segments."), segments)
         )
-        layout = Layout.from_dict(config["layout"])
-        network = TransLocatorNetwork(layout, config["classes"], **sizes)
-        network.load_state_dict({name: torch.tensor(each) for name, each in of("network.").items()})
-        self.network_, self._sizes_, self.fusion_ = network.eval(), dict(sizes), sizes["fusion"]
+        self.sizes_ = dict(config["sizes"])
+        self.fusion_ = self.sizes_["fusion"]
         self.notes_ = notes(self.fusion_, self.segments_, self.scenes_)
-
-    def _options(self) -> TrainingOptions:
-        return TrainingOptions(
-            epochs=self.epochs,
-            batch=self.batch_size,
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            smooth_km=self.smooth_km,
-            seed=self.random_state,
-            device=self.device,
-            precision=self.precision,
-            folder=self.run_folder,
-            resume=self.resume,
-            progress=self.progress,
-            overrides=self.training or {},
-        )
+        self._restore_network(tensors)

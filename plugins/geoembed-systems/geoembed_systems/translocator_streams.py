@@ -21,6 +21,7 @@ __all__ = [
     "LEVELS",
     "LOSS_WEIGHTS",
     "class_heads",
+    "first_stream",
     "notes",
     "sizes_of",
     "with_segments",
@@ -97,8 +98,23 @@ def with_segments(features: PictureFeatures, model: SegmentModel | None) -> Pict
     """
     if model is None:
         return features
-    of = features.pooled if features.tokens is None else features.tokens
-    return replace(features, segments=model.transform(of))
+    return replace(features, segments=model.transform(first_stream(features)))
+
+
+def first_stream(features: PictureFeatures) -> NDArray[np.float32]:
+    """Return what segments are derived from: patch tokens; pooled features where there are none.
+
+    Parameters
+    ----------
+    features : PictureFeatures
+        With them or not.
+
+    Returns
+    -------
+    array of shape (n, V, T, c) or (n, V, d), float32
+        As the features hold it.
+    """
+    return features.pooled if features.tokens is None else features.tokens
 
 
 def without_tokens(features: PictureFeatures) -> PictureFeatures:

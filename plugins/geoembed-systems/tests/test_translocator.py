@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 import torch
 from geoembed_systems.features import Layout, Parts, PictureFeatures
-from geoembed_systems.nesting import nested_partitions
+from geoembed_systems.nesting import Hierarchy, nested_partitions
 from geoembed_systems.reading import read_picture_features
 from geoembed_systems.translocator import TransLocator
-from geoembed_systems.translocator_network import (
-    EncoderLayer,
-    FusedLayers,
-    GatedFusion,
-    TransLocatorNetwork,
-    moments,
-)
+from geoembed_systems.translocator_fusion import EncoderLayer, FusedLayers, GatedFusion
+from geoembed_systems.translocator_network import TransLocatorNetwork, moments
 from geoembed_systems.translocator_streams import sizes_of, with_segments
 from torch import nn
 
@@ -158,6 +153,19 @@ def test_it_says_how_the_streams_are_fused(gated, layered):
     )
     assert layered.notes_[0] == "class tokens fused after every layer"
     assert layered.notes_[2] == "no scene head"
+
+
+def test_the_scene_head_tells_what_pictures_show(gated, layered):
+    town, _ = towns(seed=5)
+    features = tell(town, seed=5)[0]
+    features[7] = np.nan
+    found = gated.predict_scenes(features)
+    assert found[7] is None
+    assert np.mean(np.delete(found == SCENES[town % 3], 7)) > 0.95
+    twice = gated.predict_scenes(np.stack([features, features], axis=1))
+    assert twice.tolist() == found.tolist()
+    with pytest.raises(OptionError, match="learned without scenes"):
+        layered.predict_scenes(PictureFeatures(features[:2], tokens=np.zeros((2, 3, 12))))
 
 
 # --- Its loss ------------------------------------------------------------------------------------
@@ -545,6 +553,27 @@ def test_options_that_do_not_fit_are_refused_and_nothing_is_lost(options, told, 
     finally:
         gated.set_params(**usual)
     np.testing.assert_array_equal(gated.predict(features[:5]), before)
+
+
+def test_cells_may_be_given_and_those_of_other_data_are_refused(gated):
+    town, lonlat = towns(90)
+    features = tell(town)[0]
+    fitted = system(hierarchy=gated.hierarchy_, epochs=1).fit(features, lonlat)
+    assert fitted.hierarchy_.digest == gated.hierarchy_.digest
+    with pytest.raises(OptionError, match="hierarchy= is a partition of other data"):
+        system(hierarchy=gated.hierarchy_).fit(features, lonlat - 40.0)
+    with pytest.raises(OptionError, match="is no Hierarchy"):
+        system(hierarchy=gated.partition_).fit(features, lonlat)
+    two = Hierarchy(gated.hierarchy_.partitions[:2])
+    with pytest.raises(OptionError, match="hierarchy= makes 2 partitions"):
+        system(hierarchy=two).fit(features, lonlat)
+
+
+def test_too_few_places_and_places_in_one_cell_are_refused():
+    with pytest.raises(OptionError, match="fewer"):
+        system(t_min=10).fit(np.eye(5), TOWNS[:5])
+    with pytest.raises(OptionError, match="one class is nothing to learn"):
+        system(t_min=10).fit(np.eye(30), np.repeat(TOWNS[:1], 30, axis=0))
 
 
 def test_widths_follow_the_features():
