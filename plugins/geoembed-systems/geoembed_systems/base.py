@@ -100,8 +100,8 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
             raise TableError(f"No picture has features. The first: {features.errors[0]}")
         _tell(features.names, features.errors)
         before = dict(self.__dict__)
-        for name in ("calibration_", "_kept_density"):
-            self.__dict__.pop(name, None)
+        for name in [name for name in before if name == "calibration_" or name.startswith("_kept")]:
+            del self.__dict__[name]
         try:
             self._fit(features.take(good), lonlat[good], None if labels is None else labels[good])
         except BaseException:

@@ -27,7 +27,7 @@ __all__ = ["Contract"]
 Floats = NDArray[np.float64]
 
 # Bounds what a block of pictures takes to some tens of megabytes an array.
-_VALUES_AT_ONCE: Final = 4_000_000
+_VALUES_AT_ONCE: Final = 8_000_000
 
 
 class Contract(ABC):

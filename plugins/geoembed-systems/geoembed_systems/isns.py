@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from geoembed.errors import OptionError
 from geoembed_systems.cells import Limits
@@ -228,9 +229,27 @@ class ISNs(LearningSystem):
         found = views.new_empty((len(features), features.views, len(self.partition_)))
         for expert in np.unique(codes):
             own = torch.from_numpy(np.flatnonzero(codes == expert)).to(views.device)
-            logits = network.group(int(expert), views[own].flatten(0, 1))
-            found[own] = self._product(logits, int(expert)).reshape(len(own), features.views, -1)
+            inner = network.trunks[int(expert)](views[own].flatten(0, 1))
+            logits = linear(inner, *self._joined(network, int(expert)))
+            found[own] = logits.reshape(len(own), features.views, -1)
         return found
+
+    def _joined(self, network: Any, expert: int) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of one classifier whose logits are those of the product.
+
+        Linear classifiers of one input may be added before they are applied: a fine cell's and
+        those of the cells that it lies in. Kept, for all blocks of pictures ask for it.
+        """
+        kept: dict[int, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_kept_joined", {})
+        device = network.mean.device
+        if expert not in kept or kept[expert][0].device != device:
+            layers = [(head.weight.T, head.bias[None]) for head in network.heads[expert]]
+            weight, bias = (
+                hierarchical_logits(each, self.hierarchy_.parents)
+                for each in zip(*layers, strict=True)
+            )
+            kept[expert] = weight.T.contiguous(), bias[0]
+        return kept[expert]
 
     @torch.inference_mode()
     def scene_probabilities(self, images_or_features: Any) -> NDArray[np.float32]:
