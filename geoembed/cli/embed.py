@@ -1,24 +1,36 @@
 """``geoembed embed``: a table of places in, the table with embeddings out."""
 
-from pathlib import Path
+import os
+from typing import Any
 
 import typer
 
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
+from geoembed.errors import OptionError
 
 __all__ = ["embed"]
 
-FLAGS = {**TABLE_FLAGS, "prefix": "--prefix NAME"}
+FLAGS = {
+    **TABLE_FLAGS,
+    "prefix": "--prefix NAME",
+    "scheduler": "--scheduler ADDRESS",
+    "workers": "--workers N",
+}
 
 
 def embed(
-    source: Path = typer.Argument(
-        metavar="IN",
+    sources: list[str] = typer.Argument(
+        metavar="IN...",
         help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
-        "coordinate columns.",
+        "coordinate columns. With --engine dask any number of Parquet files, folders of them and "
+        "patterns, also addresses such as s3://bucket/folder.",
     ),
-    target: Path = typer.Option(
-        ..., "--output", "-o", metavar="OUT", help="File to write: .parquet, .csv or .npy."
+    target: str = typer.Option(
+        ...,
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write: .parquet, .csv or .npy; with --engine dask a folder.",
     ),
     encoder: str = typer.Option(
         "geoclip.v1", "--encoder", metavar="NAME|PATH", help="See 'geoembed encoders'."
@@ -75,46 +87,65 @@ def embed(
     batch_rows: int | None = typer.Option(
         None, "--batch-rows", min=1, help="Rows at a time; by default 64 MB of vectors."
     ),
+    engine: str | None = typer.Option(
+        None, "--engine", metavar="dask", help="Do it in parts, on several workers."
+    ),
+    scheduler: str | None = typer.Option(
+        None, "--scheduler", metavar="ADDRESS", help="Of a dask cluster, such as tcp://host:8786."
+    ),
+    workers: int | None = typer.Option(
+        None,
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Workers to start here, instead of a cluster; one a core by default. 0: none.",
+    ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
 ) -> None:
-    """Embed every place of a table file.
+    """Embed every place of a table file, or of a folder of Parquet files.
 
     Works in batches, so memory does not grow with the file. OUT appears when it is whole; until
     then it grows in the folder OUT.part, from where a stopped run goes on with --resume.
+
+    With --engine dask every row group becomes a file in the folder OUT. The same command goes on
+    with a run that was stopped.
 
     Example:
         geoembed embed places.gpkg -o places.parquet
         geoembed embed places.csv -o vectors.npy --lon-column x --lat-column y
         geoembed embed regions.gpkg -o regions.parquet --geometry sample --layers scales
+        geoembed embed places/ -o embedded/ --engine dask --workers 4
+        geoembed embed places/ -o embedded/ --engine dask --scheduler tcp://10.0.0.5:8786
     """
+    asked = {
+        "encoder": encoder,
+        "layout": layout,
+        "prefix": prefix,
+        "overwrite": overwrite,
+        "force": force,
+        "lon": lon,
+        "lat": lat,
+        "crs": crs,
+        "geometry": geometry,
+        "samples": samples,
+        "on_invalid": on_invalid,
+        "batch_rows": batch_rows,
+        "progress": False if quiet else None,
+        "layers": layers,
+        "normalize": normalize,
+        "dtype": dtype,
+        "precision": precision,
+        "device": device,
+        "seam": seam,
+    }
+    if engine is not None:
+        _embed_folder(engine, sources, target, layer, scheduler, workers, asked)
+        return
+    _check_single(sources, scheduler, workers)
     from geoembed.streaming import embed_file
 
     with terminable(), notes_told(FLAGS):
-        report = embed_file(
-            source,
-            target,
-            encoder=encoder,
-            layout=layout,
-            prefix=prefix,
-            overwrite=overwrite,
-            force=force,
-            resume=resume,
-            lon=lon,
-            lat=lat,
-            crs=crs,
-            layer=layer,
-            geometry=geometry,
-            samples=samples,
-            on_invalid=on_invalid,
-            batch_rows=batch_rows,
-            progress=False if quiet else None,
-            layers=layers,
-            normalize=normalize,
-            dtype=dtype,
-            precision=precision,
-            device=device,
-            seam=seam,
-        )
+        report = embed_file(sources[0], target, layer=layer, resume=resume, **asked)
     if quiet:
         return
     lost = f" ({report.dropped:,} dropped)" if report.dropped else ""
@@ -122,4 +153,45 @@ def embed(
     print(
         f"{report.rows:,} rows{lost}{before} of {report.dimension} values, "
         f"{report.rows_per_second:,.0f} rows/s, in {report.target}"
+    )
+
+
+def _check_single(sources: list[str], scheduler: str | None, workers: int | None) -> None:
+    """Refuse what only --engine dask can do."""
+    several = len(sources) > 1 or os.path.isdir(sources[0]) or "://" in sources[0]
+    if several:
+        what = f"{len(sources):,} sources" if len(sources) > 1 else sources[0]
+        raise OptionError(
+            f"{what}: only one file at a time becomes a file. For folders, addresses and several "
+            "Parquet files pass --engine dask, and a folder as --output."
+        )
+    if scheduler is not None or workers is not None:
+        raise OptionError("--scheduler and --workers are for --engine dask.")
+
+
+def _embed_folder(
+    engine: str,
+    sources: list[str],
+    target: str,
+    layer: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    asked: dict[str, Any],
+) -> None:
+    if engine != "dask":
+        raise OptionError(f"--engine {engine} is not one of: dask.")
+    if layer is not None:
+        raise OptionError(f"--layer {layer}: Parquet files have no layers.")
+    from geoembed.scaling import embed_folder
+
+    with terminable(), notes_told(FLAGS):
+        report = embed_folder(sources, target, scheduler=scheduler, workers=workers, **asked)
+    if asked["progress"] is False:
+        return
+    lost = f" ({report.dropped:,} dropped)" if report.dropped else ""
+    before = f" ({report.resumed:,} done before)" if report.resumed else ""
+    torn = f", {len(report.redone):,} torn parts made again" if report.redone else ""
+    print(
+        f"{report.rows:,} rows{lost}{before} of {report.dimension} values in "
+        f"{report.parts:,} parts{torn}, {report.rows_per_second:,.0f} rows/s, in {report.target}"
     )

@@ -128,6 +128,8 @@ def as_tables(batches: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
     """
     if isinstance(batches, pa.RecordBatch):
         batches = [batches]
+    if isinstance(batches, pa.Table):
+        batches = batches.to_reader()
     if not isinstance(batches, pa.RecordBatchReader) and hasattr(batches, "__arrow_c_stream__"):
         batches = pa.RecordBatchReader.from_stream(batches)
     if isinstance(batches, pa.RecordBatchReader):

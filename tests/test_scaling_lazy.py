@@ -1,0 +1,217 @@
+"""Frames of dask and dask-geopandas: embedded lazily, nothing known about them lost."""
+
+import threading
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from shapely import box
+
+import geoembed as ge
+from geoembed.encoders import sharing
+from geoembed.errors import CoordinateError, OptionError, TableError, WorkerError
+
+dd = pytest.importorskip("dask.dataframe")
+dask_geopandas = pytest.importorskip("dask_geopandas")
+dask = pytest.importorskip("dask")
+
+CITIES = ge.data.load_cities()[["name", "population", "geometry"]].head(400)
+
+
+@pytest.fixture
+def lazy():
+    frame = dask_geopandas.from_geopandas(CITIES, npartitions=4)
+    frame.calculate_spatial_partitions()
+    return frame
+
+
+@pytest.fixture
+def nothing_computes(monkeypatch):
+    """Fail as soon as an encoder computes anything."""
+
+    def compute(self, lonlat):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("geoembed.encoders.base.LocationEncoder.values", compute)
+
+
+def test_embed_stays_lazy_and_keeps_what_is_known(lazy, nothing_computes):
+    result = ge.embed(lazy, "xyz")
+    assert isinstance(result, dask_geopandas.GeoDataFrame)
+    assert result.divisions == lazy.divisions
+    assert result.known_divisions
+    assert result.crs == CITIES.crs
+    assert result.spatial_partitions is lazy.spatial_partitions
+    assert result.columns.tolist() == [*CITIES.columns, "xyz_000", "xyz_001", "xyz_002"]
+    assert result._meta.dtypes["xyz_000"] == np.float32
+    assert result._meta.geometry.name == "geometry"
+
+
+def test_the_rows_are_those_of_a_single_process_bit_by_bit(lazy):
+    # Block by block: what a matrix product gives depends on its shape in the last digit.
+    got = ge.embed(lazy).compute()
+    blocks = [lazy.partitions[i].compute() for i in range(lazy.npartitions)]
+    expected = pd.concat([ge.embed(block) for block in blocks])
+    assert isinstance(got, gpd.GeoDataFrame)
+    pd.testing.assert_frame_equal(pd.DataFrame(got), pd.DataFrame(expected), check_exact=True)
+    assert got.index.equals(CITIES.index)
+    assert got.crs == CITIES.crs
+    whole = ge.embed(CITIES).filter(like="geoclip")
+    np.testing.assert_allclose(got.filter(like="geoclip"), whole, atol=5e-6)
+
+
+def test_what_is_known_is_true_of_what_is_computed(lazy):
+    for layout in ("columns", "vector"):
+        result = ge.embed(lazy, "xyz", layout=layout)
+        part = result.partitions[1].compute()
+        assert part.columns.tolist() == result.columns.tolist()
+        assert part.dtypes.to_dict() == result._meta.dtypes.to_dict()
+        assert (part.index[0], part.index[-1] + 1) == result.divisions[1:3]
+        assert result.cx[-20:60, -40:70].compute().shape[0] > 0, "spatial partitions are used"
+
+
+def test_dask_never_tries_it_on_geometries_that_it_makes_up(lazy):
+    # Its dummies are lines, which geometry="point" refuses.
+    result = ge.embed(lazy, "xyz")
+    more = result.assign(north=result["xyz_002"] > 0)[["north", "geometry"]]
+    np.testing.assert_array_equal(more.compute()["north"], CITIES.geometry.y > 0)
+
+
+def test_plain_frames_series_and_other_crs():
+    table = pd.DataFrame({"LON": CITIES.geometry.x, "Lat": CITIES.geometry.y})
+    plain = ge.embed(dd.from_pandas(table, npartitions=3), "xyz", layout="vector")
+    assert type(plain) is dd.DataFrame
+    expected = np.stack(ge.embed(CITIES, "xyz", layout="vector")["embedding"])
+    np.testing.assert_array_equal(np.stack(plain.compute()["embedding"]), expected)
+    named = ge.embed(dd.from_pandas(table.set_axis(["a", "b"], axis=1)), "xyz", lon="a", lat="b")
+    np.testing.assert_array_equal(named.compute().iloc[:, 2:], expected)
+    points = dask_geopandas.from_geopandas(CITIES.to_crs("EPSG:3857"), npartitions=2).geometry
+    series = ge.embed(points, "xyz")
+    assert series.crs == "EPSG:3857"
+    np.testing.assert_allclose(series.compute().iloc[:, 1:], expected, atol=1e-6)
+
+
+def test_empty_partitions_are_nothing_special(lazy):
+    one = lazy[lazy["name"] == CITIES["name"].iloc[0]]
+    got = ge.embed(one, "xyz").compute()
+    assert len(got) == 1
+    assert got.dtypes["xyz_000"] == np.float32
+    none = lazy[lazy["name"] == "nowhere"]
+    assert (
+        ge.embed(none, "xyz").compute().columns.tolist() == ge.embed(none, "xyz").columns.tolist()
+    )
+
+
+def test_rows_without_a_place(lazy):
+    broken = CITIES.copy()
+    broken.loc[CITIES.index[[7, 250]], "geometry"] = None
+    frame = dask_geopandas.from_geopandas(broken, npartitions=4)
+    asked = ge.embed(frame, "xyz")
+    with pytest.raises(CoordinateError, match="1 of 100 rows hold no usable place"):
+        asked.compute(scheduler="synchronous")
+    kept = ge.embed(frame, "xyz", on_invalid="nan").compute()
+    assert np.flatnonzero(kept["xyz_000"].isna()).tolist() == [7, 250]
+    left = ge.embed(frame, "xyz", on_invalid="drop")
+    assert left.divisions == frame.divisions
+    assert left.compute().index.equals(CITIES.index.delete([7, 250]))
+
+
+def test_polygons(lazy):
+    squares = gpd.GeoDataFrame(geometry=[box(i, 0, i + 2, 2) for i in range(6)], crs=4326)
+    frame = dask_geopandas.from_geopandas(squares, npartitions=2)
+    for choice in ("centroid", "sample"):
+        got = ge.embed(frame, "xyz", geometry=choice, samples=8).compute()
+        expected = ge.embed(squares, "xyz", geometry=choice, samples=8)
+        np.testing.assert_array_equal(got.iloc[:, 1:], expected.iloc[:, 1:])
+
+
+@pytest.mark.usefixtures("nothing_computes")
+@pytest.mark.parametrize(
+    ("change", "options", "error", "message"),
+    [
+        ({}, {"layout": "wide"}, OptionError, "layout='wide'"),
+        ({}, {"seam": "torn"}, OptionError, "seam='torn'"),
+        ({}, {"prefix": "name", "layout": "vector"}, TableError, "already has the column 'name'"),
+        ({}, {"lon": "x", "lat": "y"}, CoordinateError, "There is no column named 'x'"),
+        ({"crs": None}, {}, CoordinateError, "CRS"),
+        ({"crs": "EPSG:3857"}, {"crs": "EPSG:4326"}, CoordinateError, "EPSG:3857"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(change, options, error, message):
+    places = CITIES.set_crs(**change, allow_override=True) if change else CITIES
+    frame = dask_geopandas.from_geopandas(places, npartitions=2)
+    with pytest.raises(error, match=message):
+        ge.embed(frame, "xyz", **options)
+
+
+def test_the_featurizer_makes_arrays_of_dask(lazy, nothing_computes):
+    featurizer = ge.LocationFeaturizer("xyz", dtype="float64")
+    array = featurizer.fit(lazy).transform(lazy)
+    assert (array.dtype, array.chunks[1], array.numblocks) == (np.float64, (3,), (4, 1))
+    assert featurizer.feature_names_in_.tolist() == ["geometry"]
+
+
+def test_the_featurizer_gives_the_same_values(lazy):
+    featurizer = ge.LocationFeaturizer("xyz")
+    expected = featurizer.fit_transform(CITIES)
+    array = featurizer.fit_transform(lazy)
+    np.testing.assert_array_equal(array.compute(), expected)
+    with pytest.raises(OptionError, match=r"set_output\(\) makes no frames of dask"):
+        ge.LocationFeaturizer("xyz").set_output(transform="pandas").fit_transform(lazy)
+
+
+def test_weights_are_loaded_once_however_many_threads_ask(monkeypatch):
+    loads = []
+    load = sharing.load_encoder
+
+    def counted(name, **options):
+        loads.append(name)
+        return load(name, **options)
+
+    monkeypatch.setattr(sharing, "load_encoder", counted)
+    sharing._loaded.cache_clear()
+    frame = dask_geopandas.from_geopandas(CITIES, npartitions=8)
+    ge.embed(frame, "sphere2vec.c").compute(scheduler="threads", num_workers=8)
+    assert loads == ["sphere2vec.c"]
+
+
+def test_threads_of_a_pool_have_one_thread_of_torch_each_and_others_are_left_alone(lazy):
+    import torch
+
+    from geoembed.partitions import limit_threads
+
+    seen = {}
+
+    def look():
+        limit_threads()
+        seen["pool"] = torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        limit_threads()
+        assert (seen["pool"], torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_partition_that_does_not_fit_its_worker_is_refused_in_words(lazy, monkeypatch):
+    monkeypatch.setattr("geoembed.partitions.thread_memory", lambda: 2000)
+    monkeypatch.setattr("geoembed.partitions.worker_address", lambda: "tcp://10.0.0.5:1")
+    with pytest.raises(WorkerError, match=r"100 rows takes.*tcp://10.0.0.5:1 has.*repartition"):
+        ge.embed(lazy, "xyz").compute(scheduler="synchronous")
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_parquet_written_by_dask_reads_back(lazy, tmp_path):
+    # Without schema=None dask would guess the type of vectors from objects that it makes up.
+    result = ge.embed(lazy, "xyz", layout="vector")
+    with dask.config.set(scheduler="synchronous"):
+        result.to_parquet(tmp_path / "o", schema=None)
+    back = gpd.read_parquet(tmp_path / "o")
+    expected = np.stack(ge.embed(CITIES, "xyz", layout="vector")["embedding"])
+    np.testing.assert_array_equal(np.stack(back["embedding"]), expected)
