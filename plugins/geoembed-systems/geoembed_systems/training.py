@@ -212,7 +212,7 @@ def train_heads(
         raise OptionError("Several processes train together: name a run_folder= that all see.")
     settings = options.settings(system, len(features))
     data = FeatureArray(lonlat, list(features.names), features.flat())
-    if options.validation:
+    if settings.data.validation:
         split = split_rows(lonlat, settings.data)
     else:
         nothing = np.empty(0, dtype=np.int64)

@@ -127,8 +127,8 @@ def test_held_out_places_choose_the_best_weights(tmp_path):
     features, _, head = world(200)
     lonlat = np.column_stack([rng.uniform(-170, 170, 200), rng.uniform(-60, 60, 200)])
     _, run = learn(
-        features, lonlat, head, epochs=3, validation=0.3, folder=tmp_path / "run",
-        overrides={"validation.every": 1.0},
+        features, lonlat, head, epochs=3, folder=tmp_path / "run",
+        overrides={"validation.every": 1.0, "data.validation": 0.3},
     )  # fmt: skip
     assert run.best["metric"] == "median_km"
     assert run.metrics["median_km"] > 0.0
