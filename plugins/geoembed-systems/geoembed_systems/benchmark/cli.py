@@ -321,7 +321,7 @@ def _list(as_json: bool) -> None:
     from geoembed_systems.benchmark.presets import SYSTEMS
 
     summaries = {spec.name: spec.summary for spec in SPECS}
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": preset.name,
             "title": preset.title,

@@ -99,13 +99,14 @@ def score_runs(
     keys = sorted(by_key, key=lambda key: (order.index(key[0]), key[1]))
     errors = {key: np.stack([run.km for run in by_key[key]]) for key in keys}
     drawn = draw_scores(errors, groups=groups, resamples=resamples, seed=seed) if errors else {}
+    count = None if groups is None else len(np.unique(groups))
     seeds: dict[Key, dict[int, Floats]] = {}
     rows: list[dict[str, Any]] = []
     for key in keys:
         own = by_key[key]
         each = seed_means(errors[key])
         seeds[key] = {run.seed: scores for run, scores in zip(own, each, strict=True)}
-        low, high = interval_of(errors[key], drawn[key], level=level, grouped=groups is not None)
+        low, high = interval_of(errors[key], drawn[key], level=level, groups=count)
         facts = {
             "system": key[0],
             "title": own[0].title,
@@ -212,8 +213,8 @@ def mark_best(scores: Scores, fraction: float) -> dict[tuple[str, str], str]:
         best = str(values.idxmin() if name in LOWER_IS_BETTER else values.idxmax())
         same = []
         for system in map(str, values.index.drop(best)):
-            found = compare(scores, system, best, fraction).set_index("score")
-            if found.loc[name, "verdict"] == UNCLEAR:
+            found = compare(scores, system, best, fraction).set_index("score")["verdict"]
+            if found[str(name)] == UNCLEAR:
                 same.append(system)
         if len(same) < len(values) - 1:
             marks[best, str(name)] = "*"

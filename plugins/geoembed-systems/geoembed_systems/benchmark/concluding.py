@@ -81,7 +81,7 @@ def _ranking(report: "BenchmarkReport", own: pd.DataFrame) -> list[str]:
     titles = report.titles
     if best["system"] != "geoclip" and "geoclip" in verdicts:
         gap = verdicts["geoclip"]
-        theirs = own.set_index("system").loc["geoclip"]
+        theirs = own[own["system"] == "geoclip"].iloc[0]
         more = f"{_km(gap['difference'])} km more ({_km(gap['low'])} to {_km(gap['high'])})"
         if gap["verdict"] == UNCLEAR:
             told.append(
@@ -119,7 +119,7 @@ def _shares(report: "BenchmarkReport", own: pd.DataFrame) -> list[str]:
             alike.append(f"{km} km ({own[name].min():.1f} to {own[name].max():.1f} %)")
             continue
         same = [titles[s] for (s, score), mark in marks.items() if (score, mark) == (name, "=")]
-        value = float(own.set_index("system").loc[first, name])
+        value = float(own.loc[own["system"] == first, name].iloc[0])
         told.append(
             f"Within {km} km {titles[first]} places the most, {value:.1f} % of the pictures"
             + (f"; not told from it: {listed(same)}." if same else ", told from all others.")

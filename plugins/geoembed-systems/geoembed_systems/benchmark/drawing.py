@@ -138,9 +138,9 @@ def draw_errors(report: "BenchmarkReport") -> Any:
             label=titles[system],
             zorder=3 if system in BASELINES else 20 - at,
         )
-    for km in THRESHOLDS_KM:
-        if km > start:
-            _mark_distance(ax, km)
+    for threshold in THRESHOLDS_KM:
+        if threshold > start:
+            _mark_distance(ax, threshold)
     ax.set_xscale("log")
     ax.set(xlim=(start, _FARTHEST), ylim=(0.0, 100.0))
     ax.xaxis.set_major_formatter(import_matplotlib("ticker").FuncFormatter(km_text))
@@ -261,7 +261,8 @@ def _limit(ax: "Axes", low: float, high: float) -> None:
     """Leave room for the numbers; ticks stand only below the dots."""
     ax.set_xlim(low, low + (high - low) / (1.0 - _COLUMN))
     ticker = import_matplotlib("ticker")
-    locator = ticker.MaxNLocator(nbins=3, steps=[1, 2, 5, 10])
+    # Thousands are wide.
+    locator = ticker.MaxNLocator(nbins=2 if high >= 1000.0 else 3, steps=[1, 2, 5, 10])
     ax.set_xticks([tick for tick in locator.tick_values(low, high) if low <= tick <= high])
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(km_text))
 

@@ -159,7 +159,7 @@ def interval_of(
     thresholds_km: Sequence[float] = THRESHOLDS_KM,
     *,
     level: float = 0.95,
-    grouped: bool = False,
+    groups: int | None = None,
 ) -> tuple[Floats, Floats]:
     """Say between which values the scores of a system lie.
 
@@ -173,15 +173,15 @@ def interval_of(
         Of the draws.
     level : float
         Coverage, in (0, 1).
-    grouped : bool
-        Whether the pictures were drawn in groups.
+    groups : int, optional
+        How many groups the pictures were drawn in; each on its own if not given.
 
     Returns
     -------
     low, high : ndarray of float64, shape (scores,)
         Percentiles of the draws. Where each draw says the same, all pictures or none, it is the
-        exact interval that `geoembed.evaluation.geolocation.bootstrap_intervals` gives; and so are
-        all of a single seed whose pictures are drawn one by one.
+        exact interval that `geoembed.evaluation.geolocation.bootstrap_intervals` gives to as many
+        pictures, or groups; and so are all of a single seed whose pictures are drawn one by one.
 
     Examples
     --------
@@ -193,16 +193,15 @@ def interval_of(
     check_resampling(len(drawn), level)
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
-    one = len(km) == 1 and not grouped
-    # One resample: only ends that are not drawn are wanted of it.
+    one = len(km) == 1 and groups is None
+    # One resample: only ends that are not drawn are wanted of it. Those depend on the count alone.
     known = bootstrap_intervals(
-        km[0], thresholds_km, level=level, resamples=len(drawn) if one else 1
+        km[0, :groups], thresholds_km, level=level, resamples=len(drawn) if one else 1
     )
     ends = np.array(list(known.values()))
     shares = np.stack([km <= threshold for threshold in thresholds_km])
-    same = shares.all(axis=(1, 2)) | ~shares.any(axis=(1, 2))
     exact = np.full(len(low), one)
-    exact[: len(same)] |= same
+    exact[: len(shares)] |= shares.all(axis=(1, 2)) | ~shares.any(axis=(1, 2))
     low[exact], high[exact] = ends[exact].T
     return low, high
 
@@ -228,4 +227,5 @@ def _medians(km: Floats, counts: Counts) -> Floats:
     total = reached[:, -1:]
     low = (reached > (total - 1) // 2).argmax(axis=1)
     high = (reached > total // 2).argmax(axis=1)
-    return 0.5 * (km[low] + km[high])
+    middle: Floats = 0.5 * (km[low] + km[high])
+    return middle

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoembed_systems.benchmark.reading import BASELINES
 from geoembed_systems.benchmark.tables import COSTS, SHOWN, cost_cells
-from geoembed_systems.benchmark.tabulating import SHARES, score_text
+from geoembed_systems.benchmark.tabulating import SHARES, gap_texts, score_text
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
@@ -66,14 +66,8 @@ def _differences(report: "BenchmarkReport") -> Table:
     base = report.titles[report.reference()]
     rows = []
     for title, own in report.differences().groupby("title", sort=False):
-        cells = [str(title)]
-        for name in ("within_750", "median_km"):
-            gap = own.set_index("score").loc[name]
-            value, low, high = (
-                score_text(float(gap[part]), name, "+") for part in ("difference", "low", "high")
-            )
-            cells += [f"{value} ({low} to {high})", str(gap["verdict"])]
-        rows.append(cells)
+        gaps = gap_texts(own, ("within_750", "median_km"))
+        rows.append([str(title), *(cell for gap in gaps for cell in gap)])
     header = ["system", "within 750 km, points", "", "median error, km", ""]
     return f"Less {base}, on the same pictures", header, rows
 

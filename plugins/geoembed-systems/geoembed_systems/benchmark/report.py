@@ -285,15 +285,13 @@ class BenchmarkReport:
             for name in self.table(at)["system"]
         }
 
-    def to_markdown(self, *, pictures: bool = True, heading: bool = True) -> str:
+    def to_markdown(self, *, pictures: bool = True) -> str:
         """Return the report as a page of Markdown.
 
         Parameters
         ----------
         pictures : bool
             Whether to show the pictures that `save` writes.
-        heading : bool
-            Whether it begins with a heading of its own.
 
         Returns
         -------
@@ -301,7 +299,7 @@ class BenchmarkReport:
             What the numbers say; scores; what they took; differences; published rows; fractions;
             what failed; how it was done.
         """
-        return tables.to_markdown(self, pictures=pictures, heading=heading)
+        return tables.to_markdown(self, pictures=pictures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, fit for JSON.

@@ -9,13 +9,25 @@ import pandas as pd
 
 from geoembed_systems.benchmark.published import CAUTION, published_rows
 from geoembed_systems.benchmark.reading import BASELINES
-from geoembed_systems.benchmark.tabulating import SHARES, score_text
+from geoembed_systems.benchmark.tabulating import SHARES, gap_texts, score_text
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
 
-__all__ = ["COSTS", "SHOWN", "cost_cells", "facts_of", "score_cells", "to_dict", "to_markdown"]
+__all__ = [
+    "COSTS",
+    "FEWER",
+    "SHOWN",
+    "cost_cells",
+    "facts_of",
+    "score_cells",
+    "sections",
+    "to_dict",
+    "to_markdown",
+]
 
+FEWER: Final = "With fewer training pictures"
+"""Title of the part about fractions."""
 SHOWN: Final = (*SHARES, "median_km")
 """Scores of the paper's table."""
 # Differences that are listed: nearer ones are of hardly any picture on small data.
@@ -24,26 +36,45 @@ COSTS: Final = ("parameters", "cells", "training, s", "query, ms", "memory, MB")
 """What `cost_cells` are called."""
 
 
-def to_markdown(report: "BenchmarkReport", *, pictures: bool = True, heading: bool = True) -> str:
+def to_markdown(report: "BenchmarkReport", *, pictures: bool = True) -> str:
     """Write the page; see `geoembed_systems.benchmark.report.BenchmarkReport.to_markdown`."""
-    lines = [f"# Geolocation systems on {report.data_name}", ""] if heading else []
+    lines = [f"# Geolocation systems on {report.data_name}", ""]
     lines += [f"- {sentence}" for sentence in report.conclusion]
-    if report.good:
-        lines += ["", "## Scores", "", *_scores(report, pictures)]
-        lines += ["", "## What they take", "", *_costs(report)]
-        if len(report.table()) > 1:
-            lines += ["", f"## {_difference_title(report)}", "", *_differences(report)]
-        if len(report.fractions) > 1:
-            lines += ["", "## With fewer training pictures", "", *_fractions(report, pictures)]
-        lines += ["", "## Beside what papers print", "", *_published(report)]
-    if len(report.failed):
-        lines += ["", "## Failed", ""]
-        lines += [
-            f"- {row.title}, seed {row.seed}, {100 * row.fraction:g} %: {row.failed}"
-            for row in report.failed.itertuples()
-        ]
-    lines += ["", "## How it was done", "", *_how(report)]
+    for title, own in sections(report, pictures=pictures).items():
+        lines += ["", f"## {title}", "", *own]
     return "\n".join(lines) + "\n"
+
+
+def sections(report: "BenchmarkReport", *, pictures: bool = True) -> dict[str, list[str]]:
+    """Return the parts of the page below its conclusion.
+
+    Parameters
+    ----------
+    report : BenchmarkReport
+        Of any runs.
+    pictures : bool
+        Whether to show the pictures that `BenchmarkReport.save` writes.
+
+    Returns
+    -------
+    dict of str to list of str
+        Title -> lines of Markdown.
+    """
+    found: dict[str, list[str]] = {}
+    if report.good:
+        found["Scores"] = _scores(report, pictures)
+        found["What they take"] = _costs(report)
+        if len(report.table()) > 1:
+            found[f"Against {report.titles[report.reference()]}"] = _differences(report)
+        if len(report.fractions) > 1:
+            found[FEWER] = _fractions(report, pictures)
+        found["Beside what papers print"] = _published(report)
+    if len(report.failed):
+        found["Failed"] = [
+            f"- {row['title']}, seed {row['seed']}, {100 * row['fraction']:g} %: {row['failed']}"
+            for row in report.failed.to_dict("records")
+        ]
+    return found | {"How it was done": _how(report)}
 
 
 def to_dict(report: "BenchmarkReport") -> dict[str, Any]:
@@ -166,24 +197,12 @@ def _costs(report: "BenchmarkReport") -> list[str]:
     return [told, "", *_lines(["system", *COSTS], rows)]
 
 
-def _difference_title(report: "BenchmarkReport") -> str:
-    return f"Against {report.titles[report.reference()]}"
-
-
 def _differences(report: "BenchmarkReport") -> list[str]:
     base = report.titles[report.reference()]
     found = report.differences()
     rows = []
     for title, own in found.groupby("title", sort=False):
-        by_score = own.set_index("score")
-        cells = []
-        for name in _COMPARED:
-            gap = by_score.loc[name]
-            value, low, high = (
-                score_text(float(gap[part]), name, "+") for part in ("difference", "low", "high")
-            )
-            cells.append(f"{value} ({low} to {high}), {gap['verdict']}")
-        rows.append([str(title), *cells])
+        rows.append([str(title), *map(", ".join, gap_texts(own, _COMPARED))])
     header = [f"{n.removeprefix('within_')} km, points" for n in _COMPARED[:-1]]
     return [
         f"Each system's score less {base}'s, on the same pictures, with its {100 * report.level:g} "
@@ -289,7 +308,7 @@ def _count(value: Any) -> str:
     return "-" if value is None or pd.isna(value) else f"{float(value):,.0f}"
 
 
-def _amount(value: float) -> str:
+def _amount(value: Any) -> str:
     if pd.isna(value):
         return "-"
     return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"

@@ -15,6 +15,7 @@ __all__ = [
     "SHARES",
     "beside_published",
     "difference_table",
+    "gap_texts",
     "paper_table",
     "run_table",
     "score_text",
@@ -110,9 +111,9 @@ def difference_table(scores: Scores, order: pd.DataFrame, to: str, fraction: flo
         ``system``, ``title`` and the columns of `geoembed_systems.benchmark.comparing.compare`.
     """
     parts = [
-        compare(scores, str(row.system), to, fraction).assign(system=row.system, title=row.title)
-        for row in order.itertuples()
-        if row.system != to
+        compare(scores, system, to, fraction).assign(system=system, title=title)
+        for system, title in zip(map(str, order["system"]), map(str, order["title"]), strict=True)
+        if system != to
     ]
     columns = ["system", "title", "score", "difference", "low", "high", "verdict"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -141,6 +142,32 @@ def beside_published(table: pd.DataFrame, data: str) -> pd.DataFrame:
     theirs = published_rows()
     theirs = theirs[theirs["system"].isin(table["system"])]
     return pd.concat([ours, theirs], ignore_index=True)
+
+
+def gap_texts(differences: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Write the differences of one system.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        Of `difference_table`, its rows of one system.
+    names : sequence of str
+        Which scores.
+
+    Returns
+    -------
+    list of (str, str)
+        Difference with its interval, and the verdict.
+    """
+    by_score = {str(row["score"]): row for row in differences.to_dict("records")}
+    found = []
+    for name in names:
+        row = by_score[name]
+        value, low, high = (
+            score_text(float(row[part]), name, "+") for part in ("difference", "low", "high")
+        )
+        found.append((f"{value} ({low} to {high})", str(row["verdict"])))
+    return found
 
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:
