@@ -234,6 +234,7 @@ ax = plot.answers_map(
     pictures=pictures,
     extent=(-180, -60, 180, 84),
     title="Three that it is sure of",
+    score="share of the votes at the place",
 )
 for row in surest:
     ax.plot(*data.test_lonlat[row], "*", ms=14, mfc="#d55e00", mec="white", zorder=9)

@@ -65,6 +65,7 @@ def answers_map(
     ax: "Axes | None" = None,
     extent: Sequence[float] | None = None,
     title: str | None = None,
+    score: str = "cosine similarity, no probability",
 ) -> "Axes":
     """Show where photographs and texts could be: candidates, credible regions, radii.
 
@@ -90,6 +91,8 @@ def answers_map(
         given.
     title : str, optional
         Stands above the map.
+    score : str
+        What a score is, for the line under the map; the default is what `GeoLocalizer` gives.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def answers_map(
         add_cards(ax, cards)
     else:
         _draw_best(ax, queries)
-    _write(ax, queries, shapes, few, title)
+    _write(ax, queries, shapes, few, title, score)
     return ax
 
 
@@ -346,6 +349,7 @@ def _write(
     shapes: Sequence[_Shape],
     few: bool,
     title: str | None,
+    score: str,
 ) -> None:
     parts = ["Places by rank" if few else f"Best places of {len(queries):,} queries"]
     failed = sum(not len(query.table) for query in queries)
@@ -356,7 +360,7 @@ def _write(
         parts.append(f"shaded: {' and '.join(f'{s:.0%}' for s in shares)} of the density")
     if few and any(_circles(query) for query in queries):
         parts.append("circles: radius of 50% and 90% around place 1")
-    parts.append("score: cosine similarity, no probability")
+    parts.append(f"score: {score}")
     ax.set_xlabel("; ".join(parts), fontsize=8, color=INK, loc="left")
     if title:
         ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
