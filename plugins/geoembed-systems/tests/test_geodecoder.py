@@ -265,3 +265,27 @@ def test_a_run_with_a_folder_learns_the_same_and_is_taken_up_where_it_ended(aske
     np.testing.assert_array_equal(again.predict_proba(features), expected)
     with pytest.raises(TrainingError, match="layers|sizes|differ|other"):
         system(resume=True, layers=1, **options).fit(features, places)
+
+
+def test_pictures_go_all_the_way_through_the_frozen_tower_with_crops_at_test_time():
+    rng = np.random.default_rng(0)
+    town = np.arange(60) % 3
+    colours = np.array([[220, 40, 40], [40, 220, 40], [40, 40, 220]])
+    pictures = rng.integers(0, 36, (60, 48, 64, 3)) + colours[town][:, None, None]
+    pictures = pictures.astype(np.uint8)
+    fitted = system(
+        t_max=(60, 45, 25),
+        t_min=2,
+        scenes=1,
+        image_encoder="bluemarble.v1",
+        crops="five",
+        batch_size=30,
+        epochs=12,
+    ).fit(pictures, TOWNS[town] + rng.normal(0, 0.01, (60, 2)))
+    asked_for = [*pictures[:6], "gone.jpg"]
+    with pytest.warns(UnreadablePictureWarning, match=r"gone.jpg: There is no such file"):
+        found = fitted.predict(asked_for)
+    np.testing.assert_allclose(found[:6], TOWNS[town[:6]], atol=0.1)
+    assert np.isnan(found[6]).all()
+    table = fitted.localize(asked_for, top_k=1, radii=False)
+    assert table["error"].iloc[-1] == "There is no such file."
