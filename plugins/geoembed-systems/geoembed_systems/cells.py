@@ -30,8 +30,8 @@ def auto_limits(places: int, t_max: Limits = "auto", t_min: Limits = "auto") -> 
         How many there are.
     t_max, t_min : int or "auto"
         ``"auto"`` is ours: a four-hundredth of the places in a cell at most, but 20 to 10,000;
-        and a tenth of `t_max` at least, but 1 to 50. With a million places or so that is
-        PlaNet's choice of 10,000 and 50.
+        and a tenth of `t_max` at least, but 1 to 50. From 4 million places on these are PlaNet's
+        10,000 and 50.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def adaptive_partition(
 
     Notes
     -----
-    4.7 million places take some 10 seconds.
+    4.7 million places take some 7 seconds and 0.8 GB.
 
     Examples
     --------
