@@ -125,7 +125,7 @@ def draw_errors(report: "BenchmarkReport") -> Any:
     figure, ax = import_matplotlib("pyplot").subplots(figsize=(9.5, 4.6), layout="constrained")
     # So near is one picture in 200 of the best seed.
     nearest = min(float(np.sort(km, axis=1)[:, km.shape[1] // 200].min()) for km in errors.values())
-    start = float(np.clip(10 ** np.floor(np.log10(max(nearest, _NEAREST))), _NEAREST, 100.0))
+    start = float(np.clip(0.5 * nearest, _NEAREST, 100.0))
     for at, (system, km) in enumerate(errors.items()):
         style = style_of(system, list(errors))
         x, y = _steps(km, start)
@@ -184,7 +184,7 @@ def _draw_panel(
             edge, mark = (high, ">") if row[name] > high else (low, "<")
             ax.plot([edge], [at], mark, color=colour, markersize=5.5, zorder=5, clip_on=False)
         else:
-            _draw_row(ax, at, row, name, values, colour)
+            _draw_row(ax, at, row, name, values, colour, (low, high))
         mark = marks.get((row["system"], name), "")
         text = score_text(row[name], name)
         ax.annotate(
@@ -221,9 +221,15 @@ def _draw_panel(
 
 
 def _draw_row(
-    ax: "Axes", at: int, row: dict[Any, Any], name: str, seeds: list[float], colour: str
+    ax: "Axes",
+    at: int,
+    row: dict[Any, Any],
+    name: str,
+    seeds: list[float],
+    colour: str,
+    window: tuple[float, float],
 ) -> None:
-    ends = row[f"{name}_low"], row[f"{name}_high"]
+    ends = np.clip([row[f"{name}_low"], row[f"{name}_high"]], *window)
     ax.hlines(at, *ends, color=colour, linewidth=2.2, alpha=0.6, zorder=3)
     if len(seeds) > 1:
         ax.plot(
@@ -261,9 +267,10 @@ def _limit(ax: "Axes", low: float, high: float) -> None:
     """Leave room for the numbers; ticks stand only below the dots."""
     ax.set_xlim(low, low + (high - low) / (1.0 - _COLUMN))
     ticker = import_matplotlib("ticker")
+    locator = ticker.MaxNLocator(nbins=3, steps=[1, 2, 5, 10])
+    ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
     # Thousands are wide.
-    locator = ticker.MaxNLocator(nbins=2 if high >= 1000.0 else 3, steps=[1, 2, 5, 10])
-    ax.set_xticks([tick for tick in locator.tick_values(low, high) if low <= tick <= high])
+    ax.set_xticks(ticks[::2] if high >= 1000.0 else ticks)
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(km_text))
 
 
