@@ -16,9 +16,9 @@ help: ## list the commands
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml plugins/geoembed-systems/pyproject.toml | $(BIN)/python
 	@echo "installing geoembed[$*] into $(VENV) (the first time takes some minutes) ..."
-	$(PIP) --editable '.[$*]'
+	$(PIP) --editable '.[$*]' --editable plugins/geoembed-systems
 	@touch $@
 
 demo: $(VENV)/.installed-demo ## embed 33,000 real cities, probe them, draw two maps into demo/

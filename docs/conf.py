@@ -11,6 +11,9 @@ sys.path.insert(0, str(DOCS / "_ext"))
 os.environ["GEOEMBED_OFFLINE"] = "1"
 # Two threads beside another busy process take many times as long, and a cell then times out.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Bundled plugins are shown as they lie here, installed or not.
+PLUGINS = [str(path.parent) for path in DOCS.parent.glob("plugins/*/pyproject.toml")]
+os.environ["PYTHONPATH"] = os.pathsep.join([*PLUGINS, os.environ.get("PYTHONPATH", "")])
 
 from geoembed import __version__  # noqa: E402
 
@@ -34,6 +37,7 @@ exclude_patterns = [
     "_generated/*.md",
     "_generated/ipython",
     "figures",
+    "systems/remarks.md",
     "**/.*",
 ]
 templates_path = ["_templates"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
-TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
 # What each leaves in the folder it runs in.
 WRITES = {
     "01_embed_your_points": {"cities.parquet", "world.png", "like_marrakesh.png", "resolution.png"},
@@ -52,7 +53,13 @@ WRITES = {
         *("world", "anchored", "free", "scale-anchored", "scale-free"),
         *("pictures.png", "errors.png", "before_and_after.png", "moved.png"),
     },
+    "09_compare_geolocalizers": {
+        *("pictures", "train.csv", "test.csv", "features", "benchmark", "report", "system"),
+        *("split.png", "curves.png", "density.png", "regions.png"),
+    },
 }
+# Bundled plugins run as they lie here, installed or not.
+PLUGINS = os.pathsep.join(str(p.parent) for p in ROOT.glob("plugins/*/pyproject.toml"))
 # A minute on two cores, whatever else runs beside it.
 CPU_SECONDS = 120
 
@@ -68,7 +75,7 @@ def test_tutorial_runs(path, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         cwd=tmp_path,
-        env={**os.environ, "MPLBACKEND": "Agg"},
+        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": PLUGINS},
         capture_output=True,
         text=True,
         timeout=600,

@@ -23,7 +23,8 @@ from geoembed.testing import isolated_plugins
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(p.relative_to(ROOT).as_posix() for p in DOCS.glob("*.md"))
+FILES = [*DOCS.glob("*.md"), *DOCS.glob("systems/*.md")]
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in FILES if p.stem != "remarks")
 TEXTS = [*PAGES, "README.md", "CHANGELOG.md"]
 # Plain pages; those with code cells are executed by `make docs`, plugins.md by the test of the
 # template that it quotes.
@@ -35,6 +36,7 @@ PAGES_WITH_CODE = [
     "docs/rasters_to_targets.md",
     "docs/photos.md",
     "docs/responsible_use.md",
+    *(page for page in PAGES if page.startswith("docs/systems/") and "results" not in page),
 ]
 
 
@@ -53,14 +55,16 @@ def pages():
 def toctree_entries():
     """Every document that a toctree names, from the root of the docs."""
     found = set()
-    for page in DOCS.glob("*.md"):
+    for page in map(ROOT.joinpath, PAGES):
+        folder = page.parent.relative_to(DOCS)
         for body in re.findall(r"```{toctree}\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            found |= {line for line in body.splitlines() if line and not line.startswith(":")}
+            lines = [line for line in body.splitlines() if line and not line.startswith(":")]
+            found |= {(folder / line).as_posix() for line in lines}
     return found
 
 
 def test_every_page_is_in_a_toctree():
-    documents = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    documents = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES} - {"index"}
     documents |= {f"api/{page.stem}" for page in (DOCS / "api").glob("*.rst")}
     scripts = (ROOT / "tutorials").glob("*.py")
     documents |= {f"_generated/tutorials/{script.stem}" for script in scripts}
@@ -74,7 +78,7 @@ def test_links_within_the_tree_lead_somewhere(page):
     local = [link.partition("#")[0] for link in links if not re.match(r"https?:|#", link)]
     for link in local:
         if "_generated/tutorials/" in link:
-            link = f"../tutorials/{Path(link).name}.py"
+            link = ROOT / "tutorials" / f"{Path(link).name}.py"
         assert ((ROOT / page).parent / link).exists(), link
 
 
