@@ -131,9 +131,7 @@ def test_hook_register_heads():
     with isolated_plugins(Plugin()):
         specs = head_specs()
         assert head_spec("cells", takes="pictures") is specs["cells"]
-        with pytest.raises(
-            OptionError, match="'cells' takes pictures, and these are places"
-        ):
+        with pytest.raises(OptionError, match="'cells' takes pictures, and these are places"):
             head_spec("cells", takes="places")
     assert list(specs) == ["regress", "classify", "landcover", "region", "forest", "cells"]
     assert specs["forest"].owner == "Plugin 0"
