@@ -48,7 +48,7 @@ def blue_marble_data(
     crops: int = 10_000,
     views: int = 4,
     image_encoder: Any = _ENCODER,
-    tokens: bool = True,
+    tokens: bool | None = None,
     progress: bool | None = None,
 ) -> BenchmarkData:
     """Cut crops out of NASA's Blue Marble and compute what a frozen tower makes of them, once.
@@ -69,8 +69,9 @@ def blue_marble_data(
         Of each training crop: the crop itself, and augmented ones as the recipe draws them.
     image_encoder : str or ImageEncoder
         Whose tower looks at the crops. Any other than the default has seen other pictures.
-    tokens : bool
-        Whether to keep patch tokens, which some systems need.
+    tokens : bool, optional
+        Whether to keep patch tokens, which some systems need; where the tower has them if not
+        given.
     progress : bool, optional
         Show a progress bar; None shows one on a terminal.
 
@@ -109,6 +110,7 @@ def blue_marble_data(
             )
     encoder = load_image_encoder(image_encoder) if isinstance(image_encoder, str) else image_encoder
     tower = tower_of(encoder)
+    tokens = tower.patches is not None if tokens is None else tokens
     facts = {
         "crops": crops,
         "split": "blocks of 10 degrees held out, training crops within 360 km of one left out",

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,17 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     train = data.train if len(rows) == len(data.train) else data.train.take(rows)
     scenes = None if data.scenes is None else data.scenes[rows]
     system = preset.load()(**job["options"], random_state=job["seed"], progress=False)
-    start = time.perf_counter()
-    system.fit(train, data.train_lonlat[rows], scenes)
-    fitted = time.perf_counter()
-    found = system.predict(data.test)
-    asked = time.perf_counter()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        start = time.perf_counter()
+        system.fit(train, data.train_lonlat[rows], scenes)
+        fitted = time.perf_counter()
+        found = system.predict(data.test)
+        asked = time.perf_counter()
     _write(folder / "predictions.npy", lambda path: np.save(path, found))
     gallery = getattr(system, "gallery_", None)
     notes = [] if gallery is None else [f"answers from {len(gallery):,} places"]
+    notes += dict.fromkeys(str(each.message) for each in told)
     return {
         "system": job["system"],
         "seed": job["seed"],
