@@ -227,8 +227,25 @@ def test_a_stopped_benchmark_leaves_no_process_behind(tmp_path, monkeypatch):
     assert not (tmp_path / "room" / "runs" / "knn" / "f100-s0" / "run.json").exists()
 
 
+def test_a_run_ends_with_the_process_that_has_started_it(room, tmp_path):
+    job = json.loads((room / "runs" / "knn" / "f50-s0" / "job.json").read_text())
+    code = (
+        "import os, time\n"
+        "from geoembed_systems.benchmark.one_run import _end_with\n"
+        "_end_with(os.getppid() + 1)\n"
+        "time.sleep(60)\n"
+    )
+    assert job["parent"] == os.getpid()
+    start = time.monotonic()
+    path = os.pathsep.join(filter(None, sys.path))
+    ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    assert ended.returncode == 1
+    assert time.monotonic() - start < 50
+
+
 def test_a_job_can_be_run_by_hand(room, tmp_path):
     job = json.loads((room / "runs" / "knn" / "f50-s0" / "job.json").read_text())
+    del job["parent"]
     (tmp_path / "job.json").write_text(json.dumps(job))
     assert one_run.main([str(tmp_path / "job.json")]) == 0
     assert "no such file" in json.loads((tmp_path / "run.json").read_text())["notes"][0]

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -80,6 +81,17 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _write(path: Path, write: Any) -> None:
     """Write a file that appears when it is whole."""
     draft = path.with_name(f"part-{path.name}")
@@ -102,6 +114,8 @@ def main(arguments: list[str]) -> int:
     """
     file = Path(arguments[0])
     job = json.loads(file.read_text(encoding="utf-8"))
+    if job.get("parent"):
+        _end_with(job["parent"])
     name, record = "run.json", dict[str, Any]()
     try:
         record = run_job(job, file.parent)

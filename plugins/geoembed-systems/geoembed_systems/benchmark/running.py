@@ -221,7 +221,7 @@ def _run(room: Path, job: dict[str, Any], data: BenchmarkData) -> None:
     if job["system"] in BASELINES:
         _guess(folder, job, data)
         return
-    _write_json(folder / "job.json", job)
+    _write_json(folder / "job.json", {**job, "parent": os.getpid()})
     environment = {
         **os.environ,
         # It need not be installed: found where this process has found it.
