@@ -186,6 +186,17 @@ def test_pictures_that_say_nothing_are_told():
     assert grey["no_signal"].all()
 
 
+def test_what_says_nothing_is_made_of_features_and_not_of_scores(monkeypatch):
+    grey = PictureFeatures(np.tile(LOOKS.mean(axis=0), (400, 1)))
+    monkeypatch.setattr("geoembed_systems.trusting.noise_features", lambda *_, **__: grey)
+    system = Known(noise=2.5).fit(*make_world())
+    learned = system.calibrate(*make_world(100, seed=2, noise=2.5))
+    scores = system._density.scores(np.log(system.predict_proba(grey.pooled[:1, 0])))
+    told = system._density.earth.information(scores, tau=learned.temperature.tau)
+    assert learned.signal.threshold == pytest.approx(told[0], rel=1e-4)
+    assert learned.signal.queries == 400
+
+
 def test_calibration_refuses_what_does_not_fit(fitted):
     features, lonlat = make_world(20)
     with pytest.raises(OptionError, match="20 pairs are too few"):
@@ -198,10 +209,11 @@ def test_pictures_with_an_error_are_left_out_of_calibration():
     features, lonlat = make_world(100, seed=2)
     system = Known().fit(*make_world())
     expected = system.calibrate(features, lonlat)
-    longer = np.concatenate([features, np.full((1, 6), np.nan, np.float32)])
-    asked = PictureFeatures(longer, errors=[""] * 100 + ["broken"])
+    errors = [""] * 101
+    errors[10] = "broken"
+    asked = PictureFeatures(np.insert(features, 10, np.nan, axis=0), errors=errors)
     with pytest.warns(UnreadablePictureWarning, match="1 of 101"):
-        assert system.calibrate(asked, np.concatenate([lonlat, [[0, 0]]])) == expected
+        assert system.calibrate(asked, np.insert(lonlat, 10, 0.0, axis=0)) == expected
 
 
 def test_noise_is_made_of_the_pictures_own_parts():
