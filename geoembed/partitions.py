@@ -23,6 +23,10 @@ _ASK_VERSION: Final = (
     "(lambda found: found.find_spec('geoembed') and __import__('geoembed').__version__)"
     "(__import__('importlib.util', fromlist=['find_spec']))"
 )
+# Dask has a worker pause at 80 % of its limit, and that counts what a process takes before it has
+# seen a row: 0.95 GB for torch, pyarrow, geopandas and the weights.
+_USABLE: Final = 0.75
+_BASE_BYTES: Final = 1_000_000_000
 # Vectors are made in one array and are copied once, when they become columns of a frame.
 _COPIES: Final = 2
 
@@ -152,13 +156,13 @@ def limit_threads() -> None:
 
 
 def thread_memory() -> int | None:
-    """Return what a thread of the worker that this runs on may take, in bytes.
+    """Return what the data of a thread of the worker that this runs on may take, in bytes.
 
     Returns
     -------
     int or None
-        The worker's limit divided by its threads; None outside of workers and where there is no
-        limit.
+        Three quarters of the worker's limit, less the gigabyte that the libraries and the
+        weights take, divided by its threads. None outside of workers and where there is no limit.
 
     Examples
     --------
@@ -167,7 +171,9 @@ def thread_memory() -> int | None:
     """
     worker = _worker()
     limit = None if worker is None else worker.memory_manager.memory_limit
-    return None if worker is None or limit is None else int(limit) // int(worker.state.nthreads)
+    if worker is None or limit is None:
+        return None
+    return max(0, int(_USABLE * limit - _BASE_BYTES)) // int(worker.state.nthreads)
 
 
 def worker_address() -> str | None:
@@ -192,9 +198,8 @@ def _on_partition(part: Any, function: Callable[[Any], Any], bytes_a_row: int, v
     if memory is not None and needed > memory:
         raise WorkerError(
             f"A partition of {len(part):,} rows takes {needed / 1e9:,.1f} GB with its vectors, and "
-            f"the worker at {worker_address()} has {memory / 1e9:,.1f} GB a thread. Make the "
-            f"partitions {-(-needed * 2 // memory)} times smaller: "
-            "frame.repartition(npartitions=...)."
+            f"the worker at {worker_address()} has {memory / 1e9:,.1f} GB a thread for data. Give "
+            "workers more memory, or make smaller partitions: frame.repartition(npartitions=...)."
         )
     return function(part)
 

@@ -18,6 +18,8 @@ _PURPOSE: Final = "Working with dask"
 _ANSWER_SECONDS: float = 10.0
 _WORKERS_SECONDS: float = 60.0
 _LOOK_SECONDS: Final = 2.0
+# Of a batch: its vectors, their copy in Arrow, the copy that is written, what is read beside them.
+_COPIES: Final = 6
 # Parts given out beyond those at work, so that no worker waits.
 _AHEAD: Final = 2
 
@@ -43,10 +45,26 @@ class Cluster:
         self._wait_for_workers()
         check_workers(client)
 
-    def thread_memory(self) -> int | None:
-        """Return what a thread of the smallest worker may take, in bytes; None without limits."""
-        limits = [m for m in self._client.run(thread_memory).values() if m is not None]
-        return min(limits, default=None)
+    def batch_bytes(self, least: int) -> int | None:
+        """Return how large a batch of vectors may be for the smallest worker; None: no limits.
+
+        Raises
+        ------
+        WorkerError
+            If that is less than `least`.
+        """
+        rooms = self._client.run(thread_memory)
+        known = [(room, address) for address, room in rooms.items() if room is not None]
+        if not known:
+            return None
+        room, address = min(known)
+        if room // _COPIES < least:
+            raise WorkerError(
+                f"The worker at {address} has {room / 1e9:.1f} GB a thread for data, and "
+                f"{least * _COPIES / 1e9:.1f} GB are needed. Give workers more memory "
+                "(--memory-limit: a gigabyte is taken by the libraries) or fewer threads."
+            )
+        return room // _COPIES
 
     def do(self, parts: Sequence[Part], job: Job, done: Callable[[PartDone], object]) -> None:
         """Have the workers do the parts; a part whose worker is lost is given to another.

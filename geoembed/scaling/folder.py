@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from geoembed.encoders import load_encoder
 from geoembed.errors import GeoembedError, OptionError, TableError
@@ -24,11 +26,6 @@ if TYPE_CHECKING:
     from geoembed.encoders.base import LocationEncoder
 
 __all__ = ["FolderReport", "embed_folder"]
-
-# What a worker holds before it has read a row: torch, pyarrow, the weights.
-_BASE_BYTES: Final = 600 << 20
-# Of a batch: vectors, their copy in Arrow, the copy that is written, and the columns beside them.
-_COPIES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -285,10 +282,11 @@ def _facts(
 
 
 def _fitting_rows(encoder: "LocationEncoder", cluster: Cluster | None) -> int:
-    memory = None if cluster is None else cluster.thread_memory()
-    if memory is None:
+    if cluster is None:
         return usual_rows(encoder)
-    return usual_rows(encoder, min(BATCH_BYTES, max(0, memory - _BASE_BYTES) // _COPIES))
+    least = usual_rows(encoder, 0) * encoder.dimension * np.dtype(encoder.dtype).itemsize
+    room = cluster.batch_bytes(least)
+    return usual_rows(encoder, BATCH_BYTES if room is None else min(BATCH_BYTES, room))
 
 
 def _do(

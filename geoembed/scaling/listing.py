@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -198,7 +199,10 @@ def _is_shown(path: str, root: PurePosixPath) -> bool:
 
 
 def _hive(path: PurePosixPath, root: PurePosixPath) -> str:
-    return "/".join(part for part in _below(path, root)[:-1] if _HIVE.fullmatch(part))
+    """Return the folders that are values: all below the root, and those it lies in itself."""
+    above = list(takewhile(_HIVE.fullmatch, reversed(root.parts)))
+    below = filter(_HIVE.fullmatch, _below(path, root)[:-1])
+    return "/".join([*reversed(above), *below])
 
 
 def _inspect(url: str, found: tuple[Any, str, str]) -> SourceFile:
