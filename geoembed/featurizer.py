@@ -71,7 +71,7 @@ def encode(
         Show a progress bar; None shows one on a terminal when the work is long.
     **options
         Of the encoder: ``layers``, ``normalize``, ``precision``, ``dtype``, ``device``,
-        ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
+        ``seam``, ``block_size``, ``backend``; see `geoembed.LocationEncoder`.
 
     Returns
     -------
@@ -105,7 +105,7 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     encoder : str or LocationEncoder
-        Registered name or local path.
+        Registered name or local path, an ``.onnx`` file of ``geoembed export`` among them.
     layers : str
         Which layers make up the vector: ``"final"`` (512 values, what papers report),
         ``"scales"`` (1536), ``"hidden"`` (9216), ``"best"`` (the encoder's preset for heads), or
@@ -113,8 +113,9 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         `geoembed.encoders.layers.parse_layers`.
     normalize : bool
         Scale every row to unit Euclidean norm.
-    precision : {"float32", "float64", "bfloat16", "float16"}
-        What the network computes in; coordinates and phases stay exact in all.
+    precision : {"float32", "float64", "bfloat16", "float16", "int8"}
+        What the network computes in; coordinates and phases stay exact in all. ``"int8"`` is
+        for ONNX, which has neither half precision.
     dtype : {"float32", "float16", "float64"}
         Type of the result.
     device : str
@@ -137,6 +138,9 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Start of every feature name; the encoder's name if not given.
     progress : bool, optional
         Show a progress bar; None shows one on a terminal when the work is long.
+    backend : {"auto", "torch", "onnx"}
+        ``"onnx"`` computes in onnxruntime and imports no torch, but for the first use of an
+        encoder's name, which exports it into the cache. ``"auto"`` does so for ``.onnx`` files.
 
     Attributes
     ----------
@@ -171,6 +175,7 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         block_size: int | None = None,
         prefix: str | None = None,
         progress: bool | None = None,
+        backend: str = "auto",
     ) -> None:
         self.encoder = encoder
         self.layers = layers
@@ -186,6 +191,7 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.block_size = block_size
         self.prefix = prefix
         self.progress = progress
+        self.backend = backend
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the options and that X can be read as places; learn nothing.
@@ -238,7 +244,8 @@ class LocationFeaturizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If X is a frame of dask and its cluster cannot do the work.
         """
         if is_lazy(X):
-            return self._transform_lazily(X)
+            lazily: NDArray[np.floating[Any]] = self._transform_lazily(X)
+            return lazily
         places = self._read(X, reset=False)
         return encode_places(self._load(), places, progress=self.progress)
 

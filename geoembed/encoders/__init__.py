@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_encoders", "load_encoder"]
 
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
@@ -44,12 +44,15 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
     name : str, Path or LocationEncoder
         A name from `list_encoders`; or a ``.safetensors`` or ``.pth`` file that holds a GeoCLIP
         location encoder; or a folder with ``config.json`` and ``model.safetensors``, as
-        `geoembed export` writes it in both formats and the package geoclip reads it in its own.
-        From files and folders the encoder is called ``local.`` and the file's name. An encoder is
-        returned as it is, and then takes no options.
+        `geoembed export` writes it in both formats and the package geoclip reads it in its own;
+        or an ``.onnx`` file of `geoembed export`, which runs in onnxruntime and says itself what
+        it is called. From other files and folders the encoder is called ``local.`` and the file's
+        name. An encoder is returned as it is, and then takes no options.
     **options
         Those of `geoembed.LocationEncoder`: ``layers``, ``normalize``, ``precision``, ``dtype``,
-        ``device``, ``seam``, ``block_size``.
+        ``device``, ``seam``, ``block_size``, ``backend``. With ``backend="onnx"`` a registered
+        encoder runs in onnxruntime, without torch; the first use exports it into the cache, which
+        does import torch. ``"auto"`` does so for ``.onnx`` files only.
 
     Returns
     -------
@@ -85,6 +88,13 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
     if not isinstance(name, str | Path) or not str(name):
         raise OptionError(f"encoder={name!r} is no name and no path of an encoder.")
     path = _as_path(name)
+    backend = options.pop("backend", "auto")
+    if _runs_in_onnx(path, backend):
+        from geoembed.encoders.onnx_encoder import load_onnx
+
+        source = path or registry.location_encoder_spec(str(name))
+        exported: LocationEncoder = _call(load_onnx, source, **options)
+        return exported
     if path is not None:
         from geoembed.encoders.geoclip import load_path
 
@@ -111,6 +121,20 @@ def _as_path(name: "str | Path") -> Path | None:
     if meant:
         raise WeightsError(f"There is no weights file or folder {path}.")
     return None
+
+
+def _runs_in_onnx(path: Path | None, backend: object) -> bool:
+    from geoembed.encoders.base import BACKENDS
+
+    if backend not in BACKENDS:
+        raise OptionError(f"backend={backend!r} is not one of: {', '.join(BACKENDS)}.")
+    exported = path is not None and path.suffix == ".onnx"
+    if exported and backend == "torch":
+        raise OptionError(
+            f"backend='torch': {path} is an ONNX file. Leave backend out, or give the weights that "
+            "it was exported from."
+        )
+    return exported or backend == "onnx"
 
 
 def _call(factory: Any, first: Any, **options: Any) -> Any:

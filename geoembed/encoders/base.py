@@ -11,11 +11,12 @@ from geoembed.coordinates import read_places
 from geoembed.encoders import resolution
 from geoembed.encoders.blocks import encode_blocks
 from geoembed.encoders.checks import check_count
+from geoembed.encoders.layers import name_features
 from geoembed.encoders.seam import SeamBlender
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending.specs import LocationEncoderSpec
 
-__all__ = ["OPTION_DEFAULTS", "OUTPUT_DTYPES", "LocationEncoder"]
+__all__ = ["BACKENDS", "OPTION_DEFAULTS", "OUTPUT_DTYPES", "LocationEncoder"]
 
 # The options every encoder takes, with the value each has if it is not given.
 OPTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -26,11 +27,14 @@ OPTION_DEFAULTS: Final[dict[str, Any]] = {
     "device": "auto",
     "seam": "as-trained",
     "block_size": None,
+    "backend": "auto",
 }
 
+BACKENDS: Final = ("auto", "torch", "onnx")
 OUTPUT_DTYPES: Final = ("float32", "float16", "float64")
 _SEAMS: Final = ("as-trained", "blend")
 _PRECISIONS: Final = ("float32", "float64", "bfloat16", "float16")
+_PRECISIONS_ONNX: Final = ("float32", "float64", "int8")
 
 
 class LocationEncoder(ABC):
@@ -61,6 +65,9 @@ class LocationEncoder(ABC):
         for a network that was trained on the unit sphere, which is continuous as it is.
     block_size : int or None
         Rows computed at a time; None chooses what fits the cache of the device.
+    backend : {"auto", "torch", "onnx"}
+        ``"onnx"`` for encoders that run in onnxruntime, whose precisions are float32, float64
+        and int8. `geoembed.load_encoder` chooses by it; other encoders need not take it.
 
     Raises
     ------
@@ -94,8 +101,10 @@ class LocationEncoder(ABC):
         device: str = "auto",
         seam: str = "as-trained",
         block_size: int | None = None,
+        backend: str = "auto",
     ) -> None:
-        _check_choice("precision", precision, _PRECISIONS)
+        _check_choice("backend", backend, BACKENDS)
+        _check_precision(precision, backend)
         _check_choice("dtype", dtype, OUTPUT_DTYPES)
         _check_choice("seam", seam, _SEAMS)
         if layers == "best":
@@ -123,6 +132,7 @@ class LocationEncoder(ABC):
         self.device = device
         self.seam = seam
         self.block_size = block_size
+        self.backend = backend
         self._blender: SeamBlender | None = None
 
     @property
@@ -151,7 +161,8 @@ class LocationEncoder(ABC):
         Returns
         -------
         dict
-            Name -> value of ``layers``, ``normalize``, ``precision``, ``dtype`` and ``seam``.
+            Name -> value of ``layers``, ``normalize``, ``precision``, ``dtype`` and ``seam``;
+            and of ``backend`` where that is onnxruntime.
         """
         return {
             "layers": self.layers,
@@ -159,6 +170,7 @@ class LocationEncoder(ABC):
             "precision": self.precision,
             "dtype": self.dtype,
             "seam": self.seam,
+            **({"backend": self.backend} if self.backend == "onnx" else {}),
         }
 
     def feature_names(self, prefix: str | None = None) -> list[str]:
@@ -175,13 +187,7 @@ class LocationEncoder(ABC):
             ``geoclip.v1_000`` ... for the final layer; other parts carry their label:
             ``geoclip.v1_scale0_000``.
         """
-        start = self.name if prefix is None else prefix
-        names: list[str] = []
-        for label, width in self.parts:
-            stem = start if label == "final" else f"{start}_{label}"
-            digits = max(3, len(str(width - 1)))
-            names += [f"{stem}_{i:0{digits}d}" for i in range(width)]
-        return names
+        return name_features(self.name if prefix is None else prefix, self.parts)
 
     def encode(
         self,
@@ -346,6 +352,17 @@ def _remake(name: str, options: dict[str, Any]) -> LocationEncoder:
     from geoembed.encoders import load_encoder
 
     return load_encoder(name, **options)
+
+
+def _check_precision(precision: object, backend: str) -> None:
+    if backend == "onnx" and precision in _PRECISIONS and precision not in _PRECISIONS_ONNX:
+        raise OptionError(
+            f"precision={precision!r}: backend='onnx' offers {', '.join(_PRECISIONS_ONNX)}. Use "
+            "one of those, or leave backend out."
+        )
+    if backend != "onnx" and precision == "int8":
+        raise OptionError("precision='int8' is offered by onnxruntime only: pass backend='onnx'.")
+    _check_choice("precision", precision, _PRECISIONS_ONNX if backend == "onnx" else _PRECISIONS)
 
 
 def _check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:

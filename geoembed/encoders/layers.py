@@ -1,12 +1,12 @@
 """Which layers of a scale-by-scale encoder make up its vector: the ``layers=`` grammar."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from geoembed.errors import OptionError
 
-__all__ = ["Part", "Shape", "parse_layers"]
+__all__ = ["Part", "Shape", "name_features", "parse_layers"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,34 @@ def parse_layers(layers: str, shape: Shape) -> tuple[Part, ...]:
     if twice:
         raise OptionError(f"layers={layers!r} names {', '.join(twice)} more than once.")
     return tuple(parts)
+
+
+def name_features(start: str, parts: Iterable[tuple[str, int]]) -> list[str]:
+    """Name every value of a vector.
+
+    Parameters
+    ----------
+    start : str
+        Stands before every name.
+    parts : iterable of (str, int)
+        Label and width of every part of the vector, in order.
+
+    Returns
+    -------
+    list of str
+        Those of the part ``"final"`` without its label.
+
+    Examples
+    --------
+    >>> name_features("tiny.v1", [("scale0", 1), ("final", 2)])
+    ['tiny.v1_scale0_000', 'tiny.v1_000', 'tiny.v1_001']
+    """
+    names: list[str] = []
+    for label, width in parts:
+        stem = start if label == "final" else f"{start}_{label}"
+        digits = max(3, len(str(width - 1)))
+        names += [f"{stem}_{i:0{digits}d}" for i in range(width)]
+    return names
 
 
 def _parse_term(term: str, layers: str, shape: Shape) -> list[Part]:

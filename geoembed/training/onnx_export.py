@@ -5,9 +5,13 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
+from geoembed import __version__
 from geoembed.encoders.base import LocationEncoder
+from geoembed.encoders.geoclip import GeoCLIPEncoder
+from geoembed.encoders.onnx_file import PROBE, FileFacts
 from geoembed.optional import import_optional
 from geoembed.training.graph import graph_of
 from geoembed.training.graph_parity import Parity, Run, check_parity
@@ -96,7 +100,8 @@ def export_onnx(
             verbose=False,
         )
     weights = {"weights": "8 bits, a scale for each output"} if int8 else {}
-    program.model.metadata_props.update(provenance(encoder, name) | weights)
+    facts = _facts(encoder, name, int8).to_metadata()
+    program.model.metadata_props.update(provenance(encoder, name) | facts | weights)
     what = f"The ONNX file {target.name}"
     with draft_file(target) as draft:
         if not int8:
@@ -108,6 +113,26 @@ def export_onnx(
         return check_parity(
             encoder, onnx_run(draft), what, count=_PLACES_INT8, least_cosine=_COSINE_INT8
         )
+
+
+def _facts(encoder: LocationEncoder, name: str, int8: bool) -> FileFacts:
+    """What `geoembed.load_encoder` needs to know of the file."""
+    assert isinstance(encoder, GeoCLIPEncoder)  # or there were no graph
+    return FileFacts(
+        name=name or encoder.name,
+        weights_sha256=encoder.weights_sha256,
+        precision="int8" if int8 else encoder.precision,
+        projection=encoder.architecture.projection,
+        shape=encoder.network.shape,
+        layers=encoder.layers,
+        best_layers=encoder.spec.best_layers,
+        normalize=encoder.normalize,
+        probe=encoder.finish(encoder.values(np.array([PROBE])))[0].astype(np.float32),
+        licence=encoder.spec.licence,
+        paper=encoder.spec.paper,
+        training_data=encoder.spec.training_data,
+        version=__version__,
+    )
 
 
 def _quantize(source: Path, target: Path) -> None:

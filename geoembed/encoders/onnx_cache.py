@@ -1,0 +1,104 @@
+"""Registered encoders as ONNX files, exported once and kept in geoembed's cache."""
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from geoembed import __version__, weights
+from geoembed.encoders import load_encoder
+from geoembed.errors import OptionError, WeightsError
+from geoembed.extending import registry
+from geoembed.extending.specs import LocationEncoderSpec
+
+__all__ = ["cached_file"]
+
+# By name, as specs name their code: what exports belongs to training, and imports torch.
+_EXPORTER: Final = "geoembed.training.onnx_export:export_onnx"
+_MAKING: Final = threading.Lock()
+# Looked for, and their digests taken, once a process.
+_found: Final[dict[str, Path]] = {}
+
+
+def cached_file(spec: LocationEncoderSpec, *, layers: str, precision: str) -> Path:
+    """Return the ONNX file of a registered encoder from the cache, or export it and keep it there.
+
+    Parameters
+    ----------
+    spec : LocationEncoderSpec
+        With weights.
+    layers : str
+        Which layers make up a vector.
+    precision : {"float32", "float64", "int8"}
+        What its layers compute in.
+
+    Returns
+    -------
+    Path
+        Named by all that decides what is in it, and by its own digest, which is checked once a
+        process; a damaged file is made again.
+
+    Raises
+    ------
+    OptionError
+        If the encoder has no network, or no such layers.
+    MissingExtraError
+        If there is no file yet, and what exports it is not installed.
+    MissingWeightsError
+        If there is no file yet, and no weights.
+    WeightsError
+        If the cache cannot be written.
+    TrainingError
+        If the exported vectors are not the encoder's.
+    """
+    if spec.weights is None:
+        raise OptionError(
+            f"backend='onnx': the encoder {spec.name!r} has no network that could be exported. "
+            "Leave backend out."
+        )
+    matter = {
+        "geoembed": __version__,
+        "encoder": spec.name,
+        "weights": {file.role: file.sha256 for file in spec.weights.files},
+        "layers": layers,
+        "precision": precision,
+    }
+    key = hashlib.sha256(json.dumps(matter, sort_keys=True).encode()).hexdigest()[:16]
+    stem = str(weights.cache_dir() / "onnx" / f"{spec.name}-{precision}-{key}")
+    if stem not in _found:
+        with _MAKING:
+            if stem not in _found:
+                sound = _sound(Path(stem))
+                _found[stem] = sound or _make(Path(stem), spec.name, layers, precision)
+    return _found[stem]
+
+
+def _sound(stem: Path) -> Path | None:
+    for path in sorted(stem.parent.glob(f"{stem.name}-*.onnx")):
+        if path.stem == f"{stem.name}-{weights.digest_file(path)[:16]}":
+            return path
+    return None
+
+
+def _make(stem: Path, name: str, layers: str, precision: str) -> Path:
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        room = tempfile.TemporaryDirectory(dir=stem.parent, prefix=".making-")
+    except OSError as error:
+        raise WeightsError(
+            f"The encoder {name!r} cannot be kept as an ONNX file in {stem.parent}: "
+            f"{error.strerror or error}. Set GEOEMBED_CACHE to a folder that can be written, or "
+            f"give a file: geoembed export {name} --format onnx -o FILE.onnx"
+        ) from error
+    exact = "float64" if precision == "float64" else "float32"
+    encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
+    export: Any = registry.resolve_factory(_EXPORTER)
+    with room as folder:
+        made = Path(folder, "made.onnx")
+        export(encoder, made, int8=precision == "int8")
+        target = stem.with_name(f"{stem.name}-{weights.digest_file(made)[:16]}.onnx")
+        os.replace(made, target)
+    return target
