@@ -89,6 +89,8 @@ class GeoCLIP(System):
         Places that answers come from, with their vectors.
     sides_ : TrainedSides
         The trained networks.
+    run_ : RunResult
+        What training has come to; not after loading.
     calibration_ : Calibration
         What `calibrate` learned; only after it was called.
 
