@@ -93,10 +93,10 @@ def _make(stem: Path, name: str, layers: str, precision: str) -> Path:
             f"{error.strerror or error}. Set GEOEMBED_CACHE to a folder that can be written, or "
             f"give a file: geoembed export {name} --format onnx -o FILE.onnx"
         ) from error
-    exact = "float64" if precision == "float64" else "float32"
-    encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
-    export: Any = registry.resolve_factory(_EXPORTER)
     with room as folder:
+        exact = "float64" if precision == "float64" else "float32"
+        encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
+        export: Any = registry.resolve_factory(_EXPORTER)
         made = Path(folder, "made.onnx")
         export(encoder, made, int8=precision == "int8")
         target = stem.with_name(f"{stem.name}-{weights.digest_file(made)[:16]}.onnx")
