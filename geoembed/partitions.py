@@ -155,8 +155,13 @@ def limit_threads() -> None:
         torch.set_num_threads(1)
 
 
-def thread_memory() -> int | None:
+def thread_memory(dask_worker: Any = None) -> int | None:
     """Return what the data of a thread of the worker that this runs on may take, in bytes.
+
+    Parameters
+    ----------
+    dask_worker : distributed.Worker, optional
+        What dask gives functions that are run beside the tasks; found by itself within one.
 
     Returns
     -------
@@ -169,7 +174,7 @@ def thread_memory() -> int | None:
     >>> thread_memory() is None
     True
     """
-    worker = _worker()
+    worker = dask_worker or _worker()
     limit = None if worker is None else worker.memory_manager.memory_limit
     if worker is None or limit is None:
         return None

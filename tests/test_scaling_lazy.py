@@ -215,3 +215,37 @@ def test_parquet_written_by_dask_reads_back(lazy, tmp_path):
     back = gpd.read_parquet(tmp_path / "o")
     expected = np.stack(ge.embed(CITIES, "xyz", layout="vector")["embedding"])
     np.testing.assert_array_equal(np.stack(back["embedding"]), expected)
+
+
+def test_a_head_predicts_for_lazy_frames(lazy):
+    head = ge.LocationRegressor(ge.LocationFeaturizer("xyz")).fit(
+        CITIES, np.log10(CITIES["population"] + 1)
+    )
+    expected = head.predict_frame(CITIES)
+    result = head.predict_frame(lazy)
+    assert isinstance(result, dask_geopandas.GeoDataFrame)
+    assert (result.divisions, result.crs) == (lazy.divisions, CITIES.crs)
+    assert result.spatial_partitions is lazy.spatial_partitions
+    assert result.columns.tolist() == expected.columns.tolist()
+    got = result.compute()
+    assert got.dtypes.to_dict() == result._meta.dtypes.to_dict()
+    added = [name for name in expected.columns if name not in CITIES.columns]
+    np.testing.assert_allclose(got[added], expected[added], rtol=1e-6)
+    one = head.predict_frame(lazy[lazy["name"] == CITIES["name"].iloc[0]]).compute()
+    assert len(one) == 1
+    projected = dask_geopandas.from_geopandas(CITIES.to_crs("EPSG:3857"), npartitions=2)
+    there = head.predict_frame(projected).compute()
+    np.testing.assert_allclose(there[added], expected[added], rtol=1e-5)
+
+
+def test_a_classifier_gives_texts_for_lazy_frames(lazy):
+    labels = np.where(CITIES.geometry.y > 0, "north", "south")
+    head = ge.LocationClassifier(ge.LocationFeaturizer("xyz")).fit(CITIES, labels)
+    expected = head.predict_frame(CITIES)
+    got = head.predict_frame(lazy).compute()
+    added = [name for name in expected.columns if name not in CITIES.columns]
+    for name in added:
+        if pd.api.types.is_numeric_dtype(expected[name]):
+            np.testing.assert_allclose(got[name], expected[name], rtol=1e-5)
+        else:
+            assert got[name].tolist() == expected[name].tolist()

@@ -1,5 +1,6 @@
 """Predictions beside the table they were made for."""
 
+from functools import partial
 from typing import Any
 
 import geopandas as gpd
@@ -9,6 +10,7 @@ import pandas as pd
 from geoembed.coordinates import Places, read_places
 from geoembed.errors import OptionError
 from geoembed.featurizer import LocationFeaturizer
+from geoembed.partitions import is_lazy, map_frames
 from geoembed.tables import columns_to_replace
 
 __all__ = ["predict_frame", "read_as"]
@@ -18,6 +20,8 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
     """Predict at the places of a table; see `geoembed.heads.LocationHead.predict_frame`."""
     if on_invalid not in ("raise", "nan"):
         raise OptionError(f"on_invalid={on_invalid!r} is not offered: choose 'raise' or 'nan'.")
+    if is_lazy(X):
+        return _predict_lazily(head, X, on_invalid, overwrite)
     table = _as_table(head, X)
     valid = np.ones(len(table), dtype=np.bool_)
     if on_invalid == "nan":
@@ -38,6 +42,43 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
     joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
     joined.attrs = dict(table.attrs)
     return joined
+
+
+def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
+    """Predict partition by partition, where it is computed."""
+    example = predict_frame(head, _example(X._meta), on_invalid="nan", overwrite=overwrite)
+    empty = example.iloc[:0]
+    work = partial(
+        _predict_part, head=head, on_invalid=on_invalid, overwrite=overwrite, empty=empty
+    )
+    width = 8 * len(empty.columns)
+    return map_frames(X, work, meta=empty, bytes_a_row=width, name="geoembed-predict")
+
+
+def _predict_part(
+    part: Any, *, head: Any, on_invalid: str, overwrite: bool, empty: pd.DataFrame
+) -> pd.DataFrame:
+    if not len(part):
+        # Models refuse to predict for nothing.
+        return empty
+    return predict_frame(head, part, on_invalid=on_invalid, overwrite=overwrite)
+
+
+def _example(meta: Any) -> Any:
+    """Make up a table of two rows: predictions for it show which columns there will be."""
+    from dask.dataframe.utils import meta_nonempty
+
+    made = meta_nonempty(meta)
+    if isinstance(made, gpd.GeoDataFrame | gpd.GeoSeries):
+        # Dask makes up lines. A point in the middle of where the CRS is for is a place in any.
+        area = None if made.crs is None else made.crs.area_of_use
+        west, south, east, north = (0.0, 0.0, 0.0, 0.0) if area is None else area.bounds
+        middle = gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326)
+        points = (middle if made.crs is None else middle.to_crs(made.crs)).take([0] * len(made))
+        if isinstance(made, gpd.GeoSeries):
+            return gpd.GeoSeries(points, index=made.index, name=made.name)
+        made = made.set_geometry(gpd.GeoSeries(points, index=made.index, name=made.geometry.name))
+    return made
 
 
 def read_as(featurizer: Any, X: Any, on_invalid: str) -> Places:

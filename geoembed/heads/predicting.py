@@ -85,7 +85,8 @@ class Predicting:
         Parameters
         ----------
         X : GeoDataFrame, GeoSeries, DataFrame, geometries or array of shape (n, 2)
-            Places; with the extra columns, if there are any. It is not changed.
+            Places; with the extra columns, if there are any. It is not changed. A frame of dask
+            or dask-geopandas is worked through lazily, partition by partition.
         on_invalid : {"raise", "nan"}
             What becomes of rows without a usable place: an error that names them, or rows whose
             predictions are missing.
