@@ -80,6 +80,17 @@ def test_several_files_and_every_option_reach_their_place(source, monkeypatch):
     assert {name: seen[name] for name in expected} == expected
 
 
+def test_the_examples_of_the_help_run(source, capsys):
+    os.rename("in", "places")
+    assert main(["embed", "--help"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    here, there = [words[1:] for words in lines if "--engine" in words and words[0] == "geoembed"]
+    assert here[-2:] == ["--workers", "4"]
+    assert there[-2] == "--scheduler"
+    assert main([*here[:-1], "0"]) == 0
+    assert len(os.listdir("embedded")) == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -117,7 +117,7 @@ def embed(
         geoembed embed places/ -o embedded/ --engine dask --workers 4
         geoembed embed places/ -o embedded/ --engine dask --scheduler tcp://10.0.0.5:8786
     """
-    asked = {
+    asked: dict[str, Any] = {
         "encoder": encoder,
         "layout": layout,
         "prefix": prefix,

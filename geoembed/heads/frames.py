@@ -21,7 +21,8 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
     if on_invalid not in ("raise", "nan"):
         raise OptionError(f"on_invalid={on_invalid!r} is not offered: choose 'raise' or 'nan'.")
     if is_lazy(X):
-        return _predict_lazily(head, X, on_invalid, overwrite)
+        lazily: pd.DataFrame = _predict_lazily(head, X, on_invalid, overwrite)
+        return lazily
     table = _as_table(head, X)
     valid = np.ones(len(table), dtype=np.bool_)
     if on_invalid == "nan":

@@ -54,7 +54,7 @@ class Cluster:
             If that is less than `least`.
         """
         rooms = self._client.run(thread_memory)
-        known = [(room, address) for address, room in rooms.items() if room is not None]
+        known = [(int(room), address) for address, room in rooms.items() if room is not None]
         if not known:
             return None
         room, address = min(known)
