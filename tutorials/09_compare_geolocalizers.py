@@ -28,8 +28,7 @@ import torch
 from geoembed_systems.benchmark.manifests import manifest_data
 from geoembed_systems.benchmark.report import BenchmarkReport
 from geoembed_systems.benchmark.running import run_benchmark
-from geoembed_systems.knn import KNNDensity
-from geoembed_systems.planet import PlaNet
+from geoembed_systems import KNNDensity, PlaNet
 from PIL import Image
 
 from geoembed import plot

@@ -47,8 +47,8 @@ def towns(count: int, seed: int = 0) -> np.ndarray:
 
 def partition(count: int) -> str:
     """Time one adaptive partition, and three nested ones."""
-    from geoembed_systems.cells import adaptive_partition
-    from geoembed_systems.nesting import nested_partitions
+    from geoembed_systems.cells.adaptive import adaptive_partition
+    from geoembed_systems.cells.nesting import nested_partitions
 
     places = towns(count)
     begun = perf_counter()
@@ -68,7 +68,7 @@ def partition(count: int) -> str:
 
 def combination(count: int) -> str:
     """Time combining cells to five partitions by features of 64 numbers."""
-    from geoembed_systems.merging import combine_partitions
+    from geoembed_systems.cells.merging import combine_partitions
 
     places = towns(count)
     looks = np.random.default_rng(0).normal(size=(count, 64)).astype(np.float32)
@@ -80,8 +80,8 @@ def combination(count: int) -> str:
 def prediction(count: int) -> str:
     """Time CPlaNet's answers; its weights are random."""
     import torch
+    from geoembed_systems.cells.merging import combine_partitions
     from geoembed_systems.cplanet import CPlaNet
-    from geoembed_systems.merging import combine_partitions
 
     torch.set_num_threads(2)
     places = towns(400_000)

@@ -20,7 +20,7 @@ import torch
 from geoembed_systems.benchmark.blue_marble import RECIPE, view_features
 from geoembed_systems.benchmark.data import BenchmarkData
 from geoembed_systems.benchmark.running import run_benchmark
-from geoembed_systems.scenes import cluster_scenes
+from geoembed_systems.pictures.scenes import cluster_scenes
 
 from geoembed.images import load_image_encoder
 from geoembed.images.towers import tower_of

@@ -9,10 +9,10 @@ import sys
 from time import perf_counter, process_time
 
 import numpy as np
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 from geoembed_systems.geodecoder import GeoDecoder
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.scenes import Scenes
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.scenes import Scenes
 
 
 def untaught(hierarchy: Hierarchy, features: PictureFeatures, scenes: int) -> GeoDecoder:

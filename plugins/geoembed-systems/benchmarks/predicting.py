@@ -11,12 +11,12 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from geoembed_systems.cells import adaptive_partition
-from geoembed_systems.features import Layout
+from geoembed_systems.cells.adaptive import adaptive_partition
+from geoembed_systems.cells.nesting import nested_partitions
 from geoembed_systems.isns import ISNs
-from geoembed_systems.nesting import nested_partitions
+from geoembed_systems.pictures.features import Layout
+from geoembed_systems.pictures.scenes import Scenes
 from geoembed_systems.planet import PlaNet
-from geoembed_systems.scenes import Scenes
 
 
 def measure(what: str, ask: Callable[[], Any]) -> None:

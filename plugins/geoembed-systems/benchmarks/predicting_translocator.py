@@ -10,11 +10,11 @@ import sys
 from time import perf_counter, process_time
 
 import numpy as np
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.segments import SegmentModel
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
+from geoembed_systems.networks.translocator_streams import first_stream, sizes_of
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.segments import SegmentModel
 from geoembed_systems.translocator import TransLocator
-from geoembed_systems.translocator_streams import first_stream, sizes_of
 
 
 def untaught(features: PictureFeatures, hierarchy: Hierarchy) -> TransLocator:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoembed.errors import OptionError
-from geoembed_systems.cells import Limits
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.heads_network import HeadsNetwork, check_hidden, column_statistics
-from geoembed_systems.learning import LearningSystem
-from geoembed_systems.merging import Combination, combine_partitions
-from geoembed_systems.pooling import log_normalised, pool_views
-from geoembed_systems.task import ClassHead
+from geoembed_systems.cells.adaptive import Limits
+from geoembed_systems.cells.merging import Combination, combine_partitions
+from geoembed_systems.learning.estimator import LearningSystem
+from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
+from geoembed_systems.learning.task import ClassHead
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.pooling import log_normalised, pool_views
 
 __all__ = ["COMBINING", "CPlaNet"]
 
@@ -35,7 +35,7 @@ class CPlaNet(LearningSystem):
     mean place of the fine class with the highest score.
 
     Ours, as the paper's code is not public: which cells are merged, what is near and what is kept
-    apart (`geoembed_systems.merging.combine_partitions`); scores are probabilities, or with
+    apart (`geoembed_systems.cells.merging.combine_partitions`); scores are probabilities, or with
     ``combine="product"`` their logarithms; fine classes are the non-empty intersections, nearly
     always single cells, and cells that no partition tells apart are one class. The probability of
     a fine class is its share of all scores: these are spread more widely than PlaNet's, since each
@@ -58,14 +58,14 @@ class CPlaNet(LearningSystem):
         Units of a layer that the classifiers share; 0: they are linear.
     t_max, t_min : int or "auto"
         Most places in a cell, and fewest in one that is kept, before cells are merged. Together
-        with ``"auto"`` of the other one as `geoembed_systems.cells.auto_limits` says.
+        with ``"auto"`` of the other one as `auto_limits` says.
     epochs, batch_size, learning_rate, weight_decay, smooth_km, precision
-        As `geoembed_systems.learning.LearningSystem`; `smooth_km` smooths the targets of all
+        As `LearningSystem`; `smooth_km` smooths the targets of all
         partitions, by the means of their classes.
     run_folder, resume, training
-        As `geoembed_systems.learning.LearningSystem`.
+        As `LearningSystem`.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As `geoembed_systems.base.System`. Of features with several views, the means tell how alike
+        As `System`. Of features with several views, the means tell how alike
         places look.
 
     Attributes

@@ -16,19 +16,19 @@ from geoembed.geolocation.queries import Queries
 from geoembed.geolocation.scoring import score_blocks
 from geoembed.training.loop import RunResult
 from geoembed.training.memory_data import FeatureArray
-from geoembed_systems.base import System
-from geoembed_systems.cells import adaptive_partition
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.geoclip_localizing import (
+from geoembed_systems.cells.adaptive import adaptive_partition
+from geoembed_systems.pair.localizing import (
     GalleryDensity,
     SidesLocalizer,
     cell_areas,
     cell_log_shares,
     gallery_places,
 )
-from geoembed_systems.geoclip_sides import TrainedSides
-from geoembed_systems.geoclip_training import backbone_name, geoclip_settings, train_sides
-from geoembed_systems.trusting import CellDensity
+from geoembed_systems.pair.sides import TrainedSides
+from geoembed_systems.pair.training import backbone_name, geoclip_settings, train_sides
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.base import System
+from geoembed_systems.shared.trusting import CellDensity
 
 __all__ = ["GeoCLIP"]
 

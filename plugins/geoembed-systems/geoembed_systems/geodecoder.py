@@ -12,9 +12,11 @@ from torch import Tensor
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
-from geoembed_systems.cells import Limits
-from geoembed_systems.features import Layout, PictureFeatures
-from geoembed_systems.geodecoder_learning import (
+from geoembed_systems.cells.adaptive import Limits
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
+from geoembed_systems.isns import hierarchical_logits
+from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.networks.geodecoder_learning import (
     SCENE,
     answer_of,
     class_heads,
@@ -24,14 +26,12 @@ from geoembed_systems.geodecoder_learning import (
     width_of,
     with_scenes,
 )
-from geoembed_systems.geodecoder_network import GeoDecoderNetwork, Moments
-from geoembed_systems.inputs import check_whole
-from geoembed_systems.isns import hierarchical_logits
-from geoembed_systems.learning import LearningSystem, check_cells
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.pooling import pool_views
-from geoembed_systems.reading import read_picture_features
-from geoembed_systems.scenes import Scenes, cluster_scenes
+from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Moments
+from geoembed_systems.pictures.features import Layout, PictureFeatures
+from geoembed_systems.pictures.reading import read_picture_features
+from geoembed_systems.pictures.scenes import Scenes, cluster_scenes
+from geoembed_systems.shared.inputs import check_whole
+from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["GeoDecoder"]
 
@@ -51,7 +51,7 @@ class GeoDecoder(LearningSystem):
     Parameters
     ----------
     t_max, t_min : int, sequence of int or "auto"
-        Limits of the nested partitions, as of `geoembed_systems.nesting.nested_partitions`.
+        Limits of the nested partitions, as of `nested_partitions`.
     hierarchy : Hierarchy, optional
         Partitions to learn instead of those of the training places.
     scenes : int
@@ -73,11 +73,11 @@ class GeoDecoder(LearningSystem):
     scene_weight : float
         Of the scenes' loss beside that of each partition, which is 1.
     epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume
-        As of `geoembed_systems.learning.LearningSystem`; `smooth_km` smooths all partitions.
+        As of `LearningSystem`; `smooth_km` smooths all partitions.
     training : mapping, optional
         Settings of the core's training loop, such as ``{"optimiser.schedule": "constant"}``.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As of `geoembed_systems.base.System`.
+        As of `System`.
 
     Attributes
     ----------

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from geoembed.errors import OptionError
-from geoembed_systems.cells import Limits
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.heads_network import HeadsNetwork, check_hidden, column_statistics
-from geoembed_systems.learning import LearningSystem, check_cells
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.pooling import pool_views
-from geoembed_systems.scenes import Scenes
-from geoembed_systems.task import ClassHead
+from geoembed_systems.cells.adaptive import Limits
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
+from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
+from geoembed_systems.learning.task import ClassHead
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.scenes import Scenes
+from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["ISNs", "hierarchical_logits"]
 
@@ -47,7 +47,7 @@ class ISNs(LearningSystem):
     ----------
     t_max : sequence of int, int or "auto"
         Most pictures in a cell of the coarse, the middle and the fine partition; a single one is
-        that of the fine. See `geoembed_systems.nesting.nested_partitions`. The paper has 5,000,
+        that of the fine. See `nested_partitions`. The paper has 5,000,
         2,000 and 1,000.
     t_min : int or "auto"
         Fewest pictures in a cell that is kept; 50 in the paper.
@@ -60,11 +60,11 @@ class ISNs(LearningSystem):
     hidden : int
         Units of a hidden layer of every expert before its classifiers; 0 for none.
     epochs, batch_size, learning_rate, weight_decay, smooth_km, precision
-        As `geoembed_systems.learning.LearningSystem`.
+        As `LearningSystem`.
     run_folder, resume, training
-        As `geoembed_systems.learning.LearningSystem`.
+        As `LearningSystem`.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As `geoembed_systems.base.System`.
+        As `System`.
 
     Attributes
     ----------

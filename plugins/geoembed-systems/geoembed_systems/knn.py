@@ -14,18 +14,18 @@ from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
 from geoembed.geolocation.answers import Answer
 from geoembed.geolocation.candidates import thin
 from geoembed.geolocation.density import EarthDensity
-from geoembed_systems.base import System
-from geoembed_systems.cells import Limits, adaptive_partition
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.knn_grid import grid_peaks
-from geoembed_systems.knn_sphere import (
+from geoembed_systems.cells.adaptive import Limits, adaptive_partition
+from geoembed_systems.density.grid import grid_peaks
+from geoembed_systems.density.sphere import (
     Neighbours,
     densities,
     find_neighbours,
     kernel,
     sphere_peaks,
 )
-from geoembed_systems.pooling import check_pooling, pool_views
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.base import System
+from geoembed_systems.shared.pooling import check_pooling, pool_views
 
 __all__ = ["KNNDensity"]
 

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoembed_systems.cells import Limits, Partition, adaptive_partition
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.heads_network import HeadsNetwork, check_hidden, column_statistics
-from geoembed_systems.learning import LearningSystem, check_cells
-from geoembed_systems.pooling import pool_views
-from geoembed_systems.task import ClassHead
+from geoembed_systems.cells.adaptive import Limits, Partition, adaptive_partition
+from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
+from geoembed_systems.learning.task import ClassHead
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["PlaNet"]
 
@@ -36,18 +36,18 @@ class PlaNet(LearningSystem):
     Parameters
     ----------
     t_max, t_min : int or "auto"
-        Most and fewest pictures in a cell, see `geoembed_systems.cells.auto_limits`. The paper has
+        Most and fewest pictures in a cell, see `auto_limits`. The paper has
         10,000 and 50, and 26,263 cells of 91 million pictures.
     partition : Partition, optional
         Cells that are there already, made of such places; `t_max` and `t_min` do not matter then.
     hidden : int
         Units of a hidden layer before the classifier; 0 for none.
     epochs, batch_size, learning_rate, weight_decay, smooth_km, precision
-        As `geoembed_systems.learning.LearningSystem`.
+        As `LearningSystem`.
     run_folder, resume, training
-        As `geoembed_systems.learning.LearningSystem`.
+        As `LearningSystem`.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As `geoembed_systems.base.System`.
+        As `System`.
 
     Attributes
     ----------

@@ -14,16 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
-from geoembed_systems.cells import Limits
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.learning import LearningSystem, check_cells
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.pooling import log_normalised, pool_views
-from geoembed_systems.reading import read_picture_features
-from geoembed_systems.scenes import Scenes
-from geoembed_systems.segments import SegmentModel
-from geoembed_systems.translocator_network import TransLocatorNetwork, moments
-from geoembed_systems.translocator_streams import (
+from geoembed_systems.cells.adaptive import Limits
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
+from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.networks.translocator_network import TransLocatorNetwork, moments
+from geoembed_systems.networks.translocator_streams import (
     FUSED,
     LEVELS,
     class_heads,
@@ -33,6 +28,11 @@ from geoembed_systems.translocator_streams import (
     with_segments,
     without_tokens,
 )
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.reading import read_picture_features
+from geoembed_systems.pictures.scenes import Scenes
+from geoembed_systems.pictures.segments import SegmentModel
+from geoembed_systems.shared.pooling import log_normalised, pool_views
 
 __all__ = ["FUSIONS", "TransLocator"]
 
@@ -55,14 +55,14 @@ class TransLocator(LearningSystem):
     tokens is added to each (``fusion_`` is ``"layers"``). Without, a dense stream each and a gate
     between the two (``"gated"``). The class token of the picture starts from its pooled feature.
     Where no segmentation is supplied, it is derived from the features
-    (`geoembed_systems.segments.SegmentModel`). Without scenes there is no scene head, nor its part
+    (`SegmentModel`). Without scenes there is no scene head, nor its part
     of the loss.
 
     Parameters
     ----------
     t_max : int, sequence of 3 ints or "auto"
         Most places in a cell of the coarse, middle and fine partition; as
-        `geoembed_systems.nesting.nested_partitions` takes it. The paper takes those of ISNs.
+        `nested_partitions` takes it. The paper takes those of ISNs.
     t_min : int or "auto"
         Fewest places in a cell that is kept.
     hierarchy : Hierarchy, optional
@@ -85,10 +85,10 @@ class TransLocator(LearningSystem):
         Share of values left out in training, in [0, 1).
     epochs, batch_size, learning_rate, weight_decay, smooth_km, precision, run_folder, resume, \
     training
-        As `geoembed_systems.learning.LearningSystem` takes them; `smooth_km` smooths the targets
+        As `LearningSystem` takes them; `smooth_km` smooths the targets
         of the three heads of cells.
     image_encoder, weights, allow_download, crops, crop_pooling, device, random_state, progress
-        As `geoembed_systems.base.System` takes them.
+        As `System` takes them.
 
     Attributes
     ----------

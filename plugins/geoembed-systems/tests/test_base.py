@@ -7,10 +7,10 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from geoembed_systems.base import System
-from geoembed_systems.cells import adaptive_partition
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.pooling import log_normalised, pool_views
+from geoembed_systems.cells.adaptive import adaptive_partition
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.base import System
+from geoembed_systems.shared.pooling import log_normalised, pool_views
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -115,7 +115,7 @@ def test_blocks_do_not_change_answers(fitted, monkeypatch):
     features = make_world(seed=1)[0]
     proba, cells = fitted.predict_proba(features), fitted.predict_cells(features)
     table = fitted.localize(features[:20], radii=False)
-    monkeypatch.setattr("geoembed_systems.contract._VALUES_AT_ONCE", 40)
+    monkeypatch.setattr("geoembed_systems.shared.contract._VALUES_AT_ONCE", 40)
     assert (fitted.predict_proba(features) == proba).all()
     assert (fitted.predict_cells(features) == cells).all()
     pd.testing.assert_frame_equal(fitted.localize(features[:20], radii=False), table)

@@ -11,7 +11,7 @@ import torch
 from geoembed_systems.benchmark.blue_marble import blue_marble_data
 from geoembed_systems.benchmark.data import BenchmarkData, fraction_rows
 from geoembed_systems.benchmark.manifests import manifest_data
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.pictures.features import PictureFeatures
 
 from geoembed.errors import OptionError, TableError, UnknownNameError
 from geoembed.geodesy import distance_km

@@ -16,7 +16,7 @@ from geoembed_systems.benchmark.measuring import learned_numbers, peak_mb, score
 from geoembed_systems.benchmark.presets import SYSTEMS, find_preset, options_for
 from geoembed_systems.benchmark.reading import read_results
 from geoembed_systems.benchmark.running import run_benchmark
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.pictures.features import PictureFeatures
 
 from geoembed.errors import OptionError, UnknownNameError
 from geoembed.geodesy import distance_km, spherical_mean

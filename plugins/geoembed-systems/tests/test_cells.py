@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import s2geometry
 import shapely
-from geoembed_systems import s2
-from geoembed_systems.cells import Partition, adaptive_partition, auto_limits
-from geoembed_systems.outlines import cell_polygons
+from geoembed_systems.cells import s2
+from geoembed_systems.cells.adaptive import Partition, adaptive_partition, auto_limits
+from geoembed_systems.cells.outlines import cell_polygons
 from safetensors.numpy import load_file, save_file
 
 from geoembed.errors import CoordinateError, OptionError, SavedHeadError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from geoembed_systems.cplanet import CPlaNet
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.pictures.features import PictureFeatures
 
 from geoembed.errors import OptionError, SavedHeadError
 from geoembed.geodesy import great_circle_km

@@ -6,9 +6,9 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
 from geoembed_systems.geoclip import GeoCLIP
-from geoembed_systems.geoclip_training import geoclip_settings
+from geoembed_systems.pair.training import geoclip_settings
+from geoembed_systems.pictures.features import PictureFeatures
 
 from geoembed import Gallery, GeoLocalizer, load_encoder
 from geoembed.errors import CoordinateError, OptionError, SavedHeadError, UnknownNameError

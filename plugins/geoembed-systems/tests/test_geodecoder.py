@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.cells.nesting import nested_partitions
 from geoembed_systems.geodecoder import GeoDecoder
-from geoembed_systems.nesting import nested_partitions
+from geoembed_systems.pictures.features import PictureFeatures
 
 from geoembed.errors import CoordinateError, OptionError, TableError, TrainingError
 from geoembed.geolocation.queries import UnreadablePictureWarning
@@ -113,7 +113,7 @@ def test_views_are_pooled_into_one_distribution(learned, asked):
 def test_blocks_of_rows_do_not_change_the_answers(learned, asked, monkeypatch):
     features = asked[0].take(slice(30))
     whole = learned.predict_proba(features)
-    monkeypatch.setattr("geoembed_systems.geodecoder_learning._VALUES_AT_ONCE", 7 * 300)
+    monkeypatch.setattr("geoembed_systems.networks.geodecoder_learning._VALUES_AT_ONCE", 7 * 300)
     np.testing.assert_allclose(learned.predict_proba(features), whole, atol=1e-6)
     np.testing.assert_array_equal(learned.predict(features).shape, (30, 2))
 

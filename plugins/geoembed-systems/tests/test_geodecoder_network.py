@@ -5,10 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.features import Layout, PictureFeatures
-from geoembed_systems.geodecoder_learning import moments_of, with_scenes
-from geoembed_systems.geodecoder_network import Attention, DecoderLayer, GeoDecoderNetwork
-from geoembed_systems.scenes import Scenes
+from geoembed_systems.networks.geodecoder_learning import moments_of, with_scenes
+from geoembed_systems.networks.geodecoder_network import Attention, DecoderLayer, GeoDecoderNetwork
+from geoembed_systems.pictures.features import Layout, PictureFeatures
+from geoembed_systems.pictures.scenes import Scenes
 from torch import nn
 
 WIDTH, HEADS, HIDDEN = 16, 4, 24

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.density.grid import grid_peaks
+from geoembed_systems.density.sphere import Neighbours, find_neighbours, sphere_peaks, weigh
 from geoembed_systems.knn import KNNDensity
-from geoembed_systems.knn_grid import grid_peaks
-from geoembed_systems.knn_sphere import Neighbours, find_neighbours, sphere_peaks, weigh
+from geoembed_systems.pictures.features import PictureFeatures
 from pyproj import Geod
 from scipy.ndimage import gaussian_filter
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import s2geometry
-from geoembed_systems.adjacency import neighbouring_cells
-from geoembed_systems.cells import Partition, adaptive_partition
-from geoembed_systems.greedy import Regions, merge_greedily
-from geoembed_systems.merging import Combination, combine_partitions
+from geoembed_systems.cells.adaptive import Partition, adaptive_partition
+from geoembed_systems.cells.adjacency import neighbouring_cells
+from geoembed_systems.cells.greedy import Regions, merge_greedily
+from geoembed_systems.cells.merging import Combination, combine_partitions
 
 from geoembed.errors import CoordinateError, OptionError, SavedHeadError, TableError
 from geoembed.geodesy import great_circle_km, spherical_mean, to_unit_vectors

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import s2geometry
-from geoembed_systems import s2
-from geoembed_systems.cells import Partition, adaptive_partition
-from geoembed_systems.nesting import Hierarchy, nested_partitions
+from geoembed_systems.cells import s2
+from geoembed_systems.cells.adaptive import Partition, adaptive_partition
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 
 from geoembed.errors import OptionError, SavedHeadError
 

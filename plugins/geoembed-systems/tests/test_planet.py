@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from geoembed_systems import learning
-from geoembed_systems.cells import adaptive_partition
-from geoembed_systems.features import Layout, PictureFeatures
-from geoembed_systems.heads_network import HeadsNetwork, column_statistics
+from geoembed_systems.cells.adaptive import adaptive_partition
+from geoembed_systems.learning import learning
+from geoembed_systems.learning.heads_network import HeadsNetwork, column_statistics
+from geoembed_systems.learning.task import HeadsModel
+from geoembed_systems.pictures.features import Layout, PictureFeatures
 from geoembed_systems.planet import PlaNet
-from geoembed_systems.task import HeadsModel
 
 from geoembed.errors import OptionError, TrainingError
 from geoembed.geodesy import distance_km, spherical_mean

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geoembed_systems.pooling import log_normalised, pool_views
+from geoembed_systems.shared.pooling import log_normalised, pool_views
 
 from geoembed.errors import OptionError
 

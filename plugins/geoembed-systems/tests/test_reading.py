@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.reading import read_picture_features
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.reading import read_picture_features
 from PIL import Image
 
 from geoembed.errors import OptionError, PictureError, TableError

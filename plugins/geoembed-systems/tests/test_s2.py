@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import s2geometry
-from geoembed_systems import s2
+from geoembed_systems.cells import s2
 
 from geoembed.errors import CoordinateError, OptionError
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from geoembed_systems import saving
 from geoembed_systems.isns import ISNs
 from geoembed_systems.planet import PlaNet
-from geoembed_systems.saving import load_system
+from geoembed_systems.shared import saving
+from geoembed_systems.shared.saving import load_system
 from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.scenes import (
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.scenes import (
     PROMPTS,
     SCENES,
     Scenes,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geoembed_systems.segments import SegmentModel
+from geoembed_systems.pictures.segments import SegmentModel
 
 from geoembed.errors import OptionError, TableError
 
@@ -80,7 +80,7 @@ def test_blocks_of_rows_make_no_difference(monkeypatch):
     features, _ = blobs(apart=1.0)
     model = SegmentModel.fit(features, classes=3)
     whole = model.transform(features)
-    monkeypatch.setattr("geoembed_systems.segments._BLOCK", 30)
+    monkeypatch.setattr("geoembed_systems.pictures.segments._BLOCK", 30)
     np.testing.assert_allclose(model.transform(features), whole, rtol=1e-5)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.tokens import coarser_tokens, features_and_tokens, needs_patches
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.tokens import coarser_tokens, features_and_tokens, needs_patches
 
 from geoembed.errors import OptionError
 from geoembed.extending.image_specs import ImageEncoderSpec, Preprocessing

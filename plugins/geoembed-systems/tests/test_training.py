@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.task import ClassHead, HeadsModel, HeadsTask, smoothed_loss
-from geoembed_systems.training import TrainingOptions, train_heads
+from geoembed_systems.learning.task import ClassHead, HeadsModel, HeadsTask, smoothed_loss
+from geoembed_systems.learning.training import TrainingOptions, train_heads
+from geoembed_systems.pictures.features import PictureFeatures
 from torch import nn
 
 from geoembed.errors import OptionError, TrainingError

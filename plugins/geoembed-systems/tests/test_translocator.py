@@ -6,13 +6,13 @@ from math import erf
 import numpy as np
 import pytest
 import torch
-from geoembed_systems.features import Layout, Parts, PictureFeatures
-from geoembed_systems.nesting import Hierarchy, nested_partitions
-from geoembed_systems.reading import read_picture_features
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
+from geoembed_systems.networks.translocator_fusion import EncoderLayer, FusedLayers, GatedFusion
+from geoembed_systems.networks.translocator_network import TransLocatorNetwork, moments
+from geoembed_systems.networks.translocator_streams import sizes_of, with_segments
+from geoembed_systems.pictures.features import Layout, Parts, PictureFeatures
+from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.translocator import TransLocator
-from geoembed_systems.translocator_fusion import EncoderLayer, FusedLayers, GatedFusion
-from geoembed_systems.translocator_network import TransLocatorNetwork, moments
-from geoembed_systems.translocator_streams import sizes_of, with_segments
 from torch import nn
 
 from geoembed.errors import OptionError, TableError, TrainingError
@@ -340,7 +340,7 @@ def test_features_are_standardised_by_those_of_training(monkeypatch):
     features = PictureFeatures(
         random.normal(7.0, 3.0, (50, 4)), tokens=random.normal(-2.0, 0.1, (50, 3, 2))
     )
-    monkeypatch.setattr("geoembed_systems.translocator_network._BLOCK", 40)
+    monkeypatch.setattr("geoembed_systems.networks.translocator_network._BLOCK", 40)
     found = moments(features)
     assert set(found) == {"pooled", "tokens"}
     for name, (mean, scale) in found.items():

@@ -4,11 +4,11 @@ import matplotlib
 import numpy as np
 import pytest
 import shapely
-from geoembed_systems.base import System
-from geoembed_systems.cells import adaptive_partition
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.pooling import log_normalised
-from geoembed_systems.trusting import CellDensity, noise_features
+from geoembed_systems.cells.adaptive import adaptive_partition
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.base import System
+from geoembed_systems.shared.pooling import log_normalised
+from geoembed_systems.shared.trusting import CellDensity, noise_features
 
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.geodesy import distance_km, to_unit_vectors
@@ -188,7 +188,7 @@ def test_pictures_that_say_nothing_are_told():
 
 def test_what_says_nothing_is_made_of_features_and_not_of_scores(monkeypatch):
     grey = PictureFeatures(np.tile(LOOKS.mean(axis=0), (400, 1)))
-    monkeypatch.setattr("geoembed_systems.trusting.noise_features", lambda *_, **__: grey)
+    monkeypatch.setattr("geoembed_systems.shared.trusting.noise_features", lambda *_, **__: grey)
     system = Known(noise=2.5).fit(*make_world())
     learned = system.calibrate(*make_world(100, seed=2, noise=2.5))
     scores = system._density.scores(np.log(system.predict_proba(grey.pooled[:1, 0])))

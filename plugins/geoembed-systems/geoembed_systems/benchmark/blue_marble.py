@@ -19,8 +19,8 @@ from geoembed.training.settings import TrainingSettings, ViewSettings
 from geoembed.training.splitting import split_rows
 from geoembed.training.views import make_views_of
 from geoembed_systems.benchmark.data import BenchmarkData
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.scenes import cluster_scenes
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.scenes import cluster_scenes
 
 __all__ = ["RECIPE", "SCENES_TOLD", "blue_marble_data", "view_features"]
 

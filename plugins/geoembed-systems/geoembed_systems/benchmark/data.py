@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
 from geoembed.training.randomness import generator
-from geoembed_systems.features import PictureFeatures
+from geoembed_systems.pictures.features import PictureFeatures
 
 __all__ = ["BenchmarkData", "fraction_rows"]
 

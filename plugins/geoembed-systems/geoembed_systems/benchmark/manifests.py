@@ -18,9 +18,9 @@ from geoembed.splits.separation import nearest_km
 from geoembed.streaming import read_frames
 from geoembed_systems.benchmark.blue_marble import SCENES_TOLD
 from geoembed_systems.benchmark.data import BenchmarkData
-from geoembed_systems.features import PictureFeatures
-from geoembed_systems.reading import read_picture_features
-from geoembed_systems.scenes import cluster_scenes
+from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.pictures.reading import read_picture_features
+from geoembed_systems.pictures.scenes import cluster_scenes
 
 __all__ = ["manifest_data"]
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from geoembed.evaluation.geolocation import errors_km, summarise
 from geoembed.evaluation.geolocation.metrics import THRESHOLDS_KM, name_threshold
-from geoembed_systems.base import System
 from geoembed_systems.benchmark.reading import FARTHEST_KM
+from geoembed_systems.shared.base import System
 
 __all__ = ["learned_numbers", "machine_facts", "peak_mb", "score_places"]
 

@@ -62,7 +62,9 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         asked = time.perf_counter()
     _write(folder / "predictions.npy", lambda path: np.save(path, found))
     gallery = getattr(system, "gallery_", None)
-    notes = [] if gallery is None else [f"answers from {len(gallery):,} places"]
+    notes = []
+    if gallery is not None:
+        notes.append(f"answers from {len(gallery):,} places (gallery={gallery.name!r})")
     notes += dict.fromkeys(str(each.message) for each in told)
     return {
         "system": job["system"],

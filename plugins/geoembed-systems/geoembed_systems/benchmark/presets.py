@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from geoembed.errors import unknown_name
 from geoembed.extending.registry import resolve_factory
-from geoembed_systems.base import System
+from geoembed_systems.shared.base import System
 
 __all__ = ["CHOSEN", "SYSTEMS", "Preset", "find_preset", "options_for"]
 

@@ -98,7 +98,7 @@ def run_benchmark(
 
     Examples
     --------
-    >>> from geoembed_systems.features import PictureFeatures
+    >>> from geoembed_systems.pictures.features import PictureFeatures
     >>> rng = np.random.default_rng(0)
     >>> places = rng.uniform([-60, -40], [60, 60], (80, 2))
     >>> data = BenchmarkData(

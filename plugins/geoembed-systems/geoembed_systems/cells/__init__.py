@@ -1,0 +1,1 @@
+"""Cells of the Earth: adaptive, nested and combined partitions."""

@@ -1,0 +1,1 @@
+"""How systems learn: class heads through the core's training loop."""

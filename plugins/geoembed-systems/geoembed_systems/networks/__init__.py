@@ -1,0 +1,1 @@
+"""The networks of the systems that look at patch tokens."""

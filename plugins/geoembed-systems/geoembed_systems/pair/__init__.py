@@ -1,0 +1,1 @@
+"""GeoCLIP's two sides: trained, kept, and asked through the core."""

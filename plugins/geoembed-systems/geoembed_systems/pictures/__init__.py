@@ -1,0 +1,1 @@
+"""What the systems see of pictures: features, patch tokens, segments, scenes."""

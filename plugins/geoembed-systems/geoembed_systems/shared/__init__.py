@@ -1,0 +1,1 @@
+"""What all systems share: input, answers, uncertainty, saving."""
