@@ -25,10 +25,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from geoembed_systems import KNNDensity, PlaNet
 from geoembed_systems.benchmark.manifests import manifest_data
 from geoembed_systems.benchmark.report import BenchmarkReport
 from geoembed_systems.benchmark.running import run_benchmark
-from geoembed_systems import KNNDensity, PlaNet
 from PIL import Image
 
 from geoembed import plot

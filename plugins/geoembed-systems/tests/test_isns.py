@@ -5,7 +5,7 @@ import pytest
 import torch
 from geoembed_systems.cells.nesting import nested_partitions
 from geoembed_systems.isns import ISNs, hierarchical_logits
-from geoembed_systems.learning import learning
+from geoembed_systems.learning import estimator as learning
 
 from geoembed.errors import OptionError
 from geoembed.geodesy import distance_km

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from geoembed_systems.cells.adaptive import adaptive_partition
-from geoembed_systems.learning import learning
+from geoembed_systems.learning import estimator as learning
 from geoembed_systems.learning.heads_network import HeadsNetwork, column_statistics
 from geoembed_systems.learning.task import HeadsModel
 from geoembed_systems.pictures.features import Layout, PictureFeatures
