@@ -290,12 +290,14 @@ def test_a_fitted_head_is_saved_and_loaded_with_it(room, tmp_path):
 def test_a_changed_file_is_read_anew(room, tmp_path):
     target = tmp_path / "any.onnx"
     shutil.copy(room / "final.onnx", target)
-    before = ge.encode(7.5, 46.9, encoder=target)
+    loaded = ge.load_encoder(target)
+    before = loaded.encode(7.5, 46.9)
     shutil.copy(room / "small.onnx", target)
     with pytest.raises(OptionError, match="computes in int8"):
         ge.encode(7.5, 46.9, encoder=target)
     after = ge.encode(7.5, 46.9, encoder=target, precision="int8")
     assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(loaded.encode(7.5, 46.9), before)
 
 
 def test_many_threads_ask_at_once(room):
@@ -317,21 +319,26 @@ def test_many_threads_ask_at_once(room):
 
 FORKED = """
 import os, sys, warnings
+from pathlib import Path
 import numpy as np, geoembed as ge
+from geoembed.encoders.onnx_file import open_onnx
 warnings.simplefilter("ignore")  # that threads are running, which is what this is about
 encoder = ge.load_encoder(sys.argv[1])
 lon, lat = np.linspace(-180, 180, 3000), np.linspace(-90, 90, 3000)
 expected = encoder.encode(lon, lat)
+before = encoder._opened
 child = os.fork()
 if child == 0:
-    os._exit(0 if np.array_equal(encoder.encode(lon, lat), expected) else 1)
+    same = np.array_equal(encoder.encode(lon, lat), expected)
+    fresh = encoder._opened is not before and encoder._opened is open_onnx(encoder.path)
+    os._exit(0 if same and fresh else 1)
+assert encoder._opened is before
 print(os.waitpid(child, 0)[1])
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_computes_although_its_threads_are_gone(room):
-    # A session whose threads did not come along waits for them for ever.
+def test_a_forked_process_opens_the_file_again_for_the_threads_it_lacks(room):
     assert in_a_fresh_process(FORKED, room / "final.onnx", OMP_NUM_THREADS="2").strip() == "0"
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.layers import Part, parse_layers
 from geoembed.encoders.onnx_cache import cached_file
-from geoembed.encoders.onnx_file import FileFacts, OnnxFile, open_onnx
+from geoembed.encoders.onnx_file import FileFacts, open_onnx
 from geoembed.errors import OptionError, PluginError, WeightsError
 from geoembed.extending import registry
 from geoembed.extending.specs import LocationEncoderSpec
@@ -49,9 +49,9 @@ class OnnxEncoder(LocationEncoder):
     def __init__(self, spec: LocationEncoderSpec, path: Path, source: str, **options: Any) -> None:
         super().__init__(spec, **{**options, "backend": "onnx"})
         _check_device(self.device)
-        self._path = path
         self._source = source
-        facts = self._file.facts
+        self._opened = open_onnx(path)
+        facts = self._opened.facts
         if facts.precision != self.precision:
             raise OptionError(
                 f"precision={self.precision!r}: {path} computes in {facts.precision}. Pass "
@@ -64,12 +64,12 @@ class OnnxEncoder(LocationEncoder):
     @property
     def path(self) -> Path:
         """The ONNX file."""
-        return self._path
+        return self._opened.path
 
     @property
     def weights_sha256(self) -> str:
         """Digest of the exported weights, in any precision that of the encoder in torch."""
-        return self._file.facts.weights_sha256
+        return self._opened.facts.weights_sha256
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
@@ -77,16 +77,14 @@ class OnnxEncoder(LocationEncoder):
         return tuple((part.label, part.width) for part in self._parts)
 
     @property
-    def _file(self) -> OnnxFile:
-        # Opened once a process: asked for anew because this process may be a fork of that one.
-        return open_onnx(self._path)
-
-    @property
     def _is_torn(self) -> bool:
-        return self._file.facts.projection != "sphere"
+        return self._opened.facts.projection != "sphere"
 
     def _encode_block(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
-        vectors = self._file(lonlat)
+        if self._opened.process != os.getpid():
+            # The threads of a session do not come along into a fork of its process.
+            self._opened = open_onnx(self.path)
+        vectors = self._opened(lonlat)
         return vectors if self._columns is None else vectors[:, self._columns]
 
     def _recipe(self) -> str:

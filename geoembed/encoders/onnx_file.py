@@ -206,6 +206,7 @@ class OnnxFile:
 
     def __init__(self, path: Path, session: Any, facts: FileFacts) -> None:
         self.path = path
+        self.process = os.getpid()
         self.facts = facts
         self._run = session.run
 
@@ -227,8 +228,8 @@ def open_onnx(path: Path) -> OnnxFile:
     Returns
     -------
     OnnxFile
-        The same one until the file changes; another one in a forked process, which has lost the
-        threads of the first.
+        The same one until the file changes; another one in a forked process, where the threads of
+        the first are missing.
 
     Raises
     ------
