@@ -91,6 +91,21 @@ class GalleryDensity(CellDensity):
         """Refuse: cells have no scores at the places of a gallery."""
         raise NotImplementedError("GeoCLIP scores places, and adds them up over cells.")
 
+    def around_means(self, mass: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Leave probabilities as they are: places of a gallery are not means of cells.
+
+        Parameters
+        ----------
+        mass : array of shape (m, c)
+            Probabilities of the cells of `earth`.
+
+        Returns
+        -------
+        array of shape (m, c), float64
+            The same.
+        """
+        return mass
+
 
 def gallery_places(
     given: Any, lonlat: NDArray[np.float64], size: int, spacing_km: float, seed: int
