@@ -5,24 +5,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from geoembed.errors import OptionError, TableError
-from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
+from geoembed.geodesy import EARTH_RADIUS_KM
 from geoembed.geolocation.answers import Answer
 from geoembed.geolocation.candidates import thin
-from geoembed.geolocation.density import EarthDensity
 from geoembed_systems.cells.adaptive import Limits, adaptive_partition
 from geoembed_systems.density.grid import grid_peaks
 from geoembed_systems.density.sphere import (
     Neighbours,
     densities,
     find_neighbours,
-    kernel,
     sphere_peaks,
 )
+from geoembed_systems.density.spreading import LandOfMeans
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.base import System
 from geoembed_systems.shared.pooling import check_pooling, pool_views
@@ -30,14 +28,13 @@ from geoembed_systems.shared.pooling import check_pooling, pool_views
 __all__ = ["KNNDensity"]
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 # The most similar neighbour within this distance of the maximum answers, as published.
 _SNAP_KM: Final = 100.0
 _DEGREE_KM: Final = np.pi / 180.0 * EARTH_RADIUS_KM
 # Share of the density that is spread over the land, so that no cell is impossible.
 _BACKGROUND: Final = 1e-12
-# Values of the kernel between neighbours and cells held at a time (64 MB).
-_VALUES: Final = 2**23
 
 
 class KNNDensity(System):
@@ -75,15 +72,17 @@ class KNNDensity(System):
         Unit vectors of the training pictures.
     places_ : ndarray of float64, shape (n, 2)
         Where those were taken.
-    areas_km2_ : ndarray of float64, shape (cells,)
-        Land for which the mean of each cell stands: that which is nearest to it.
     partition_ : Partition
         Cells of the training places.
 
     Notes
     -----
-    Probabilities: a cell has the density at its mean (of the kind ``"sphere"``, whatever `kind`
-    is), times the land for which it stands. A trillionth of the whole is spread evenly.
+    Probabilities are ours. Neighbours vote for the cell that holds their place, or else for the
+    one whose mean is nearest. What a cell gathers is spread as a Gaussian of `sigma` around its
+    mean, over land, along great circles whatever `kind` is, and cut off beyond 3 sigma: each cell
+    has what comes to lie on the land that is nearest to its own mean. So votes keep their mass,
+    and a cell at the border of the training places gains none by the empty land behind it. A
+    trillionth of the whole is spread evenly.
 
     ``score`` of `localize` is the density at a candidate, 1 where all neighbours lie at one place.
     Candidates are places of neighbours; the first is what `predict` returns.
@@ -103,7 +102,6 @@ class KNNDensity(System):
 
     features_: NDArray[np.floating[Any]]
     places_: Floats
-    areas_km2_: Floats
 
     def __init__(
         self,
@@ -152,7 +150,6 @@ class KNNDensity(System):
         mean = views.mean(axis=1) if features.views > 1 else views[:, 0]
         self.features_ = _normalised(mean, features.names).astype(self.storage)
         self.places_ = np.array(lonlat, dtype=np.float64)
-        self.areas_km2_ = _areas(partition.means)
         self.partition_ = partition
 
     def _predict(self, features: PictureFeatures) -> Floats:
@@ -189,37 +186,41 @@ class KNNDensity(System):
         return answers
 
     def _log_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
-        """Return the logarithm of the mass of the density in every cell, on the sphere."""
+        """Return the logarithm of the mass of the votes in every cell, spread over land."""
         found = self._neighbours_of(features)
-        # Many pictures share neighbours: the kernel is computed once for each of them.
-        rows, column = np.unique(found.rows, return_inverse=True)
-        weights = _sparse(found, column.reshape(found.rows.shape), len(rows))
-        places = torch.from_numpy(to_unit_vectors(self.places_[rows]))
-        means = torch.from_numpy(to_unit_vectors(self.partition_.means))
-        land = self.areas_km2_ / self.areas_km2_.sum()
-        mass = np.empty((len(found) * found.views, len(means)))
-        for cells in np.array_split(np.arange(len(means)), 1 + len(means) * len(rows) // _VALUES):
-            near = kernel(places @ means[cells].mT, self._kernels["sigma_km"]).numpy()
-            mass[:, cells] = (weights @ near) * land[cells]
-        total = mass.sum(axis=1, keepdims=True)
-        # All cells may be too far away from the neighbours for a number above 0.
-        mass = np.where(total > 0.0, mass / np.where(total > 0.0, total, 1.0), land)
+        spread, land = self._spread
+        mass = (_votes(found, self._vote_of(found), len(land)) @ spread).toarray()
         logs = np.log((1.0 - _BACKGROUND) * mass + _BACKGROUND * land)
         views = logs.reshape(len(found), found.views, -1).astype(np.float32)
         return pool_views(views, self.crop_pooling)
 
+    def _vote_of(self, found: Neighbours) -> Rows:
+        """Return the cell that each neighbour votes for, (m, J)."""
+        kept: Rows | None = self.__dict__.get("_kept_cells")
+        if kept is None:
+            kept = self.partition_.locate(self.places_)
+            outside = kept < 0
+            kept[outside] = self.partition_.nearest(self.places_[outside])
+            self._kept_cells = kept
+        return np.asarray(kept[found.rows])
+
+    @property
+    def _spread(self) -> tuple[csr_array, Floats]:
+        """Where votes for each cell go, and shares of land; kept, for it takes a second."""
+        sigma_km = self._kernels["sigma_km"]
+        kept: tuple[float, csr_array, Floats] | None = self.__dict__.get("_kept_spread")
+        if kept is None or kept[0] != sigma_km:
+            land = LandOfMeans(self.partition_.means)
+            kept = (sigma_km, land.spread(sigma_km), land.km2 / land.km2.sum())
+            self._kept_spread = kept
+        return kept[1:]
+
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        arrays = {
-            "features": self.features_,
-            "places": self.places_,
-            "areas_km2": self.areas_km2_,
-        }
-        return arrays, {}
+        return {"features": self.features_, "places": self.places_}, {}
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         self.features_ = np.asarray(tensors["features"])
         self.places_ = np.asarray(tensors["places"])
-        self.areas_km2_ = np.asarray(tensors["areas_km2"])
 
     @property
     def _kernels(self) -> dict[str, Any]:
@@ -275,19 +276,9 @@ def _normalised(vectors: NDArray[np.float32], names: Any) -> NDArray[np.float32]
     return np.asarray(vectors / lengths, dtype=np.float32)
 
 
-def _sparse(found: Neighbours, column: NDArray[np.intp], width: int) -> csr_array:
-    """Return the weights of every view of every picture, (m * V, width); `column` is (m, J)."""
+def _votes(found: Neighbours, cell: Rows, width: int) -> csr_array:
+    """Sum the weights of every view of every picture by cell, (m * V, width); `cell` is (m, J)."""
     picture, view, at = np.nonzero(found.weights)
     rows = picture * found.views + view
-    values = found.weights[picture, view, at]
-    # Neighbours that are met twice, in two views, are of two rows.
     shape = (len(found) * found.views, width)
-    return csr_array((values, (rows, column[picture, at])), shape=shape)
-
-
-def _areas(means: Floats) -> Floats:
-    """Return the land that is nearest to each mean, square kilometres, (cells,)."""
-    density = EarthDensity(means)
-    areas = np.zeros(len(means))
-    areas[density.rows] = density.place_km2
-    return areas
+    return csr_array((found.weights[picture, view, at], (rows, cell[picture, at])), shape=shape)

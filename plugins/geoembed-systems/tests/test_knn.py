@@ -1,18 +1,21 @@
-"""[L]kNN: distances, weights and densities against brute force, and where the grid goes wrong."""
+"""[L]kNN: distances, weights, densities, votes against brute force; where the grid goes wrong."""
 
 import math
 
 import numpy as np
 import pytest
+from geoembed_systems.density import spreading
 from geoembed_systems.density.grid import grid_peaks
 from geoembed_systems.density.sphere import Neighbours, find_neighbours, sphere_peaks, weigh
+from geoembed_systems.density.spreading import LandOfMeans
 from geoembed_systems.knn import KNNDensity
 from geoembed_systems.pictures.features import PictureFeatures
 from pyproj import Geod
 from scipy.ndimage import gaussian_filter
 
 from geoembed.errors import OptionError, TableError
-from geoembed.geodesy import EARTH_RADIUS_KM
+from geoembed.geodesy import EARTH_RADIUS_KM, to_unit_vectors
+from geoembed.geolocation.density import EarthDensity
 
 SPHERE = Geod(a=EARTH_RADIUS_KM * 1000.0, b=EARTH_RADIUS_KM * 1000.0)
 FOUR_DEGREES_KM = 4.0 * math.pi / 180.0 * EARTH_RADIUS_KM
@@ -218,6 +221,82 @@ def test_near_a_pole_the_grid_takes_degrees_for_kilometres_and_the_sphere_does_n
     np.testing.assert_array_equal(on_grid(found), [[-60.0, -10.0]])
 
 
+# -- votes spread over land ------------------------------------------------------------------------
+
+
+def drawn_shares(means, sigma_km, draws=400_000):
+    """Shares of Gaussians over land by drawing places: what is nearest to which mean."""
+    rng = np.random.default_rng(11)
+    earth = EarthDensity(means)
+    units = to_unit_vectors(np.asarray(means))
+    found = np.zeros((len(means), len(means)))
+    for row, mean in enumerate(units):
+        # Evenly over the cap of 3 sigma: evenly in the height over its base.
+        edge = math.cos(min(3.0 * sigma_km / EARTH_RADIUS_KM, math.pi))
+        height, turn = rng.uniform(edge, 1.0, draws), rng.uniform(0.0, 2.0 * math.pi, draws)
+        side = np.cross(mean, np.eye(3)[np.abs(mean).argmin()])
+        side /= np.linalg.norm(side)
+        away = np.sqrt(1.0 - height**2)[:, None]
+        places = (
+            height[:, None] * mean
+            + away * np.cos(turn)[:, None] * side
+            + away * np.sin(turn)[:, None] * np.cross(mean, side)
+        )
+        lonlat = np.column_stack(
+            [
+                np.degrees(np.arctan2(places[:, 1], places[:, 0])),
+                np.degrees(np.arcsin(places[:, 2].clip(-1.0, 1.0))),
+            ]
+        )
+        land = np.isin(earth.cells.locate(lonlat), earth.cell)
+        weight = np.exp(-0.5 * (np.arccos(height) * EARTH_RADIUS_KM / sigma_km) ** 2) * land
+        found[row] = np.bincount((places @ units.T).argmax(axis=1), weight, len(means))
+    return found / found.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("means", "sigma_km"),
+    [
+        pytest.param([[10, 50], [14, 50], [12, 46], [40, 55], [-70, -30]], 445.0, id="inland"),
+        pytest.param([[177.5, 66.5], [-177.0, 67.0], [-172.0, 65.5]], 300.0, id="antimeridian"),
+        pytest.param([[0, -90], [170, -86], [-10, -86], [80, -82]], 445.0, id="pole"),
+        pytest.param([[20, 0], [110, 30], [-60, -10]], 8000.0, id="all of the Earth"),
+    ],
+)
+def test_a_vote_goes_where_places_drawn_around_it_lie(means, sigma_km):
+    land = LandOfMeans(means)
+    found = land.spread(sigma_km).toarray()
+    np.testing.assert_allclose(found, drawn_shares(means, sigma_km), atol=0.012)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-12)
+    # Land, and the cells of 50 km that hold means at sea.
+    assert 1.4e8 < land.km2.sum() < 1.7e8
+
+
+def test_a_vote_stays_with_its_cell_where_sigma_is_small_or_nothing_is_near():
+    means = [[10.0, 50.0], [10.4, 50.0], [-70.0, -30.0], [-150.0, 0.0], [-150.0, 89.0]]
+    land = LandOfMeans(means)
+    np.testing.assert_allclose(land.spread(1.0).toarray(), np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(land.spread(445.0).toarray()[2:], np.eye(5)[2:], atol=1e-12)
+    assert (land.km2 > 0.0).all()
+
+
+def test_equal_means_share_what_is_spread_and_their_land():
+    once, twice = (
+        LandOfMeans([[10.0, 50.0], [14.0, 50.0], *more]) for more in ([], [[10.0, 50.0]])
+    )
+    near, far = once.spread(445.0).toarray()
+    expected = [[near[0] / 2, near[1], near[0] / 2], [far[0] / 2, far[1], far[0] / 2]]
+    np.testing.assert_allclose(twice.spread(445.0).toarray(), [*expected, expected[0]], rtol=1e-12)
+    np.testing.assert_allclose(twice.km2, [once.km2[0] / 2, once.km2[1], once.km2[0] / 2])
+
+
+def test_many_means_are_spread_in_parts_to_the_same_end(monkeypatch):
+    land = LandOfMeans(anywhere(np.random.default_rng(4), 60))
+    whole = land.spread(445.0).toarray()
+    monkeypatch.setattr(spreading, "_PAIRS", 500_000)
+    np.testing.assert_array_equal(land.spread(445.0).toarray(), whole)
+
+
 # -- the system ------------------------------------------------------------------------------------
 
 
@@ -229,30 +308,68 @@ def test_it_learns_a_world_whose_answer_is_known(world, kind):
     assert system.score(features[check], lonlat[check], threshold_km=50.0) > 0.95
 
 
-def test_probabilities_are_the_density_at_means_times_the_land_around_them(world):
+def test_a_thousand_votes_each_of_the_same_weight_keep_their_shares_at_the_ends_of_the_earth():
+    """The density at means times land gave Chile 6.2 % of the mass, and 15 % to one border cell."""
+    rng = np.random.default_rng(0)
+    europe = np.column_stack([rng.uniform(-5, 25, 1200), rng.uniform(43, 55, 1200)])
+    chile = np.array([-70.6, -33.4]) + rng.normal(scale=0.5, size=(36, 2))
+    lonlat = np.concatenate([europe, chile])
+    features = rng.normal(size=(1236, 8))
+    for kind in ("sphere", "grid"):
+        system = KNNDensity(neighbours=1236, exponent=0.0, kind=kind).fit(features, lonlat)
+        [found] = system.predict_proba(features[:1])
+        southern = system.partition_.means[:, 1] < 0.0
+        assert southern.sum() > 1
+        assert found[southern].sum() == pytest.approx(36 / 1236, abs=1e-6)
+        # The land east of these places belongs to cells at their border, and no votes lie there.
+        assert found.max() < 2.0 * system.partition_.counts.max() / 1236
+
+
+def test_probabilities_are_votes_by_class_spread_over_the_land(world):
     features, lonlat = world
-    system = KNNDensity(neighbours=12, exponent=3.0, t_max=30, t_min=2).fit(features, lonlat)
+    # Towns have 60 pictures each: the last three have none that make a cell of their own.
+    some = np.flatnonzero((np.arange(600) % 10 < 7) | (np.arange(600) < 30))
+    features, lonlat = features[some], lonlat[some]
+    system = KNNDensity(neighbours=12, exponent=3.0, t_max=30, t_min=8).fit(features, lonlat)
     rng = np.random.default_rng(5)
-    queries = features[:4] + rng.normal(size=(4, 16)).astype(np.float32)
+    queries = features[:10] + rng.normal(size=(10, 16)).astype(np.float32)
+    means = system.partition_.means
+    held = system.partition_.locate(lonlat)
+    assert (held < 0).any()
+    spread = LandOfMeans(means).spread(FOUR_DEGREES_KM).toarray()
     probabilities = system.predict_proba(queries)
-    means, land = system.partition_.means, system.areas_km2_
     for query, found in zip(queries, probabilities, strict=True):
         squared = ((unit(features.astype(float)) - unit(query.astype(float))) ** 2).sum(axis=1)
         nearest = np.argsort(squared)[:12]
-        expected = [
-            area
-            * sum(
-                squared[row] ** -3.0
-                * math.exp(-(arc_km(mean, lonlat[row]) ** 2) / (2 * FOUR_DEGREES_KM**2))
-                for row in nearest
-            )
-            for mean, area in zip(means, land, strict=True)
-        ]
-        np.testing.assert_allclose(found, np.array(expected) / sum(expected), atol=1e-5)
+        total = sum(squared[row] ** -3.0 for row in nearest)
+        expected = np.zeros(len(means))
+        for row in nearest:
+            away = [arc_km(mean, lonlat[row]) for mean in means]
+            cell = held[row] if held[row] >= 0 else int(np.argmin(away))
+            expected += squared[row] ** -3.0 / total * spread[cell]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
-    # What cells stand for is the land, and the cells of 50 km that hold means at sea.
-    assert 1.4e8 < land.sum() < 1.7e8
-    assert np.isfinite(np.log(probabilities)).all()
+    # No cell is impossible, however far away.
+    assert (probabilities > 0.0).all()
+
+
+def test_another_sigma_counts_at_once(world):
+    features, lonlat = world
+    system = KNNDensity(t_max=10, t_min=1).fit(features, lonlat)
+    wide = system.predict_proba(features[:3])
+    narrow = system.set_params(sigma=0.01).predict_proba(features[:3])
+    again = KNNDensity(t_max=10, t_min=1, sigma=0.01).fit(features, lonlat)
+    assert np.abs(wide - narrow).max() > 0.01
+    np.testing.assert_array_equal(again.predict_proba(features[:3]), narrow)
+
+
+def test_what_the_last_places_left_behind_is_forgotten_by_the_next_fit(world):
+    features, lonlat = world
+    system = KNNDensity().fit(features, lonlat)
+    system.predict_proba(features[:2])
+    system.fit(features, lonlat[::-1])
+    fresh = KNNDensity().fit(features, lonlat[::-1])
+    np.testing.assert_array_equal(system.predict_proba(features), fresh.predict_proba(features))
 
 
 def test_the_first_candidate_is_what_predict_says(world):
