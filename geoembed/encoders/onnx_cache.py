@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from geoembed import __version__, weights
+from geoembed import __version__
 from geoembed.encoders import load_encoder
 from geoembed.errors import OptionError, WeightsError
 from geoembed.extending import registry
 from geoembed.extending.specs import LocationEncoderSpec
+from geoembed.weights import cache_dir, digest_file
 
 __all__ = ["cached_file"]
 
@@ -67,7 +68,7 @@ def cached_file(spec: LocationEncoderSpec, *, layers: str, precision: str) -> Pa
         "precision": precision,
     }
     key = hashlib.sha256(json.dumps(matter, sort_keys=True).encode()).hexdigest()[:16]
-    stem = str(weights.cache_dir() / "onnx" / f"{spec.name}-{precision}-{key}")
+    stem = str(cache_dir() / "onnx" / f"{spec.name}-{precision}-{key}")
     if stem not in _found:
         with _MAKING:
             if stem not in _found:
@@ -78,7 +79,7 @@ def cached_file(spec: LocationEncoderSpec, *, layers: str, precision: str) -> Pa
 
 def _sound(stem: Path) -> Path | None:
     for path in sorted(stem.parent.glob(f"{stem.name}-*.onnx")):
-        if path.stem == f"{stem.name}-{weights.digest_file(path)[:16]}":
+        if path.stem == f"{stem.name}-{digest_file(path)[:16]}":
             return path
     return None
 
@@ -99,6 +100,6 @@ def _make(stem: Path, name: str, layers: str, precision: str) -> Path:
         export: Any = registry.resolve_factory(_EXPORTER)
         made = Path(folder, "made.onnx")
         export(encoder, made, int8=precision == "int8")
-        target = stem.with_name(f"{stem.name}-{weights.digest_file(made)[:16]}.onnx")
+        target = stem.with_name(f"{stem.name}-{digest_file(made)[:16]}.onnx")
         os.replace(made, target)
     return target
