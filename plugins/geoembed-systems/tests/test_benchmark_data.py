@@ -10,6 +10,7 @@ import pytest
 import torch
 from geoembed_systems.benchmark.blue_marble import blue_marble_data
 from geoembed_systems.benchmark.data import BenchmarkData, fraction_rows
+from geoembed_systems.benchmark.leaking import LeakWarning, same_features, same_files
 from geoembed_systems.benchmark.manifests import manifest_data
 from geoembed_systems.pictures.features import PictureFeatures
 
@@ -262,7 +263,8 @@ def test_features_of_a_manifest_are_split_by_blocks(tmp_path):
     for place in data.test_lonlat:
         away = distance_km(*np.broadcast_to(place, data.train_lonlat.shape).T, *data.train_lonlat.T)
         assert away.min() > 300.0
-    assert data.facts["test_within_1_km"].startswith("0 of ")
+    assert data.describe()["test_within_1_km"] == 0
+    assert data.describe()["test_same_file"] == 0
 
 
 def test_a_manifest_of_its_own_is_asked_about_whole(tmp_path):
@@ -276,7 +278,7 @@ def test_a_manifest_of_its_own_is_asked_about_whole(tmp_path):
     assert (len(data.train), len(data.test)) == (40, 15)
     assert data.test.errors[0] == "it has no features"
     np.testing.assert_array_equal(data.test.pooled[1:, 0], np.eye(15, 5, dtype=np.float32)[1:])
-    assert data.facts["test_within_1_km"].startswith("1 of 15 ")
+    assert data.leaks == {"test_same_features": 0, "test_within_1_km": 1}
 
 
 def test_pictures_of_a_manifest_are_looked_at_and_missing_ones_are_told(tmp_path):
@@ -286,10 +288,11 @@ def test_pictures_of_a_manifest_are_looked_at_and_missing_ones_are_told(tmp_path
     folder.mkdir()
     for name, lon, lat in pictures[["IMG_FILE", "LON", "LAT"]].to_numpy()[:-1]:
         crop(lon, lat, 40).save(folder / name)
-    data = manifest_data(
-        pictures, images=folder, test=pictures[6:], image_encoder="bluemarble.v1",
-        folder=tmp_path / "data", crops="five", progress=False,
-    )  # fmt: skip
+    with pytest.warns(LeakWarning, match=r"LEAK: 5 of 6 test pictures \(83.3 %\) have the file"):
+        data = manifest_data(
+            pictures, images=folder, test=pictures[6:], image_encoder="bluemarble.v1",
+            folder=tmp_path / "data", crops="five", progress=False,
+        )  # fmt: skip
     assert data.train.errors[-1]
     assert data.train.errors[:-1] == [""] * 11
     assert (data.train.views, data.test.views) == (1, 5)
@@ -298,11 +301,48 @@ def test_pictures_of_a_manifest_are_looked_at_and_missing_ones_are_told(tmp_path
     lon, lat = pictures.loc[0, ["LON", "LAT"]]
     pixels = prepare(crop(lon, lat, 40), encoder.preprocessing)[None]
     np.testing.assert_allclose(data.train.pooled[0], tower_of(encoder).features(pixels), atol=1e-4)
-    again = manifest_data(
-        pictures, images=tmp_path / "images", test=pictures[6:], image_encoder="bluemarble.v1",
-        folder=tmp_path / "data", crops="five", progress=False,
-    )  # fmt: skip
+    with pytest.warns(LeakWarning, match="have the file of a training picture"):
+        again = manifest_data(
+            pictures, images=tmp_path / "images", test=pictures[6:], image_encoder="bluemarble.v1",
+            folder=tmp_path / "data", crops="five", progress=False,
+        )  # fmt: skip
     assert again.digest == data.digest
+    assert again.describe() == data.describe()
+
+
+def test_features_of_training_pictures_are_found_whatever_the_view_and_the_rounding():
+    rng = np.random.default_rng(3)
+    train = rng.normal(size=(500, 3, 16)).astype(np.float32)
+    train[7] = np.nan
+    train[20:400, 1] = train[20, 1]  # many that are alike
+    errors = ["gone" if row == 7 else "" for row in range(500)]
+    test = rng.normal(size=(60, 2, 16)).astype(np.float32)
+    truth = np.zeros(60, dtype=bool)
+    for row, view, of in [(0, 1, (3, 2)), (1, 0, (450, 0)), (2, 0, (33, 1)), (59, 1, (499, 1))]:
+        test[row, view] = train[of] * (1.0 + 1e-6 * rng.normal(size=16))
+        truth[row] = True
+    test[5] = train[11, 0] * (1.0 + 1e-3 * rng.normal(size=16))  # near, and another picture
+    found = same_features(PictureFeatures(train, errors=errors), PictureFeatures(test))
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_copies_of_training_files_are_found_by_what_they_hold(tmp_path):
+    for name, text in [("a", "one"), ("b", "two"), ("c", "six"), ("d", "seven"), ("e", "one")]:
+        (tmp_path / name).write_text(text)
+    a, b, c, d, e = (tmp_path / name for name in "abcde")
+    assert same_files([a, b, None], [e, c, d, None]) == 1
+    assert same_files([a, b], [tmp_path / "x" / ".." / "b", e, c]) == 2
+    assert same_files([], [a]) == same_files([a], []) == 0
+
+
+def test_words_told_of_data_do_not_make_them_other_data(tmp_path):
+    first = {"of": "nothing", "disclosure": ["One."]}
+    data = toy(facts={**first, "test_same_file": 2}).save(tmp_path / "kept")
+    again = BenchmarkData.kept(tmp_path / "kept", {"of": "nothing", "disclosure": ["Two."]})
+    assert again.facts == {"of": "nothing", "disclosure": ["Two."], "test_same_file": 2}
+    assert again.digest == data.digest
+    assert "disclosure" not in BenchmarkData.kept(tmp_path / "kept", {"of": "nothing"}).facts
+    assert BenchmarkData.kept(tmp_path / "kept", {**first, "of": "all"}) is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
 from geoembed.training.randomness import generator
+from geoembed_systems.benchmark.leaking import count_leaks
 from geoembed_systems.pictures.features import PictureFeatures
 
 __all__ = ["BenchmarkData", "fraction_rows"]
@@ -25,6 +26,8 @@ Rows = NDArray[np.int64]
 _FORMAT: Final = 1
 _FILE: Final = "data.json"
 _PARTS: Final = ("pooled", "tokens", "segments")
+# Facts that are told of data once they are there, and do not make them other data.
+_TOLD: Final = ("disclosure", "test_same_file")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,7 +48,8 @@ class BenchmarkData:
     scenes : array of shape (n,), optional
         What each picture of `train` shows.
     facts : mapping
-        What people should know of the data, fit for JSON.
+        What people should know of the data, fit for JSON. ``"disclosure"`` is a list of sentences
+        that the report prints as they are: who has seen the test pictures before, say.
     folder : Path, optional
         Where it is kept.
 
@@ -108,13 +112,22 @@ class BenchmarkData:
             object.__setattr__(self, "_digest", known)
         return str(known)
 
+    @property
+    def leaks(self) -> dict[str, int]:
+        """Numbers of `geoembed_systems.benchmark.leaking.count_leaks`."""
+        known: dict[str, int] | None = self.__dict__.get("_leaks")
+        if known is None:
+            known = count_leaks(self.train, self.test, self.train_lonlat, self.test_lonlat)
+            object.__setattr__(self, "_leaks", known)
+        return dict(known)
+
     def describe(self) -> dict[str, Any]:
         """Return what results say of the data.
 
         Returns
         -------
         dict
-            As JSON holds it.
+            As JSON holds it; with the numbers of `leaks`.
         """
         layout = self.train.layout
         return {
@@ -128,6 +141,7 @@ class BenchmarkData:
             "train_views": self.train.views,
             "test_views": self.test.views,
             **self.facts,
+            **self.leaks,
             "digest": self.digest,
         }
 
@@ -256,7 +270,7 @@ class BenchmarkData:
         folder : str or Path
             Where it may be.
         facts : mapping
-            Of the data that are wanted.
+            Of the data that are wanted. A ``"disclosure"`` may have other words: they are taken up.
 
         Returns
         -------
@@ -266,8 +280,13 @@ class BenchmarkData:
         path = Path(folder).expanduser()
         try:
             known = json.loads((path / _FILE).read_text(encoding="utf-8"))
-            same = known["facts"] == json.loads(json.dumps(dict(facts)))
-            return cls.load(path) if same else None
+            wanted = json.loads(json.dumps(dict(facts)))
+            if _of_data(known["facts"]) != _of_data(wanted):
+                return None
+            data = cls.load(path)
+            facts = {name: text for name, text in data.facts.items() if name != "disclosure"}
+            object.__setattr__(data, "facts", {**facts, **wanted})
+            return data
         except (OSError, ValueError, KeyError, TypeError):
             # TableError is a ValueError: what is damaged is made again.
             return None
@@ -338,6 +357,10 @@ def _digest(data: BenchmarkData) -> str:
                 digest.update(f"{name} {values.shape} ".encode())
                 digest.update(np.ascontiguousarray(values, dtype="<f4").data)
     return digest.hexdigest()
+
+
+def _of_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name not in _TOLD}
 
 
 def _label(scene: Any) -> str | None:

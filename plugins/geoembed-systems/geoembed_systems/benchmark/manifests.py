@@ -1,5 +1,6 @@
 """A benchmark on one's own pictures: manifests with images, or with features computed elsewhere."""
 
+import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,10 +15,10 @@ from geoembed.images import ImageEncoder, load_image_encoder
 from geoembed.images.towers import tower_of
 from geoembed.images.views import view_count
 from geoembed.splits import spatial_holdout
-from geoembed.splits.separation import nearest_km
 from geoembed.streaming import read_frames
 from geoembed_systems.benchmark.blue_marble import SCENES_TOLD
 from geoembed_systems.benchmark.data import BenchmarkData
+from geoembed_systems.benchmark.leaking import LeakWarning, leaks_told, same_files
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.scenes import cluster_scenes
@@ -27,7 +28,6 @@ __all__ = ["manifest_data"]
 Source = "str | PathLike[str]"
 
 _SCENES: Final = 3
-_NEAR_KM: Final = 1.0
 # Patch tokens of all pictures that are kept unless somebody asks for more.
 _TOKEN_BYTES: Final = 2 * 2**30
 
@@ -110,7 +110,13 @@ def manifest_data(
     -------
     BenchmarkData
         Pictures without features are among it, each with an error: nothing is learned from them,
-        and asked about they count as missed.
+        and asked about they count as missed. What it says of itself counts test pictures that
+        have the file or the features of a training picture, or were taken within 1 km of one.
+
+    Warns
+    -----
+    LeakWarning
+        If a test picture has the file or the features of a training picture.
 
     Raises
     ------
@@ -163,18 +169,20 @@ def manifest_data(
     facts["tower"] = encoder.name
     facts["patch_tokens"] = "as they fit" if tokens is None else tokens
     other = known if asked is None else asked
-    facts["test_within_1_km"] = _near(known.lonlat[train_rows], other.lonlat[test_rows])
     kept = BenchmarkData.kept(folder, facts) if whole and labels is None else None
     if kept is not None:
-        return kept
+        return _warned(kept)
     train = _take(known, train_rows, images, features, "none", encoder, id_column)
     asked_features = (
         _take(known, test_rows, images, features, crops, encoder, id_column)
         if asked is None
         else _take(asked, test_rows, test_images, test_features, crops, encoder, id_column)
     )
+    facts["test_same_file"] = _same_files(
+        (known, train_rows, images), (other, test_rows, images if asked is None else test_images)
+    )
     found = cluster_scenes(train, _SCENES) if labels is None else labels[train_rows]
-    return BenchmarkData(
+    data = BenchmarkData(
         name=name or known.name,
         title=name or known.name,
         train=train,
@@ -185,6 +193,7 @@ def manifest_data(
         scenes=found,
         facts=facts,
     ).save(folder)
+    return _warned(data)
 
 
 class _Encoder:
@@ -279,10 +288,25 @@ def _split_told(own: bool, share: float, block_km: float, buffer_km: float, seed
     )
 
 
-def _near(train: NDArray[np.float64], test: NDArray[np.float64]) -> str:
-    """Say how many test pictures were taken where training pictures were."""
-    near = int((nearest_km(test, train) <= _NEAR_KM).sum())
-    return f"{near:,} of {len(test):,} test pictures were taken within 1 km of a training picture"
+def _same_files(*sides: tuple[Manifest, NDArray[np.int64], Any]) -> int | None:
+    """Count test pictures whose file is a training picture's; None where files are not known."""
+    (known, train, images), (asked, test, test_images) = sides
+    if images is not None and test_images is not None:
+        files = known.find_files(images), asked.find_files(test_images)
+        return same_files([files[0][row] for row in train], [files[1][row] for row in test])
+    if known is not asked:
+        # One name in two manifests need not be one file: there, features say it.
+        return None
+    names = {known.files[row] for row in train.tolist()}
+    return sum(known.files[row] in names for row in test.tolist())
+
+
+def _warned(data: BenchmarkData) -> BenchmarkData:
+    """Warn of test pictures that are training pictures too."""
+    facts = {**data.describe(), "test_within_1_km": 0}
+    for sentence in leaks_told(facts):
+        warnings.warn(sentence, LeakWarning, stacklevel=3)
+    return data
 
 
 def _labels(
