@@ -21,6 +21,7 @@ from galleries import galleries
 from heads import against_scikit_learn, heads, maps
 from images import images
 from memory import memory
+from onnx_backend import onnx_backend
 from startup import startup
 from targets import targets
 from training import training
@@ -54,6 +55,7 @@ def main() -> None:
             "evaluation": evaluation,
             "feeds": feeds,
             "training": training,
+            "onnx": onnx_backend,
         }
     if arguments.only:
         unknown = sorted(set(arguments.only) - set(suites))

@@ -66,6 +66,8 @@ def gallery_facts(places: GalleryPlaces, encoder: LocationEncoder, dtype: str) -
         "seam": encoder.seam,
         "dtype": dtype,
         "precision": encoder.precision,
+        # Left out where it is torch, as in the galleries of before.
+        **({"backend": "onnx"} if encoder.options().get("backend") == "onnx" else {}),
         "device": resolve_device(encoder.device).type,
         "block_size": encoder.blocks_of(),
     }
@@ -192,6 +194,7 @@ def encoder_again(facts: dict[str, Any], device: str) -> LocationEncoder:
     """
     path, name = facts.get("encoder_path", ""), facts["encoder"]
     options = {option: facts[option] for option in ("layers", "precision", "seam")}
+    options |= {"backend": facts["backend"]} if "backend" in facts else {}
     gallery = f"The gallery {facts['name']!r} was encoded with"
     try:
         encoder = load_encoder(

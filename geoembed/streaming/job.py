@@ -123,8 +123,8 @@ def embed_file(
     progress : bool or None
         Show a progress bar; None shows one on a terminal when the work is long.
     **options
-        Of the encoder: ``layers``, ``normalize``, ``precision``, ``dtype``, ``device``,
-        ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
+        Of the encoder: ``backend``, ``layers``, ``normalize``, ``precision``, ``dtype``,
+        ``device``, ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
 
     Returns
     -------

@@ -36,6 +36,7 @@ PAGES_WITH_CODE = [
     "docs/rasters_to_targets.md",
     "docs/photos.md",
     "docs/responsible_use.md",
+    "docs/onnx.md",
     *(page for page in PAGES if page.startswith("docs/systems/") and "results" not in page),
 ]
 
