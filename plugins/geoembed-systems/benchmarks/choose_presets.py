@@ -43,6 +43,11 @@ LEARNING = [
     [{"weight_decay": w} for w in (0.1, 1.0)],
     [{"learning_rate": 3e-3}],
 ]
+SHORT = [
+    [{"epochs": n} for n in (10.0, 20.0)],
+    [{"weight_decay": 0.1}],
+    [{"learning_rate": 3e-4}],
+]
 STEPS: dict[str, list[list[dict[str, Any]]]] = {
     "knn": [
         [{"neighbours": n} for n in (30, 300)],
@@ -59,11 +64,15 @@ STEPS: dict[str, list[list[dict[str, Any]]]] = {
     ],
     "isns": [LEVELS, *LEARNING, [{"hidden": 256}], [{"scene_routing": "mixed"}]],
     "cplanet": [CELLS, *LEARNING, [{"hidden": 256}], [{"combine": "product"}]],
-    "translocator": [LEVELS, *LEARNING],
-    "geodecoder": [LEVELS, *LEARNING],
+    "translocator": SHORT,
+    "geodecoder": SHORT,
 }
+# The two that take longest start from the hierarchy and the targets that ISNs were found to want.
+LIKE_ISNS = {"t_max": [500, 200, 100], "t_min": 10, "smooth_km": 400.0}
 START: dict[str, dict[str, Any]] = {
-    "geoclip": {"recipe": "bluemarble", "gallery": "land", "smooth_km": 400.0}
+    "geoclip": {"recipe": "bluemarble", "gallery": "land", "smooth_km": 400.0},
+    "translocator": LIKE_ISNS,
+    "geodecoder": LIKE_ISNS,
 }
 
 

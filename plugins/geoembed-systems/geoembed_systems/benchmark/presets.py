@@ -48,29 +48,54 @@ class Preset:
         return found
 
 
+_LEVELS: Final = {"t_max": [500, 200, 100], "t_min": 10, "smooth_km": 400.0}
+
 SYSTEMS: Final = (
-    Preset(name="knn", title="[L]kNN", factory="geoembed_systems.knn:KNNDensity", cells=False),
-    Preset(name="planet", title="PlaNet", factory="geoembed_systems.planet:PlaNet"),
-    Preset(name="cplanet", title="CPlaNet", factory="geoembed_systems.cplanet:CPlaNet"),
-    Preset(name="isns", title="ISNs", factory="geoembed_systems.isns:ISNs"),
+    Preset(
+        name="knn",
+        title="[L]kNN",
+        factory="geoembed_systems.knn:KNNDensity",
+        cells=False,
+        options={"neighbours": 30, "sigma": 2.0},
+    ),
+    Preset(
+        name="planet",
+        title="PlaNet",
+        factory="geoembed_systems.planet:PlaNet",
+        options={"t_max": 50, "t_min": 5, "smooth_km": 200.0},
+    ),
+    Preset(
+        name="cplanet",
+        title="CPlaNet",
+        factory="geoembed_systems.cplanet:CPlaNet",
+        options={"smooth_km": 400.0, "epochs": 60.0},
+    ),
+    Preset(
+        name="isns",
+        title="ISNs",
+        factory="geoembed_systems.isns:ISNs",
+        options={**_LEVELS, "weight_decay": 1.0},
+    ),
     Preset(
         name="translocator",
         title="TransLocator",
         factory="geoembed_systems.translocator:TransLocator",
         tokens=True,
+        options=_LEVELS,
     ),
     Preset(
         name="geodecoder",
         title="GeoDecoder",
         factory="geoembed_systems.geodecoder:GeoDecoder",
         tokens=True,
+        options=_LEVELS,
     ),
     Preset(
         name="geoclip",
         title="GeoCLIP",
         factory="geoembed_systems.geoclip:GeoCLIP",
         cells=False,
-        options={"recipe": "bluemarble", "gallery": "land", "smooth_km": 400.0},
+        options={"recipe": "bluemarble", "gallery": "land", "smooth_km": 400.0, "epochs": 15.0},
     ),
 )
 """All seven, in the order of the paper's table."""
