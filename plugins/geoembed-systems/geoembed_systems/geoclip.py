@@ -1,6 +1,6 @@
 """GeoCLIP: pictures and places learn one space, and a gallery of places is searched in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from geoembed_systems.pair.sides import TrainedSides
 from geoembed_systems.pair.training import backbone_name, geoclip_settings, train_sides
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.base import System
-from geoembed_systems.shared.trusting import CellDensity
+from geoembed_systems.shared.trusting import CellDensity, density_slices
 
 __all__ = ["GeoCLIP"]
 
@@ -235,14 +235,14 @@ class GeoCLIP(System):
         vectors = self._vectors(features).vectors
         return cell_log_shares(localizer.density_, areas, vectors, self.gallery_, localizer.tau_)
 
-    def _masses(self, features: PictureFeatures, scenes: Any) -> list[tuple[Any, Floats]]:
+    def _masses(self, features: PictureFeatures, scenes: Any) -> Iterator[tuple[Any, Floats]]:
         _refuse(scenes)
-        localizer, rows = self._localizer, np.flatnonzero(features.good)
-        vectors = self._vectors(features).vectors[rows]
-        return [
-            (rows[some], localizer.density_.probabilities(scores, tau=localizer.tau_))
-            for some, scores in score_blocks(vectors, self.gallery_.embeddings)
-        ]
+        density, tau = self._localizer.density_, self._localizer.tau_
+        for rows, some, _ in self._blocks(features):
+            vectors = self._vectors(some).vectors
+            for part in density_slices(len(rows), density):
+                for few, scores in score_blocks(vectors[part], self.gallery_.embeddings):
+                    yield rows[part][few], density.probabilities(scores, tau=tau)
 
     @property
     def _density(self) -> CellDensity:

@@ -1,5 +1,7 @@
 """Uncertainty: probabilities of cells on the core's density, regions, calibration, maps."""
 
+import tracemalloc
+
 import matplotlib
 import numpy as np
 import pytest
@@ -124,6 +126,39 @@ def test_regions_hold_their_share_and_are_the_densest_part(fitted):
             told = found[(found["query"] == str(row)) & (found["share"] == share)].iloc[0]
             assert told["mass"] == pytest.approx(gathered[count - 1], abs=2e-3)
             assert told["area_km2"] == pytest.approx(earth.areas_km2[order[:count]].sum(), rel=0.02)
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(fitted):
+    features, _ = make_world(900, seed=1)
+    assert len(fitted._density.earth) > 60_000
+    # All of their probabilities of the Earth's cells at once would be 465 MB, and thrice that.
+    peaks = []
+    for ask in (fitted.localize, lambda x: [1 for _ in fitted._masses(PictureFeatures(x), None)]):
+        tracemalloc.start()
+        ask(features)
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    assert max(peaks) < 250
+
+
+def test_parts_of_pictures_do_not_change_radii_and_regions(fitted, monkeypatch):
+    features, _ = make_world(7, seed=1, noise=2.0)
+    table, regions = fitted.localize(features), fitted.regions(features)
+    monkeypatch.setattr("geoembed_systems.shared.trusting._VALUES_AT_ONCE", 130_000)
+    assert len([*fitted._masses(PictureFeatures(features), None)]) == 4
+    assert fitted.localize(features).equals(table)
+    again = fitted.regions(features)
+    assert again["query"].tolist() == regions["query"].tolist()
+    assert again["mass"].tolist() == pytest.approx(regions["mass"].tolist(), abs=1e-6)
+    # Sums that are rounded otherwise may end a cell earlier or later.
+    assert again["area_km2"].tolist() == pytest.approx(regions["area_km2"].tolist(), abs=3000)
+
+
+def test_blocks_are_small_where_pictures_have_many_tokens(fitted):
+    tokens = np.broadcast_to(np.float32(0.0), (90, 100, 2000))
+    wide = PictureFeatures(np.zeros((90, 6)), tokens=tokens)
+    sizes = [len(rows) for rows, _, _ in fitted._blocks(wide)]
+    assert sizes == [39, 39, 12]
 
 
 def test_a_sure_picture_has_its_place_in_its_region(fitted):

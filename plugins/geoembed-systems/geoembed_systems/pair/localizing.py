@@ -12,12 +12,14 @@ from geoembed.errors import OptionError
 from geoembed.extending.registry import gallery_specs
 from geoembed.galleries import Gallery, GalleryPlaces, places_of
 from geoembed.galleries.builders import grid_places
+from geoembed.geolocation.calibration import Assessment
 from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.localizer import GeoLocalizer
 from geoembed.geolocation.scoring import score_blocks
+from geoembed.geolocation.trusting import Judge
 from geoembed_systems.cells.adaptive import Partition
 from geoembed_systems.pair.sides import PlaceEncoder
-from geoembed_systems.shared.trusting import CellDensity
+from geoembed_systems.shared.trusting import CellDensity, density_slices
 
 __all__ = ["GalleryDensity", "SidesLocalizer", "cell_areas", "cell_log_shares", "gallery_places"]
 
@@ -63,6 +65,16 @@ class SidesLocalizer(GeoLocalizer):
 
     def _trained_scale(self) -> float:
         return self.scale
+
+    def _judge(self, gallery: Gallery, within: Any, refine: bool) -> Judge:
+        # The core's blocks are as large as few places allow; the density has more cells.
+        judge, density = super()._judge(gallery, within, refine), self._density(gallery, within)
+        return lambda scores, predicted: Assessment.joined(
+            [
+                judge(scores[part], predicted[part])
+                for part in density_slices(len(predicted), density)
+            ]
+        )
 
     @property
     def density_(self) -> EarthDensity:

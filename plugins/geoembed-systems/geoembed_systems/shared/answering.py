@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
-from geoembed.geolocation.calibration import Assessment, assess_scores
+from geoembed.geolocation.calibration import Assessment
 from geoembed_systems.shared.inputs import check_km, check_places, check_whole
 from geoembed_systems.shared.trusting import Trusting
 
@@ -137,8 +137,7 @@ class Answering(Trusting):
             best = self._answers(some, log_scores, top_k, distinct_km)
             if radii:
                 first = np.stack([lonlat[0] for _, lonlat in best])
-                scores = self._density.scores(log_scores)
-                parts.append(assess_scores(self._density.earth, scores, first, self._calibration))
+                parts += self._assess(log_scores, first)
             answers += best
         return answers_frame(
             self._queries(features), answers, Assessment.joined(parts) if parts else None

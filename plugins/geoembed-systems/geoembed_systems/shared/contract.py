@@ -126,7 +126,8 @@ class Contract(ABC):
     ) -> Iterator[tuple[NDArray[np.intp], PictureFeatures, Any]]:
         """Yield rows, features and scenes of pictures without an error, some at a time."""
         rows = np.flatnonzero(features.good)
-        values = len(self.partition_) * features.views
+        # What goes into a block, or what comes out of it, whichever is more.
+        values = features.views * max(len(self.partition_), features.layout.width)
         step = max(1, _VALUES_AT_ONCE // max(1, values))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]

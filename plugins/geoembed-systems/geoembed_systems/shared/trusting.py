@@ -1,6 +1,6 @@
 """How far a system's answers can be trusted: its probabilities on the core's density."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from geoembed.errors import OptionError
 from geoembed.geodesy import to_unit_vectors
-from geoembed.geolocation.calibration import Calibration, calibrate
+from geoembed.geolocation.calibration import Assessment, Calibration, assess_scores, calibrate
 from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.regions import credible_regions
 from geoembed.geolocation.signal import SignalTest, fit_signal_test, shuffled_queries
@@ -25,13 +25,42 @@ from geoembed_systems.shared.inputs import check_places
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CellDensity", "Trusting"]
+__all__ = ["CellDensity", "Trusting", "density_slices"]
 
 Floats = NDArray[np.float64]
 
 # Beside the likeliest cell of a picture, what is less is nothing: a score must be finite.
 _NOTHING: Final = 1e-35
 _NOISE_QUERIES: Final = 400
+# The Earth has 64,626 cells of 50 km with land: so many values of all of them are 32 MB an array,
+# and a handful of arrays are held at a time.
+_VALUES_AT_ONCE: Final = 4_000_000
+
+
+def density_slices(pictures: int, density: EarthDensity) -> Iterator[slice]:
+    """Cut pictures into parts whose probabilities of all cells of the Earth fit into memory.
+
+    Parameters
+    ----------
+    pictures : int
+        How many there are.
+    density : EarthDensity
+        Whose cells are asked for.
+
+    Yields
+    ------
+    slice
+        Of the pictures, in order.
+
+    Examples
+    --------
+    >>> density = EarthDensity([[2.35, 48.86]], cell_km=500)
+    >>> [part.stop - part.start for part in density_slices(7_000, density)]
+    [4008, 2992]
+    """
+    step = max(1, _VALUES_AT_ONCE // len(density))
+    for start in range(0, pictures, step):
+        yield slice(start, min(start + step, pictures))
 
 
 class CellDensity:
@@ -241,17 +270,22 @@ class Trusting(Contract):
         [(_, mass)] = self._masses(features, known)
         return density_map(self._density.earth, mass[0], **style)
 
-    def _masses(self, features: PictureFeatures, scenes: Any) -> list[tuple[Any, Floats]]:
-        """Rows and probabilities of the density's cells, block by block."""
+    def _masses(self, features: PictureFeatures, scenes: Any) -> Iterator[tuple[Any, Floats]]:
+        """Yield rows and probabilities of the density's cells, some pictures at a time."""
         tau = self._calibration.temperature.tau
+        density = self._density
+        for rows, some, labels in self._blocks(features, scenes):
+            log_p = self._routed(some, labels)
+            for part in density_slices(len(rows), density.earth):
+                scores = density.scores(log_p[part])
+                yield rows[part], density.earth.probabilities(scores, tau=tau)
+
+    def _assess(self, log_p: NDArray[np.float32], predicted: Floats) -> list[Assessment]:
+        """Say how sure answers (m, 2) are, by the log-probabilities of cells (m, cells)."""
+        density, known = self._density, self._calibration
         return [
-            (
-                rows,
-                self._density.earth.probabilities(
-                    self._density.scores(self._routed(some, labels)), tau=tau
-                ),
-            )
-            for rows, some, labels in self._blocks(features, scenes)
+            assess_scores(density.earth, density.scores(log_p[part]), predicted[part], known)
+            for part in density_slices(len(log_p), density.earth)
         ]
 
     def _place_scores(self, features: PictureFeatures) -> NDArray[np.float32]:
@@ -266,10 +300,10 @@ class Trusting(Contract):
 
         The core shuffles queries; shuffled probabilities would be sure of several cells at once.
         """
-        noise = noise_features(features, _NOISE_QUERIES, seed=seed)
+        noise = self._place_scores(noise_features(features, _NOISE_QUERIES, seed=seed))
+        earth = self._density.earth
         quiet = [
-            self._density.earth.information(self._density.scores(self._log_scores(some)), tau=tau)
-            for _, some, _ in self._blocks(noise)
+            earth.information(noise[part], tau=tau) for part in density_slices(len(noise), earth)
         ]
         return fit_signal_test(np.concatenate(quiet))
 
