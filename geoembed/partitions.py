@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from geoembed import __version__
-from geoembed.errors import WorkerError
+from geoembed.errors import TableError, WorkerError
 
 __all__ = [
     "check_workers",
@@ -94,7 +94,7 @@ def map_frames(
     if client is not None:
         check_workers(client)
     result = frame.map_partitions(
-        _on_partition, function, bytes_a_row, __version__, meta=meta, token=name
+        _on_partition, function, frame._meta, bytes_a_row, __version__, meta=meta, token=name
     )
     if getattr(frame, "spatial_partitions", None) is not None and hasattr(meta, "crs"):
         result.spatial_partitions = frame.spatial_partitions
@@ -193,10 +193,13 @@ def worker_address() -> str | None:
     return None if worker is None else str(worker.address)
 
 
-def _on_partition(part: Any, function: Callable[[Any], Any], bytes_a_row: int, version: str) -> Any:
+def _on_partition(
+    part: Any, function: Callable[[Any], Any], like: Any, bytes_a_row: int, version: str
+) -> Any:
     if version != __version__:
         # A worker that came after the check.
         raise WorkerError(_differing({__version__: [worker_address() or "here"]}, version))
+    _check_alike(part, like)
     limit_threads()
     memory = thread_memory()
     needed = _COPIES * bytes_a_row * len(part)
@@ -207,6 +210,26 @@ def _on_partition(part: Any, function: Callable[[Any], Any], bytes_a_row: int, v
             "workers more memory, or make smaller partitions: frame.repartition(npartitions=...)."
         )
     return function(part)
+
+
+def _check_alike(part: Any, like: Any) -> None:
+    """Refuse a partition that is not what its frame says that all are."""
+    columns, expected = (list(getattr(frame, "columns", ())) for frame in (part, like))
+    if columns != expected:
+        raise TableError(
+            f"A partition has the columns {', '.join(map(repr, columns[:10]))}, and its frame says "
+            f"{', '.join(map(repr, expected[:10]))}. Bring all partitions to the same columns."
+        )
+    here, there = (getattr(frame, "crs", None) for frame in (part, like))
+    if here != there:
+        raise TableError(
+            f"A partition is in {_named(here)}, and its frame says {_named(there)}. Bring all "
+            "partitions to one CRS first, with to_crs()."
+        )
+
+
+def _named(crs: Any) -> str:
+    return "no CRS" if crs is None else str(crs.to_string())
 
 
 def _differing(wrong: dict[str | None, list[str]], asked: str = __version__) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 
 import geopandas as gpd
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import geoembed as ge
-from geoembed.errors import CoordinateError, OptionError, TableError
+from geoembed.errors import CoordinateError, MissingExtraError, OptionError, TableError
 from geoembed.scaling import embed_folder
 from geoembed.scaling import part as part_module
 from geoembed.streaming import embed_file, made_by
@@ -381,3 +382,12 @@ def test_another_parquet_reader_of_the_manifest_sees_no_part(source, tmp_path):
     go(source, tmp_path / "out")
     files = ds.dataset(tmp_path / "out", format="parquet").files
     assert len(files) == 8
+
+
+def test_packages_that_are_missing_are_named(source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "geoembed\[dask\]"'):
+        go(source, tmp_path / "out", workers=2)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match="s3://bucket/in cannot be reached.*s3fs"):
+        go("s3://bucket/in", tmp_path / "new")

@@ -103,6 +103,20 @@ def test_empty_partitions_are_nothing_special(lazy):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda part: part.to_crs("EPSG:3857"), "is in EPSG:3857, and its frame says EPSG:4326"),
+        (lambda part: part.drop(columns="name"), "has the columns 'population', 'geometry', and"),
+    ],
+)
+def test_partitions_that_are_not_alike_are_refused(change, message):
+    parts = [dask.delayed(CITIES[:200]), dask.delayed(change)(CITIES[200:])]
+    frame = dd.from_delayed(parts, meta=CITIES[:0], verify_meta=False)
+    with pytest.raises(TableError, match=message):
+        ge.embed(frame, "xyz").compute(scheduler="synchronous")
+
+
 def test_rows_without_a_place(lazy):
     broken = CITIES.copy()
     broken.loc[CITIES.index[[7, 250]], "geometry"] = None

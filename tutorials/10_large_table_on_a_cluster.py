@@ -43,7 +43,7 @@ from geoembed.scaling import embed_batches, embed_folder
 # climate zone.
 
 # %%
-lon, lat = ge.data.land_grid(1.0)
+lon, lat = ge.data.land_grid(1.5)
 zones = np.select([np.abs(lat) < 23.4, np.abs(lat) < 66.6], ["tropical", "temperate"], "polar")
 grid = gpd.GeoDataFrame(
     {"cell": np.arange(len(lon))}, geometry=gpd.points_from_xy(lon, lat), crs="EPSG:4326"
@@ -52,7 +52,7 @@ for folder in ("land", "embedded"):
     shutil.rmtree(folder, ignore_errors=True)
 for zone, rows in grid.groupby(zones):
     Path(f"land/zone={zone}").mkdir(parents=True)
-    rows.to_parquet(f"land/zone={zone}/part-0.parquet", index=False, row_group_size=2000)
+    rows.to_parquet(f"land/zone={zone}/part-0.parquet", index=False, row_group_size=1000)
 print(f"{len(grid):,} places in", *sorted(map(str, Path("land").rglob("*.parquet"))), sep="\n  ")
 
 # %% [markdown]
@@ -153,7 +153,7 @@ alike = pd.DataFrame({"cell": frame["cell"].compute(), "similarity": alike.compu
 alike = alike.set_index("cell")["similarity"].sort_index()
 
 fig, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
-points = ax.scatter(lon, lat, c=alike, s=3, marker="s", cmap="viridis")
+points = ax.scatter(lon, lat, c=alike, s=7, marker="s", cmap="viridis")
 ax.set(xlabel="longitude", ylabel="latitude", title="Places like Marrakesh, computed on workers")
 fig.colorbar(points, ax=ax, label="cosine similarity", shrink=0.8)
 fig.savefig("like_marrakesh.png", dpi=150)
@@ -197,7 +197,7 @@ cluster.close()
 # and gives them, one stream for another; the guide has the few lines that each engine needs.
 
 # %%
-stream = ds.dataset("land", partitioning="hive").scanner(batch_size=4000).to_reader()
+stream = ds.dataset("land", partitioning="hive").scanner(batch_size=2000).to_reader()
 embedded = embed_batches(stream)
 print(embedded.schema.names)
 print(sum(len(batch) for batch in embedded), "rows went through")

@@ -140,11 +140,11 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
     Examples
     --------
     >>> import geoembed as ge
-    >>> cities = ge.data.load_cities()[["name", "geometry"]]
+    >>> cities = ge.data.load_cities()[["name", "geometry"]].head(7)
     >>> for number in (0, 1):
     ...     cities[number::2].to_parquet(f"cities-{number}.parquet")
     >>> [sum(file.groups) for file in list_files(["*.parquet"])]
-    [16893, 16892]
+    [4, 3]
     """
     found: dict[str, tuple[Any, str, str]] = {}
     for source in sources:
