@@ -1,6 +1,7 @@
 """``geoembed benchmark geolocation``: what it asks for, runs, prints and ends with."""
 
 import json
+import warnings
 from pathlib import Path
 
 import geoembed_systems
@@ -187,11 +188,17 @@ def test_ones_own_features_from_end_to_end(capsys):
     write_manifest("test", 16, 1)
     code, out, err = run(capsys, *TOY, "--fractions", "50,100", "--set", "knn.neighbours=20")
     assert code == 0, err
-    shown = {line.split("  ")[0]: line.split() for line in out.splitlines()[2:5]}
+    # Places of one town lie beside each other, and that is told first.
+    first, empty = out.splitlines()[:2]
+    assert empty == ""
+    record = json.loads(Path("toy/results.json").read_text())
+    assert first.startswith(f"{record['data']['test_within_1_km']} of 16 test pictures (")
+    assert "were taken within 1 km of a training picture" in first
+    assert record["data"]["test_same_features"] == 0
+    shown = {line.split("  ")[0]: line.split() for line in out.splitlines()[4:7]}
     # The nearest neighbours are of the right town, and that is within 25 km.
     assert shown["[L]kNN"][2].startswith("100.0")
     assert shown["Mean of the training places"][6] == "0.0"
-    record = json.loads(Path("toy/results.json").read_text())
     assert {run["fraction"] for run in record["runs"]} == {0.5, 1.0}
     assert record["runs"][0]["options"]["neighbours"] == 20
     assert Path("toy/fractions.png").is_file()
@@ -203,10 +210,20 @@ def test_ones_own_features_from_end_to_end(capsys):
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_system_that_cannot_learn_is_told_and_the_others_are_kept(capsys):
+def test_a_system_that_cannot_learn_is_told_and_so_are_pictures_it_would_know(capsys):
     write_manifest("train", 60, 0)
     write_manifest("test", 16, 1)
-    code, out, err = run(capsys, *TOY, "--set", "knn.neighbours=0")
+    looks = np.load("test.npy")
+    looks[:2] = np.load("train.npy")[[5, 9]]
+    np.save("test.npy", looks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, out, err = run(capsys, *TOY, "--set", "knn.neighbours=0")
+    first = "LEAK: 2 of 16 test pictures (12.5 %) have the features of a training picture."
+    assert out.startswith(first)
+    assert err.splitlines()[0].startswith(f"geoembed: warning: {first}")
+    assert Path("toy/results.md").read_text().splitlines()[2].startswith(f"- {first}")
+    assert json.loads(Path("toy/results.json").read_text())["data"]["test_same_features"] == 2
     assert code == 1
     assert "1 of 3 runs failed, such as [L]kNN, seed 0, 100 %: neighbours=0" in err
     assert "Mean of the training places" in out

@@ -7,14 +7,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from geoembed_systems.benchmark.blue_marble import SCENES_TOLD
 from geoembed_systems.benchmark.comparing import SCORES, compare, mark_best, score_runs
 from geoembed_systems.benchmark.drawing import draw_errors, draw_systems
 from geoembed_systems.benchmark.fractions import draw_fractions
 from geoembed_systems.benchmark.intervals import draw_scores, interval_of, score_names, seed_means
+from geoembed_systems.benchmark.leaking import leaks_told
+from geoembed_systems.benchmark.making import changed_options, how_made, shares_told
+from geoembed_systems.benchmark.presets import find_preset, options_for
+from geoembed_systems.benchmark.printing import text_tables
 from geoembed_systems.benchmark.published import published_rows
 from geoembed_systems.benchmark.reading import FARTHEST_KM, Results, Run, blocks_of, read_results
 from geoembed_systems.benchmark.report import BenchmarkReport
 from geoembed_systems.benchmark.styles import spread_labels
+from geoembed_systems.benchmark.tables import FEWER, sections
+from geoembed_systems.benchmark.tabulating import run_table
 from matplotlib.text import Text
 from PIL import Image
 from pyproj import Geod
@@ -189,9 +196,65 @@ def test_a_share_of_none_is_not_certain_whatever_the_seeds():
     assert high[0] == pytest.approx(100.0 * (1.0 - 0.025**0.01))
     assert low[0] == 0.0
     assert (low[4], high[4]) == (pytest.approx(100.0 * 0.025**0.01), 100.0)
-    # In 10 groups they say no more than 10 pictures would.
-    drawn = draw_scores({"a": km}, groups=np.arange(100) // 10, resamples=50)["a"]
-    assert interval_of(km, drawn, groups=10)[1][0] == pytest.approx(100.0 * (1.0 - 0.025**0.1))
+
+
+def test_no_interval_jumps_where_the_first_picture_of_a_block_comes_near():
+    groups = np.arange(320) // 20
+    ends = []
+    for count in (0, 1, 5):
+        km = np.where(np.arange(320) < count, 50.0, 3000.0 + np.arange(320))[None].repeat(3, axis=0)
+        drawn = draw_scores({"a": km}, groups=groups, resamples=2000)["a"]
+        low, high = interval_of(km, drawn, groups=16)
+        ends.append([low[2], high[2]])
+        assert np.isfinite([low[-3:], high[-3:]]).all()
+    # None of 320 in 16 blocks: draws say nothing, and nothing is claimed.
+    assert np.isnan(ends[0]).all()
+    # One block of 16 is drawn up to three times: its pictures count so often.
+    np.testing.assert_allclose(ends[1], [0.0, 100.0 * 3 / 320], atol=0.02)
+    np.testing.assert_allclose(ends[2], [0.0, 100.0 * 15 / 320], atol=0.1)
+
+
+def test_a_score_without_an_interval_is_shown_without_one(tmp_path):
+    rng = np.random.default_rng(12)
+    lonlat = np.stack([np.arange(60) // 6 * 10.0 + 5.0, np.full(60, 5.0)], axis=1)
+    km = rng.uniform(300.0, 2000.0, 60)
+    runs = (made(km), made(1.2 * km, system="isns"), made(3.0 * km, system="chance"))
+    report = BenchmarkReport(
+        Results({"name": "toy"}, {}, lonlat, runs), blocks=choose_blocks(None, 10.0, None)
+    )
+    page = report.to_markdown(pictures=False)
+    row = next(line for line in page.splitlines() if line.startswith("| PlaNet | 0.0"))
+    assert row.split(" | ")[1] == "0.0 (no interval)"
+    assert "No interval: every draw says the same" in page
+    assert "nan" not in page
+    tables = {title: rows for title, _, rows in text_tables(report)}
+    title = next(title for title in tables if title.startswith("95 % intervals"))
+    assert title.endswith("(no interval: every draw says the same)")
+    assert tables[title][0][1] == "no interval"
+    assert "to" in tables[title][0][4]
+    assert (
+        json.loads(json.dumps(report.to_dict(), allow_nan=False))["table"][0]["within_1_low"]
+        is None
+    )
+    report.save(tmp_path)
+    assert "No line: every draw says the same." in " ".join(
+        text.get_text().replace("\n", " ") for text in draw_systems(report).findobj(Text)
+    )
+    plt.close("all")
+
+
+def test_pictures_of_one_block_tell_nothing_apart():
+    km = np.random.default_rng(13).uniform(300.0, 2000.0, 40)
+    runs = (made(km), made(3.0 * km, system="geoclip"))
+    report = BenchmarkReport(
+        Results({"name": "toy"}, {}, np.full((40, 2), 5.0), runs),
+        blocks=choose_blocks(None, 10.0, None),
+    )
+    assert set(report.differences()["verdict"]) == {"cannot be told"}
+    told = " ".join(report.conclusion)
+    assert "km more (no interval), which these pictures and seeds cannot tell" in told
+    assert report.marks() == {}
+    assert report.to_markdown().count("nan") == 0
 
 
 @pytest.mark.parametrize(
@@ -465,6 +528,120 @@ def test_labels_move_apart_and_keep_their_order():
         alone = [i for i in range(8) if np.sort(np.abs(wanted - wanted[i]))[1] > 8.0]
         np.testing.assert_allclose(found[alone], wanted[alone])
     assert spread_labels([3.0, 9.0], 1.0) == [3.0, 9.0]
+
+
+def test_test_pictures_that_are_training_pictures_are_told_first():
+    runs = [made(np.full(40, 500.0)), made(np.full(40, 700.0), system="geoclip")]
+    leaks = {"test_rows": 40, "test_same_features": 3, "test_same_file": 4, "test_within_1_km": 10}
+    report = BenchmarkReport(Results({"name": "toy", **leaks}, {}, np.zeros((40, 2)), tuple(runs)))
+    first, second = report.conclusion[:2]
+    assert first.startswith("LEAK: 3 of 40 test pictures (7.5 %) have the features and 4 of 40 ")
+    assert "(10.0 %) the file of a training picture" in first
+    assert second.startswith("10 of 40 test pictures (25.0 %) were taken within 1 km of a training")
+    assert report.to_markdown().splitlines()[2] == f"- {first}"
+    assert report.to_dict()["cautions"] == [first, second]
+    for name in ("test_same_features", "test_same_file", "test_within_1_km"):
+        alone = {"test_rows": 40, **dict.fromkeys(leaks, 0), name: 1}
+        assert len(leaks_told(alone)) == 1
+    assert leaks_told({**dict.fromkeys(leaks, 0), "test_rows": 40}) == []
+    assert leaks_told({"test_within_1_km": "3 of 40 test pictures"}) == []
+
+
+def test_what_data_disclose_stands_word_for_word_where_it_was_made():
+    told = ["GeoCLIP's recipe was developed with these blocks in view.", "Another, with a comma."]
+    runs = (made(np.full(9, 500.0)),)
+    report = BenchmarkReport(
+        Results({"name": "toy", "disclosure": told}, {}, np.zeros((9, 2)), runs)
+    )
+    page = report.to_markdown()
+    how = page[page.index("## How it was done") :].splitlines()
+    assert [f"- {sentence}" in how for sentence in told] == [True, True]
+    assert "disclosure" not in page
+
+
+def test_options_are_said_to_be_chosen_only_of_systems_that_have_them():
+    preset = {"planet": {}, "geoclip": options_for(find_preset("geoclip"), "bluemarble")}
+
+    def how(**changed):
+        runs = tuple(
+            made(np.full(9, 500.0), system=name, options={**options, **changed.get(name, {})})
+            for name, options in preset.items()
+        )
+        results = Results({"name": "bluemarble"}, {}, np.zeros((9, 2)), runs, "by guessing")
+        return "\n".join(how_made(BenchmarkReport(results)))
+
+    assert "- Options of the systems were chosen by guessing" in how()
+    assert "set for this benchmark" not in how()
+    told = how(geoclip={"smooth_km": 1.0})
+    assert "- Options of PlaNet were chosen by guessing" in told
+    assert "- Options of GeoCLIP were set for this benchmark" in told
+    told = how(geoclip={"smooth_km": 1.0}, planet={"t_max": 7})
+    assert "by guessing" not in told
+    assert "- Options of PlaNet and GeoCLIP were set for this benchmark" in told
+
+
+def test_changed_options_are_those_that_differ_from_the_preset():
+    usual = options_for(find_preset("geoclip"), "bluemarble")
+    run = made(np.ones(1), system="geoclip", options={**usual, "gallery": "train"})
+    assert changed_options(run, "bluemarble") == {"gallery": "train"}
+    assert changed_options(run, "mine") == dict(run.options)  # its preset is of the Blue Marble
+    assert changed_options(made(np.ones(1), system="chance"), "bluemarble") == {}
+
+
+def test_runs_of_other_machines_are_told_and_their_times_do_not_compare():
+    here = {"processor": "A", "threads": 2, "numpy": "2.4.6"}
+    km = np.full(9, 500.0)
+
+    def report(*machines):
+        runs = [made(km, seed=seed, machine=each) for seed, each in enumerate(machines)]
+        return BenchmarkReport(Results({"name": "toy"}, here, np.zeros((9, 2)), tuple(runs)))
+
+    same = report(here, here)
+    assert "- Machine, threads: 2" in how_made(same)
+    assert "times do not compare" not in same.to_markdown()
+    other = report(here, {**here, "threads": 1, "numpy": "2.0"})
+    assert "- Machine, last start, threads: 2" in how_made(other)
+    assert (
+        "- On another machine: PlaNet (seed 1, 100 %): threads 1, numpy 2.0, in place of threads "
+        "2, numpy 2.4.6"
+    ) in how_made(other)
+    assert other.conclusion[-1].endswith("that differ: times do not compare.")
+    assert "Not all runs took place on the same machine" in other.to_markdown()
+    unknown = how_made(report(here, {}))
+    assert any(line.startswith("- Of 1 of 2 runs the machine is not known") for line in unknown)
+    machines = run_table(other.results.runs)["machine"]
+    assert [json.loads(each)["threads"] for each in machines] == [2, 1]
+
+
+def test_machines_of_runs_are_read(tmp_path):
+    def tell(record, _):
+        record["runs"][0]["machine"] = {"threads": 1}
+
+    found = read_results(write_folder(tmp_path, change=tell)).runs
+    assert [dict(run.machine) for run in found] == [{"threads": 1}, {}]
+
+
+def test_what_has_seen_all_pictures_is_told_beside_the_curve():
+    runs = whole_benchmark(m=30, seeds=(0,), fractions=(0.1, 1.0))
+    marble = {"name": "bluemarble", "image_encoder": "bluemarble.v1"}
+    marble["scenes"] = "clusters of the training features (k-means), for want of labels"
+    report = BenchmarkReport(Results(marble, {}, np.zeros((30, 2)), tuple(runs)), resamples=50)
+    told = (
+        "Whatever the share, the frozen tower was trained on all training pictures and the scenes "
+        "(k-means) were made of them."
+    )
+    assert told in sections(report)[FEWER]
+    assert told in report.conclusion
+    figure = draw_fractions(report)
+    assert told in " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+    plt.close(figure)
+    # Another tower has seen other pictures, and labels are nobody's clusters.
+    assert "tower" not in shares_told({**marble, "image_encoder": "geoclip.v1"})
+    assert shares_told({"name": "mine", "scenes": "labels that came with the pictures"}) == ""
+
+
+def test_what_scenes_are_told_as_is_what_the_report_looks_for():
+    assert "scenes (k-means)" in shares_told({"scenes": SCENES_TOLD})
 
 
 def test_thresholds_have_one_name_each():

@@ -356,6 +356,10 @@ def _report(folder: Path) -> "tuple[BenchmarkReport, str]":
 def _print(report: "BenchmarkReport", folder: Path, missing: str) -> None:
     from geoembed_systems.benchmark.printing import text_tables
 
+    for sentence in report.cautions:
+        print(sentence)
+    if report.cautions:
+        print()
     for title, header, rows in text_tables(report):
         print(title)
         print(table(header, rows))

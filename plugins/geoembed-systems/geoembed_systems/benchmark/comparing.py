@@ -44,12 +44,15 @@ class Scores:
         (system, fraction) -> its scores on every draw, (resamples, scores).
     level : float
         Coverage of intervals.
+    groups : int, optional
+        How many groups pictures are drawn in; None where each is on its own.
     """
 
     table: pd.DataFrame
     seeds: Mapping[Key, Mapping[int, Floats]]
     drawn: Mapping[Key, Floats]
     level: float
+    groups: int | None = None
 
 
 def score_runs(
@@ -127,7 +130,7 @@ def score_runs(
             }
             for at, name in enumerate(SCORES)
         ]
-    return Scores(pd.DataFrame(rows), seeds, drawn, level)
+    return Scores(pd.DataFrame(rows), seeds, drawn, level, count)
 
 
 def compare(scores: Scores, system: str, to: str, fraction: float) -> pd.DataFrame:
@@ -147,7 +150,8 @@ def compare(scores: Scores, system: str, to: str, fraction: float) -> pd.DataFra
     DataFrame
         A row a score: ``score``, ``difference`` of the means over seeds, ``low`` and ``high`` of
         its interval over pictures, and ``verdict`` on `system`: ``"better"``, ``"worse"``, or
-        ``"cannot be told"`` where the interval holds 0 or a seed says otherwise.
+        ``"cannot be told"`` where the interval holds 0 or a seed says otherwise. Of pictures that
+        are drawn in a single group there is no interval, and nothing can be told.
 
     Notes
     -----
@@ -167,6 +171,8 @@ def compare(scores: Scores, system: str, to: str, fraction: float) -> pd.DataFra
     tail = 50.0 * (1.0 - scores.level)
     gaps = scores.drawn[ours] - scores.drawn[theirs]
     low, high = np.percentile(gaps, [tail, 100.0 - tail], axis=0)
+    if scores.groups == 1:
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     a, b = scores.seeds[ours], scores.seeds[theirs]
     both = [(a[seed], b[seed]) for seed in a if seed in b]
     # Systems that draw nothing may have run once.

@@ -1,18 +1,19 @@
 """What the numbers of a benchmark say, in sentences that are made from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from geoembed_systems.benchmark.comparing import UNCLEAR, compare
+from geoembed_systems.benchmark.making import listed, other_machine, shares_told
 from geoembed_systems.benchmark.reading import BASELINES, FARTHEST_KM
-from geoembed_systems.benchmark.tabulating import SHARES, score_text
+from geoembed_systems.benchmark.tabulating import SHARES, score_text, span_text
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
 
-__all__ = ["CLASSIFIERS", "conclude", "listed"]
+__all__ = ["CLASSIFIERS", "conclude"]
 
 CLASSIFIERS: Final = ("planet", "cplanet", "isns", "translocator", "geodecoder")
 """Systems that choose among cells; the paper asks whether they need more pictures than GeoCLIP."""
@@ -33,12 +34,13 @@ def conclude(report: "BenchmarkReport") -> list[str]:
     Returns
     -------
     list of str
-        Sentences: who has the smallest median error and whether GeoCLIP wins; who is best within
-        each distance; whether the systems are better than places that look at no picture; what
-        fewer training pictures do; what is missing.
+        Sentences: whether test pictures are training pictures; who has the smallest median error
+        and whether GeoCLIP wins; who is best within each distance; whether the systems are better
+        than places that look at no picture; what fewer training pictures do; what is missing;
+        whether times compare.
     """
     failed = len(report.failed)
-    told: list[str] = []
+    told = report.cautions
     if report.good:
         table = report.table()
         own = table[~table["system"].isin(BASELINES)]
@@ -51,19 +53,11 @@ def conclude(report: "BenchmarkReport") -> list[str]:
         told += _missing(report)
     if failed:
         told.append(f"{failed:,} of {len(report.results.runs):,} runs failed; they are listed.")
+    if any(other_machine(run, report.results) for run in report.good):
+        told.append(
+            "Runs took place on machines, or with versions, that differ: times do not compare."
+        )
     return told
-
-
-def listed(names: Iterable[str]) -> str:
-    """Put names into a sentence.
-
-    Examples
-    --------
-    >>> listed(["PlaNet"]), listed(["PlaNet", "ISNs", "CPlaNet"])
-    ('PlaNet', 'PlaNet, ISNs and CPlaNet')
-    """
-    every = list(names)
-    return every[0] if len(every) == 1 else f"{', '.join(every[:-1])} and {every[-1]}"
 
 
 def _ranking(report: "BenchmarkReport", own: pd.DataFrame) -> list[str]:
@@ -82,7 +76,7 @@ def _ranking(report: "BenchmarkReport", own: pd.DataFrame) -> list[str]:
     if best["system"] != "geoclip" and "geoclip" in verdicts:
         gap = verdicts["geoclip"]
         theirs = own[own["system"] == "geoclip"].iloc[0]
-        more = f"{_km(gap['difference'])} km more ({_km(gap['low'])} to {_km(gap['high'])})"
+        more = f"{_km(gap['difference'])} km more ({_span(gap['low'], gap['high'])})"
         if gap["verdict"] == UNCLEAR:
             told.append(
                 f"GeoCLIP's is {_interval(theirs)}, {more}, which these pictures and seeds cannot "
@@ -166,7 +160,8 @@ def _growth(report: "BenchmarkReport") -> list[str]:
         found = _against_classifiers(report, fraction)
         if found:
             told.append(found)
-    return told
+    seen = shares_told(report.results.data)
+    return [*told, seen] if seen else told
 
 
 def _against_classifiers(report: "BenchmarkReport", fraction: float) -> str:
@@ -176,7 +171,7 @@ def _against_classifiers(report: "BenchmarkReport", fraction: float) -> str:
         return ""
     best = rivals.iloc[0]
     gap = _gap(report, "geoclip", best["system"], fraction)
-    ends = f"{_km(gap['low'], '+')} to {_km(gap['high'], '+')}"
+    ends = _span(gap["low"], gap["high"], "+")
     clear = ", which cannot be told from none" if gap["verdict"] == UNCLEAR else ""
     return (
         f"At {100 * fraction:g} % ({int(best['train_rows']):,} pictures) GeoCLIP's median error "
@@ -208,8 +203,11 @@ def _gap(
 
 
 def _interval(row: "pd.Series[Any]") -> str:
-    low, high = float(row["median_km_low"]), float(row["median_km_high"])
-    return f"{_km(row['median_km'])} km ({_km(low)} to {_km(high)})"
+    return f"{_km(row['median_km'])} km ({_span(row['median_km_low'], row['median_km_high'])})"
+
+
+def _span(low: float, high: float, sign: str = "") -> str:
+    return span_text(float(low), float(high), "median_km", sign)
 
 
 def _km(value: float, sign: str = "") -> str:

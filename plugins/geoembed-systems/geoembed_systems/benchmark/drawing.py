@@ -1,6 +1,7 @@
 """Pictures of a benchmark: scores with their intervals, and how many lie within which distance."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from geoembed_systems.benchmark.styles import (
     save_figure,
     style_of,
 )
-from geoembed_systems.benchmark.tabulating import SHARES, score_text
+from geoembed_systems.benchmark.tabulating import SHARES, lacks_intervals, score_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,8 @@ _FARTHEST: Final = 20_004.0
 _NEAREST: Final = 0.1
 # Share of a panel that its column of numbers takes.
 _COLUMN: Final = 0.34
+# Letters of a caption that fit under the panels.
+_WIDTH: Final = 165
 
 
 def draw_report(report: "BenchmarkReport", folder: Path) -> list[Path]:
@@ -230,7 +233,8 @@ def _draw_row(
     window: tuple[float, float],
 ) -> None:
     ends = np.clip([row[f"{name}_low"], row[f"{name}_high"]], *window)
-    ax.hlines(at, *ends, color=colour, linewidth=2.2, alpha=0.6, zorder=3)
+    if not np.isnan(ends).any():
+        ax.hlines(at, *ends, color=colour, linewidth=2.2, alpha=0.6, zorder=3)
     if len(seeds) > 1:
         ax.plot(
             seeds,
@@ -249,9 +253,9 @@ def _window(table: pd.DataFrame, name: str) -> tuple[float, float]:
     """Between which values a panel shows dots: those of the systems, and baselines not far off."""
     own = table[~table["system"].isin(BASELINES)]
     own = own if len(own) else table
-    low, high = float(own[f"{name}_low"].min()), float(own[f"{name}_high"].max())
-    low = min(low, float(own[f"{name}_seed_low"].min()))
-    high = max(high, float(own[f"{name}_seed_high"].max()))
+    # Where draws give no interval, seeds still have values.
+    low = float(np.nanmin(own[[f"{name}_low", f"{name}_seed_low"]]))
+    high = float(np.nanmax(own[[f"{name}_high", f"{name}_seed_high"]]))
     span = (high - low) or max(high, 1.0)
     for value in table.loc[table["system"].isin(BASELINES), name]:
         if low - 0.5 * span < value < high + 0.5 * span:
@@ -277,11 +281,13 @@ def _limit(ax: "Axes", low: float, high: float) -> None:
 def _caption(report: "BenchmarkReport", table: pd.DataFrame) -> str:
     seeds = int(table["seeds"].max())
     over = f"means over {seeds} seeds (rings below)" if seeds > 1 else "one seed"
-    return (
+    none = " No line: every draw says the same." if lacks_intervals(table) else ""
+    text = (
         f"Dots: {over}. Lines: {100 * report.level:g} % intervals over {report.drawn_from} "
         f"({int(table['test_rows'].max()):,} test pictures). Arrows: beyond. Bold: best; =: not "
-        "told from it."
+        f"told from it.{none}"
     )
+    return fill(text, width=_WIDTH)
 
 
 def _steps(km: Floats, start: float) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from geoembed.plot.axes import INK, import_matplotlib
+from geoembed_systems.benchmark.making import shares_told
 from geoembed_systems.benchmark.reading import BASELINES
 from geoembed_systems.benchmark.styles import QUIET, dress, km_text, spread_labels, style_of
 
@@ -173,6 +174,7 @@ def _caption(table: pd.DataFrame, report: "BenchmarkReport") -> str:
     seeds = int(table["seeds"].max())
     over = f"Means over {seeds} seeds; bands reach from the least to the most of a seed. "
     text = (over if seeds > 1 else "One seed. ") + "Each share holds the smaller ones."
+    text = f"{text} {shares_told(report.results.data)}".rstrip()
     far = []
     last = table[table["fraction"] == table["fraction"].max()]
     for (name, _), unit in zip(_PANELS, ("km", "%"), strict=True):

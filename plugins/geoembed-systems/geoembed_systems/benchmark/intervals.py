@@ -23,6 +23,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 # Counts drawn at once: bounds the memory to some tens of megabytes.
 _DRAWN: Final = 2_000_000
+# Sums of equal numbers differ by no more than this, relative to them.
+_ROUNDING: Final = 1e-9
 
 
 def score_names(thresholds_km: Sequence[float] = THRESHOLDS_KM) -> tuple[str, ...]:
@@ -179,9 +181,16 @@ def interval_of(
     Returns
     -------
     low, high : ndarray of float64, shape (scores,)
-        Percentiles of the draws. Where each draw says the same, all pictures or none, it is the
-        exact interval that `geoembed.evaluation.geolocation.bootstrap_intervals` gives to as many
-        pictures, or groups; and so are all of a single seed whose pictures are drawn one by one.
+        Percentiles of the draws. Of pictures that are drawn one by one, where each draw says the
+        same, all pictures or none, it is the exact interval that
+        `geoembed.evaluation.geolocation.bootstrap_intervals` gives; and so are all of a single
+        seed. Of groups, a score that is the same in each draw has no interval: NaN.
+
+    Notes
+    -----
+    An exact interval of as many trials as there are groups would be no interval of a share of
+    pictures: with 16 groups it reaches from 0 to 20.6 % where no picture counts, and shrinks to a
+    tenth of that with the first one that does.
 
     Examples
     --------
@@ -193,10 +202,14 @@ def interval_of(
     check_resampling(len(drawn), level)
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
-    one = len(km) == 1 and groups is None
+    if groups is not None:
+        least, most = drawn.min(axis=0), drawn.max(axis=0)
+        same = most - least <= _ROUNDING * np.abs(most)
+        return np.where(same, np.nan, low), np.where(same, np.nan, high)
+    one = len(km) == 1
     # One resample: only ends that are not drawn are wanted of it. Those depend on the count alone.
     known = bootstrap_intervals(
-        km[0, :groups], thresholds_km, level=level, resamples=len(drawn) if one else 1
+        km[0], thresholds_km, level=level, resamples=len(drawn) if one else 1
     )
     ends = np.array(list(known.values()))
     shares = np.stack([km <= threshold for threshold in thresholds_km])

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from geoembed_systems.benchmark.reading import BASELINES
 from geoembed_systems.benchmark.tables import COSTS, SHOWN, cost_cells
-from geoembed_systems.benchmark.tabulating import SHARES, gap_texts, score_text
+from geoembed_systems.benchmark.tabulating import (
+    SHARES,
+    gap_texts,
+    lacks_intervals,
+    score_text,
+    span_text,
+)
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
@@ -57,8 +63,11 @@ def _scores(report: "BenchmarkReport") -> Table:
 
 
 def _intervals(report: "BenchmarkReport") -> Table:
-    rows = [[row["title"], *_spans(row)] for row in report.table().to_dict("records")]
+    table = report.table()
+    rows = [[row["title"], *_spans(row)] for row in table.to_dict("records")]
     title = f"{100 * report.level:g} % intervals over {report.drawn_from}"
+    if lacks_intervals(table):
+        title += " (no interval: every draw says the same)"
     return title, ["system", *_kilometres()], _right(rows)
 
 
@@ -98,10 +107,7 @@ def _kilometres() -> list[str]:
 
 
 def _spans(row: Mapping[Any, Any]) -> list[str]:
-    return [
-        f"{score_text(row[f'{name}_low'], name)} to {score_text(row[f'{name}_high'], name)}"
-        for name in SHOWN
-    ]
+    return [span_text(row[f"{name}_low"], row[f"{name}_high"], name) for name in SHOWN]
 
 
 def _right(rows: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -55,6 +55,8 @@ class Run:
         Largest memory of its process, MB; NaN where not known.
     options : mapping
         Of its constructor.
+    machine : mapping
+        That it took place on; empty where its record does not say.
     notes : tuple of str
         What the reader should know.
     failed : str
@@ -74,6 +76,7 @@ class Run:
     cells: int | None = None
     peak_mb: float = np.nan
     options: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failed: str = ""
 
@@ -85,7 +88,7 @@ class Results:
     Parameters
     ----------
     data, machine : mapping
-        What it ran on.
+        What it ran on: facts of the data, and the machine of the last start.
     lonlat : ndarray of float64, shape (m, 2)
         Where the test pictures were taken, degrees, WGS 84.
     runs : tuple of Run
@@ -207,6 +210,7 @@ def _read_run(folder: Path, given: Any, lonlat: Floats) -> Run:
             "fraction": float(given["fraction"]),
             "train_rows": int(given.get("train_rows") or 0),
             "options": dict(given.get("options") or {}),
+            "machine": dict(given.get("machine") or {}),
             "notes": tuple(map(str, given.get("notes") or ())),
         }
         for name in ("fit_s", "predict_s", "peak_mb"):

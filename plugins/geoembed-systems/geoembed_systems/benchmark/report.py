@@ -15,6 +15,7 @@ from geoembed_systems.benchmark import tables, tabulating
 from geoembed_systems.benchmark.comparing import Scores, mark_best, score_runs
 from geoembed_systems.benchmark.concluding import conclude
 from geoembed_systems.benchmark.fractions import tabulate_fractions
+from geoembed_systems.benchmark.leaking import leaks_told
 from geoembed_systems.benchmark.reading import Results, Run, blocks_of, read_results
 
 __all__ = ["BenchmarkReport"]
@@ -155,8 +156,13 @@ class BenchmarkReport:
         return pd.DataFrame(rows, columns=names)
 
     @property
+    def cautions(self) -> list[str]:
+        """Sentences on test pictures that are training pictures, or were taken beside one."""
+        return leaks_told(self.results.data)
+
+    @property
     def conclusion(self) -> list[str]:
-        """What the numbers say, in sentences: who is best, by how much, and what cannot be told."""
+        """What the numbers say, after `cautions`: who is best, by how much, what is not told."""
         return conclude(self)
 
     def table(self, fraction: float | None = None) -> pd.DataFrame:
@@ -296,8 +302,7 @@ class BenchmarkReport:
         Returns
         -------
         str
-            What the numbers say; scores; what they took; differences; published rows; fractions;
-            what failed; how it was done.
+            What the numbers say; their tables; how it was done.
         """
         return tables.to_markdown(self, pictures=pictures)
 
@@ -307,8 +312,8 @@ class BenchmarkReport:
         Returns
         -------
         dict
-            ``data``, ``machine``, ``reference``, ``conclusion``, ``table``, ``differences``,
-            ``published``, ``fractions`` and ``failed``; missing numbers are None.
+            ``data``, ``machine``, ``reference``, ``cautions``, ``conclusion``, ``table``,
+            ``differences``, ``published``, ``fractions``, ``failed``; missing numbers are None.
         """
         return tables.to_dict(self)
 

@@ -1,15 +1,22 @@
 """The report of a benchmark as a page of Markdown, and as JSON."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
+from geoembed_systems.benchmark.making import how_made, other_machine, shares_told
 from geoembed_systems.benchmark.published import CAUTION, published_rows
 from geoembed_systems.benchmark.reading import BASELINES
-from geoembed_systems.benchmark.tabulating import SHARES, gap_texts, score_text
+from geoembed_systems.benchmark.tabulating import (
+    NO_INTERVAL,
+    SHARES,
+    gap_texts,
+    lacks_intervals,
+    score_text,
+    span_text,
+)
 
 if TYPE_CHECKING:
     from geoembed_systems.benchmark.report import BenchmarkReport
@@ -19,7 +26,6 @@ __all__ = [
     "FEWER",
     "SHOWN",
     "cost_cells",
-    "facts_of",
     "score_cells",
     "sections",
     "to_dict",
@@ -74,7 +80,7 @@ def sections(report: "BenchmarkReport", *, pictures: bool = True) -> dict[str, l
             f"- {row['title']}, seed {row['seed']}, {100 * row['fraction']:g} %: {row['failed']}"
             for row in report.failed.to_dict("records")
         ]
-    return found | {"How it was done": _how(report)}
+    return found | {"How it was done": how_made(report)}
 
 
 def to_dict(report: "BenchmarkReport") -> dict[str, Any]:
@@ -84,6 +90,7 @@ def to_dict(report: "BenchmarkReport") -> dict[str, Any]:
         "data": dict(report.results.data),
         "machine": dict(report.results.machine),
         "reference": report.reference() if good else None,
+        "cautions": report.cautions,
         "conclusion": report.conclusion,
         "table": _records(report.table()) if good else [],
         "differences": _records(report.differences()) if good else [],
@@ -113,8 +120,7 @@ def score_cells(row: Mapping[Any, Any], marks: Mapping[tuple[str, str], str]) ->
         text = score_text(row[name], name)
         mark = marks.get((row["system"], name), "")
         text = f"**{text}**" if mark == "*" else f"{text} {mark}".rstrip()
-        low, high = (score_text(row[f"{name}_{end}"], name) for end in ("low", "high"))
-        cells.append(f"{text} ({low} to {high})")
+        cells.append(f"{text} ({span_text(row[f'{name}_low'], row[f'{name}_high'], name)})")
     return cells
 
 
@@ -140,17 +146,6 @@ def cost_cells(row: Mapping[Any, Any]) -> list[str]:
     ]
 
 
-def facts_of(facts: Mapping[str, Any]) -> list[str]:
-    """List facts of a record, nested ones in one line each.
-
-    Examples
-    --------
-    >>> facts_of({"crops": 10000, "split": {"kind": "blocks", "degrees": 10.0}, "tokens": None})
-    ['crops: 10,000', 'split: kind blocks, degrees 10']
-    """
-    return [f"{key.replace('_', ' ')}: {text}" for key, v in facts.items() if (text := _fact(v))]
-
-
 def _scores(report: "BenchmarkReport", pictures: bool) -> list[str]:
     table, marks = report.table(), report.marks()
     header = ["system", *(f"{n.removeprefix('within_')} km, %" for n in SHARES), "median km"]
@@ -162,7 +157,8 @@ def _scores(report: "BenchmarkReport", pictures: bool) -> list[str]:
         f"Percent of {int(table['test_rows'].max()):,} test pictures within each distance, and the "
         f"median error. {over}, with the {100 * report.level:g} % interval over {drawn}. Bold: the "
         "best of a column; =: these pictures and seeds cannot tell it from the best. A column "
-        "without marks tells no system from its best.",
+        "without marks tells no system from its best."
+        + (f" {NO_INTERVAL}" if lacks_intervals(table) else ""),
         "",
         *_lines(header, rows),
     ]
@@ -180,7 +176,7 @@ def _seed_lines(table: pd.DataFrame) -> list[str]:
         [
             row["title"],
             str(row["seeds"]),
-            *(_span(row[f"{name}_seed_low"], row[f"{name}_seed_high"], name) for name in SHOWN),
+            *(span_text(row[f"{name}_seed_low"], row[f"{name}_seed_high"], name) for name in SHOWN),
         ]
         for row in table.to_dict("records")
     ]
@@ -194,6 +190,8 @@ def _costs(report: "BenchmarkReport") -> list[str]:
         "Training and query are means over seeds, on features that are there already; a query is "
         "one picture of many asked at once. Memory is the most of the run's own process."
     )
+    if any(other_machine(run, report.results) for run in report.good):
+        told += " Not all runs took place on the same machine (see the end): times do not compare."
     return [told, "", *_lines(["system", *COSTS], rows)]
 
 
@@ -219,6 +217,8 @@ def _fractions(report: "BenchmarkReport", pictures: bool) -> list[str]:
         "Nested shares of the training pictures: each holds the smaller ones. Means over seeds; in "
         "brackets the least and the most of a seed.",
     ]
+    seen = shares_told(report.results.data)
+    lines += ["", seen] if seen else []
     for name, what in (("median_km", "Median error, km"), ("within_750", "Within 750 km, %")):
         header = ["system", *(f"{100 * each:g} %" for each in report.fractions)]
         rows = []
@@ -237,7 +237,7 @@ def _grown(row: Mapping[Any, Any] | None, name: str) -> str:
     text = score_text(row[name], name)
     if row["seeds"] < 2:
         return text
-    return f"{text} ({_span(row[f'{name}_seed_low'], row[f'{name}_seed_high'], name)})"
+    return f"{text} ({span_text(row[f'{name}_seed_low'], row[f'{name}_seed_high'], name)})"
 
 
 def _published(report: "BenchmarkReport") -> list[str]:
@@ -256,52 +256,6 @@ def _published(report: "BenchmarkReport") -> list[str]:
     sources = sorted(set(table["source"]) - {"this run"})
     told = f" Their source: {'; '.join(sources)}." if sources else ""
     return [f"{CAUTION}{told}", "", *_lines(header, rows, texts=(0, 1, len(header) - 1))]
-
-
-def _how(report: "BenchmarkReport") -> list[str]:
-    results = report.results
-    lines = [f"- Data, {fact}" for fact in facts_of(results.data)]
-    lines += [f"- Machine, {fact}" for fact in facts_of(results.machine)]
-    if results.chosen:
-        lines.append(f"- Options of the systems were chosen {results.chosen}")
-    seeds = sorted({run.seed for run in report.good})
-    if seeds:
-        lines.append(f"- Seeds: {', '.join(map(str, seeds))}")
-    lines.append(
-        f"- Distances: geodesic on the WGS 84 ellipsoid. Intervals: {100 * report.level:g} %, "
-        f"{report.resamples:,} draws"
-    )
-    shown: dict[str, None] = {}
-    for run in report.good:
-        options = facts_of({"options": run.options})
-        if options:
-            shown.setdefault(f"- {run.title}, {options[0]}")
-        for note in run.notes:
-            shown.setdefault(f"- {run.title}: {note}")
-    return lines + list(shown)
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, Mapping):
-        parts = [
-            f"{str(k).replace('_', ' ')} {text}" for k, v in value.items() if (text := _fact(v))
-        ]
-        return ", ".join(parts)
-    if isinstance(value, list | tuple):
-        return ", ".join(text for v in value if (text := _fact(v)))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value is None:
-        return ""
-    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
-    # Of a digest, what tells it from others.
-    return text[:16] if re.fullmatch(r"[0-9a-f]{64}", text) else text
-
-
-def _span(low: float, high: float, name: str) -> str:
-    return f"{score_text(low, name)} to {score_text(high, name)}"
 
 
 def _count(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Tables of a benchmark: a row a system, a row a run, a row a system and fraction."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,17 +13,25 @@ from geoembed_systems.benchmark.published import published_rows
 from geoembed_systems.benchmark.reading import BASELINES, Run
 
 __all__ = [
+    "NO_INTERVAL",
     "SHARES",
     "beside_published",
     "difference_table",
     "gap_texts",
+    "lacks_intervals",
     "paper_table",
     "run_table",
     "score_text",
+    "span_text",
 ]
 
 SHARES: Final = tuple(name for name in SCORES if name.startswith("within_"))
 """The scores that are shares within a distance."""
+NO_INTERVAL: Final = (
+    "No interval: every draw says the same, all pictures or none, so that the draws do not tell "
+    "what other blocks would."
+)
+"""Why there may be none."""
 _PARTS: Final = ("low", "high", "seed_low", "seed_high")
 
 
@@ -50,6 +59,49 @@ def score_text(value: float, name: str, sign: str = "") -> str:
     """
     digits = 0 if name.endswith("_km") and abs(value) >= 100.0 else 1
     return f"{value:{sign},.{digits}f}"
+
+
+def span_text(low: float, high: float, name: str, sign: str = "") -> str:
+    """Write between which values a score lies.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends; NaN where there is no interval.
+    name : str
+        Which score.
+    sign : {"", "+"}
+        Whether more than zero gets a sign.
+
+    Returns
+    -------
+    str
+        Both ends, or that there are none.
+
+    Examples
+    --------
+    >>> span_text(0.04, 2.8, "within_25"), span_text(np.nan, np.nan, "within_25")
+    ('0.0 to 2.8', 'no interval')
+    """
+    if np.isnan(low) or np.isnan(high):
+        return "no interval"
+    return f"{score_text(low, name, sign)} to {score_text(high, name, sign)}"
+
+
+def lacks_intervals(table: pd.DataFrame) -> bool:
+    """Tell whether a score of the paper's table has no interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `paper_table`.
+
+    Returns
+    -------
+    bool
+        Whether an end is missing.
+    """
+    return bool(table[[f"{name}_low" for name in SCORES]].isna().any(axis=None))
 
 
 def paper_table(runs: Sequence[Run], scores: Scores, fraction: float) -> pd.DataFrame:
@@ -163,10 +215,9 @@ def gap_texts(differences: pd.DataFrame, names: Sequence[str]) -> list[tuple[str
     found = []
     for name in names:
         row = by_score[name]
-        value, low, high = (
-            score_text(float(row[part]), name, "+") for part in ("difference", "low", "high")
-        )
-        found.append((f"{value} ({low} to {high})", str(row["verdict"])))
+        span = span_text(float(row["low"]), float(row["high"]), name, "+")
+        value = score_text(float(row["difference"]), name, "+")
+        found.append((f"{value} ({span})", str(row["verdict"])))
     return found
 
 
@@ -181,7 +232,8 @@ def run_table(runs: Sequence[Run]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a run: its facts and scores; scores are missing where it failed.
+        A row a run: its facts and scores; scores are missing where it failed. ``machine`` is the
+        one of the run as JSON, empty where it is not known.
 
     Examples
     --------
@@ -207,6 +259,7 @@ def run_table(runs: Sequence[Run]) -> pd.DataFrame:
                 "parameters": run.parameters,
                 "cells": run.cells,
                 "peak_mb": run.peak_mb,
+                "machine": json.dumps(dict(run.machine)) if run.machine else "",
                 "failed": run.failed,
             }
         )
