@@ -209,11 +209,6 @@ class CPlaNet(LearningSystem):
         found = _log_scores(self.combination_, logits, self.combine)
         return pool_views(found.reshape(len(features), features.views, -1), self.crop_pooling)
 
-    def _read(self, given: Any, *, crops: str) -> PictureFeatures:
-        read = super()._read(given, crops=crops)
-        # Tokens and segments mean nothing to it.
-        return PictureFeatures(read.pooled, errors=read.errors, names=read.names)
-
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, config = self.combination_.to_state()
         cells = {f"cells.{name}": array for name, array in arrays.items()}

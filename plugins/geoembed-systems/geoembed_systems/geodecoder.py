@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -28,7 +29,6 @@ from geoembed_systems.networks.geodecoder_learning import (
 )
 from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Moments
 from geoembed_systems.pictures.features import Layout, PictureFeatures
-from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.scenes import Scenes, cluster_scenes
 from geoembed_systems.shared.inputs import check_whole
 from geoembed_systems.shared.pooling import pool_views
@@ -37,8 +37,9 @@ __all__ = ["GeoDecoder"]
 
 Floats = NDArray[np.float64]
 
-_READING: Final = ("image_encoder", "weights", "allow_download", "device", "progress")
 _TOKENS: Final = ("patches", "pooled", "both")
+# Where there are no patch tokens.
+_INSTEAD: Final = "GeoDecoder(tokens='pooled') does without."
 
 
 class GeoDecoder(LearningSystem):
@@ -125,6 +126,8 @@ class GeoDecoder(LearningSystem):
 
     title: ClassVar[str] = "GeoDecoder"
     needs_tokens: ClassVar[bool] = True
+    uses_tokens: ClassVar[bool] = True
+    uses_scenes: ClassVar[bool] = True
 
     hierarchy_: Hierarchy
     scenes_: Scenes | None
@@ -335,12 +338,11 @@ class GeoDecoder(LearningSystem):
             raise OptionError(f"scene_weight={self.scene_weight!r}: give 0 or more.")
 
     def _read(self, given: Any, *, crops: str) -> PictureFeatures:
-        return read_picture_features(
-            given,
-            **{name: getattr(self, name) for name in _READING},
-            crops=crops,
-            tokens=self.tokens != "pooled",
-        )
+        if self.tokens == "pooled":
+            return self._read_parts(given, crops=crops, tokens=False).pooled_only()
+        features = self._read_parts(given, crops=crops, tokens=True, instead=_INSTEAD)
+        # Segments mean nothing to it.
+        return features if features.segments is None else replace(features, segments=None)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, hierarchy = self.hierarchy_.to_state()

@@ -96,6 +96,7 @@ class ISNs(LearningSystem):
     """
 
     title: ClassVar[str] = "ISNs"
+    uses_scenes: ClassVar[bool] = True
 
     hierarchy_: Hierarchy
     scenes_: Scenes | None

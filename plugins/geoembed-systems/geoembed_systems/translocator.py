@@ -29,7 +29,6 @@ from geoembed_systems.networks.translocator_streams import (
     without_tokens,
 )
 from geoembed_systems.pictures.features import PictureFeatures
-from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.scenes import Scenes
 from geoembed_systems.pictures.segments import SegmentModel
 from geoembed_systems.shared.pooling import log_normalised, pool_views
@@ -37,6 +36,9 @@ from geoembed_systems.shared.pooling import log_normalised, pool_views
 __all__ = ["FUSIONS", "TransLocator"]
 
 FUSIONS: Final = ("auto", "layers", "gated")
+
+# Where there are no patch tokens.
+_INSTEAD: Final = "TransLocator(fusion='gated') does without."
 
 # Values a block of rows holds in the network: what is larger leaves the processor's cache.
 _BLOCK: Final = 2**19
@@ -125,6 +127,8 @@ class TransLocator(LearningSystem):
     """
 
     title: ClassVar[str] = "TransLocator"
+    uses_tokens: ClassVar[bool] = True
+    uses_scenes: ClassVar[bool] = True
 
     hierarchy_: Hierarchy
     segments_: SegmentModel | None
@@ -335,16 +339,7 @@ class TransLocator(LearningSystem):
         return self._read_for(self.fusion, given, crops)
 
     def _read_for(self, fusion: str, given: Any, crops: str) -> PictureFeatures:
-        read = partial(
-            read_picture_features,
-            given,
-            image_encoder=self.image_encoder,
-            weights=self.weights,
-            allow_download=self.allow_download,
-            device=self.device,
-            crops=crops,
-            progress=self.progress,
-        )
+        read = partial(self._read_parts, given, crops=crops, instead=_INSTEAD)
         if fusion == "layers":
             return read(tokens=True)
         if fusion == "auto":

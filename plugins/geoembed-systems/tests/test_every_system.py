@@ -1,5 +1,7 @@
 """What all seven systems promise, asked of each of them: one world of towns, tiny networks."""
 
+import tracemalloc
+
 import geopandas as gpd
 import matplotlib
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from geoembed_systems import SYSTEMS, PictureFeatures, load_system
 from sklearn.base import clone
 
+from geoembed.errors import OptionError
 from geoembed.extending.registry import resolve_factory
 from geoembed.geodesy import distance_km
 
@@ -139,3 +142,40 @@ def test_a_clone_has_the_options_and_nothing_that_was_learned(fitted):
     twin = clone(fitted)
     assert twin.get_params() == fitted.get_params()
     assert not hasattr(twin, "partition_")
+
+
+def test_tokens_are_taken_where_they_are_used_and_let_go_elsewhere(fitted, asked):
+    features, _, _ = asked
+    bare = features.pooled_only()
+    assert (fitted.layout_.tokens is not None) == fitted.uses_tokens
+    if fitted.uses_tokens:
+        with pytest.raises(OptionError, match=rf"{type(fitted).__name__}\(.*\) does without"):
+            fitted.predict(bare)
+    else:
+        assert fitted.layout_ == bare.layout
+        assert (fitted.predict(bare) == fitted.predict(features)).all()
+
+
+@pytest.mark.parametrize("name", ["planet", "isns", "geoclip"])
+def test_what_looks_at_pooled_features_is_not_handed_tokens(name, monkeypatch):
+    # Of 64 MB of tokens nothing is copied into the rows of a training run.
+    rows = 200
+    pooled, lonlat, _ = make_world(rows, seed=0)
+    tokens = np.zeros((rows, 80, 1000), np.float32)
+    wide = PictureFeatures(pooled.pooled, tokens=tokens[:, None])
+    system = make_system(name).set_params(epochs=1.0)
+    system.fit(pooled.take(slice(60)), lonlat[:60])  # what is imported and kept is not counted
+    tracemalloc.start()
+    system.fit(wide, lonlat)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in SYSTEMS])
+def test_fit_refuses_crops_that_are_not_offered(name):
+    features, lonlat, _ = make_world(60, seed=0)
+    with pytest.raises(OptionError, match="crops='seven'"):
+        make_system(name).set_params(crops="seven").fit(features, lonlat)
+    with pytest.raises(OptionError, match="crop_pooling='median'"):
+        make_system(name).set_params(crop_pooling="median").fit(features, lonlat)

@@ -249,7 +249,7 @@ def test_a_tower_without_patches_is_refused_before_pictures_are_read(odd):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"crops": "nine"}, "tta='nine'|crops='nine'"),
+        ({"crops": "nine"}, "crops='nine'"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"workers": -1}, "workers=-1"),
         ({"weights": "elsewhere"}, "loaded already"),

@@ -150,8 +150,9 @@ class PictureFeatures:
             self._set(name, given)
         for name in ("pooled", "tokens", "segments"):
             values = getattr(self, name)
-            bad = values is not None and ~np.isfinite(values[self.good]).all()
-            if bad:
+            # Rows are picked only where something is amiss: tokens are large.
+            fine = values is None or np.isfinite(values).all()
+            if not fine and not np.isfinite(values[self.good]).all():
                 raise TableError(
                     f"{name} hold values that are not finite, of pictures without an error: leave "
                     "those rows out, or say in errors= what is wrong with them."
@@ -196,11 +197,11 @@ class PictureFeatures:
         return Layout(self.pooled.shape[2], **shapes)
 
     def flat(self) -> Floats:
-        """Return everything of a view in one row, (n, V, `layout`.width)."""
-        parts = [self.pooled, self.tokens, self.segments]
-        return np.concatenate(
-            [part.reshape(*part.shape[:2], -1) for part in parts if part is not None], axis=2
-        )
+        """Return everything of a view in one row, (n, V, `layout`.width); pooled alone as it is."""
+        parts = [part for part in (self.pooled, self.tokens, self.segments) if part is not None]
+        if len(parts) == 1:
+            return self.pooled
+        return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
 
     def take(self, rows: Any) -> Self:
         """Return some of the pictures.
@@ -223,6 +224,18 @@ class PictureFeatures:
             errors=[self.errors[row] for row in chosen],
             names=[self.names[row] for row in chosen],
         )
+
+    def pooled_only(self) -> Self:
+        """Return the same pictures without tokens and segments.
+
+        Returns
+        -------
+        PictureFeatures
+            Nothing is copied.
+        """
+        if self.tokens is None and self.segments is None:
+            return self
+        return type(self)(self.pooled, errors=self.errors, names=self.names)
 
     def check(self, layout: Layout) -> None:
         """Refuse features of another kind than a system has learned from.

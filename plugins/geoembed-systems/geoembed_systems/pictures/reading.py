@@ -21,6 +21,7 @@ from geoembed.images.views import view_count
 from geoembed.progress import progress_bar
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.tokens import features_and_tokens, needs_patches
+from geoembed_systems.shared.pooling import check_crops
 
 __all__ = ["read_picture_features"]
 
@@ -41,6 +42,7 @@ def read_picture_features(
     device: str = "auto",
     crops: str = "none",
     tokens: bool = False,
+    instead: str = "",
     progress: bool | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -71,6 +73,8 @@ def read_picture_features(
         on the axis V, and are not averaged.
     tokens : bool
         Whether patch tokens are needed too.
+    instead : str
+        A sentence for the error where they are needed and not there: what the caller does without.
     progress : bool, optional
         Show a progress bar; None shows one on a terminal when the work is long.
     batch_size : int, optional
@@ -104,22 +108,22 @@ def read_picture_features(
     >>> features.pooled.shape, features.errors
     ((2, 1, 2), ['', 'its features are not finite'])
     """
-    view_count(crops)
+    check_crops(crops)
     features = _given_features(given)
     if features is None:
         tower = _tower(image_encoder, weights, allow_download, device)
         if tokens:
-            needs_patches(tower)
+            needs_patches(tower, instead)
         rows = check_batch_size(batch_size, tower.rows)
         reader = _Reader(tower, crops, tokens, rows)
         return reader.read(find_inputs(given), workers=workers, progress=progress)
     if tokens and features.tokens is None:
-        raise OptionError(
+        told = (
             "Patch tokens are needed, and these features have none. Give pictures, whose tokens "
             "are computed; or PictureFeatures(pooled, tokens=...), as "
             "read_picture_features(pictures, image_encoder=..., tokens=True) makes them. "
-            "GeoDecoder(tokens='pooled') does without."
         )
+        raise OptionError((told + instead).rstrip())
     return features
 
 

@@ -14,13 +14,15 @@ from geoembed_systems.shared.inputs import check_whole
 __all__ = ["coarser_tokens", "features_and_tokens", "needs_patches"]
 
 
-def needs_patches(tower: Tower) -> None:
+def needs_patches(tower: Tower, instead: str = "") -> None:
     """Refuse a tower without patch tokens.
 
     Parameters
     ----------
     tower : Tower
         Of an image encoder, as `geoembed.images.towers.tower_of` gives it.
+    instead : str
+        A sentence to end the error with: what the caller does without.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def needs_patches(tower: Tower) -> None:
             f"Patch tokens are needed, and the tower of the image encoder {tower.name!r} gives "
             "none. Those of CLIPs (such as 'geoclip.v1'), of models trained with a small network "
             "of their own (such as 'bluemarble.v1') and of the plugin geoembed-timm do; for other "
-            "towers give PictureFeatures(pooled, tokens=...)."
+            f"towers give PictureFeatures(pooled, tokens=...). {instead}".rstrip()
         )
 
 

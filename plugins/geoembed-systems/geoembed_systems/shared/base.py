@@ -11,7 +11,7 @@ from geoembed.errors import TableError
 from geoembed.geolocation.queries import UnreadablePictureWarning
 from geoembed_systems.shared.answering import Answering
 from geoembed_systems.shared.inputs import check_places, check_scenes
-from geoembed_systems.shared.pooling import check_pooling
+from geoembed_systems.shared.pooling import check_crops, check_pooling
 from geoembed_systems.shared.saving import load_as, save_system
 
 __all__ = ["System"]
@@ -24,8 +24,8 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
     """A geolocalizer that learns from pictures and where they were taken.
 
     A subclass writes `_fit`, `_log_scores`, `_state` and `_restore`, says in `title` what tables
-    call it, and in `needs_tokens` whether it takes patch tokens; see
-    `geoembed_systems.shared.contract.Contract`.
+    call it, in `needs_tokens` and `uses_tokens` whether patch tokens must or may be there, and in
+    `uses_scenes` whether it learns scenes; see `geoembed_systems.shared.contract.Contract`.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
             Where they were taken, one place a picture, in order.
         scenes : array of shape (n,), optional
             What each shows, such as ``"indoor"``, ``"natural"`` or ``"urban"``; None or NaN where
-            that is not known.
+            that is not known. ISNs, TransLocator and GeoDecoder learn them (``uses_scenes``); the
+            others leave them alone. Fewer than two different ones are as good as none, and
+            ``notes_`` says so.
 
         Returns
         -------
@@ -92,6 +94,7 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
             If pictures are left out because they have no features; with how many, and why.
         """
         check_pooling(self.crop_pooling)
+        check_crops(self.crops)
         features = self._read(images_or_features, crops="none")
         lonlat = check_places(points, len(features))
         labels = check_scenes(scenes, len(features))
@@ -102,14 +105,18 @@ class System(Answering, BaseEstimator, ABC):  # type: ignore[misc]
         before = dict(self.__dict__)
         for name in [name for name in before if name == "calibration_" or name.startswith("_kept")]:
             del self.__dict__[name]
+        if not good.all():
+            # What is whole is not copied: tokens are large.
+            features, lonlat = features.take(good), lonlat[good]
+            labels = None if labels is None else labels[good]
         try:
-            self._fit(features.take(good), lonlat[good], None if labels is None else labels[good])
+            self._fit(features, lonlat, labels)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         self.layout_ = features.layout
-        self.rows_ = int(good.sum())
+        self.rows_ = len(features)
         return self
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:

@@ -35,6 +35,10 @@ class Contract(ABC):
 
     title: ClassVar[str]
     needs_tokens: ClassVar[bool] = False
+    #: Whether it looks at patch tokens and segments; where not, they are let go as they come in.
+    uses_tokens: ClassVar[bool] = False
+    #: Whether it learns the scenes that `fit` is given; where not, it leaves them alone.
+    uses_scenes: ClassVar[bool] = False
 
     image_encoder: Any
     weights: str | Path | None
@@ -138,6 +142,16 @@ class Contract(ABC):
         return Queries(list(features.names), features.pooled[:, 0], list(features.errors))
 
     def _read(self, given: Any, *, crops: str) -> PictureFeatures:
+        features = self._read_parts(given, crops=crops, tokens=self.needs_tokens)
+        return features if self.uses_tokens else features.pooled_only()
+
+    def _read_parts(
+        self, given: Any, *, crops: str, tokens: bool, instead: str = ""
+    ) -> PictureFeatures:
+        """Read pictures or features, with all that they hold; tokens too where they are asked for.
+
+        `instead` says what to do where there are none.
+        """
         return read_picture_features(
             given,
             image_encoder=self.image_encoder,
@@ -145,6 +159,7 @@ class Contract(ABC):
             allow_download=self.allow_download,
             device=self.device,
             crops=crops,
-            tokens=self.needs_tokens,
+            tokens=tokens,
+            instead=instead,
             progress=self.progress,
         )

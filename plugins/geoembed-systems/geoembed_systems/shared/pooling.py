@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
+from geoembed.images.views import view_count
 
-__all__ = ["POOLINGS", "check_pooling", "log_normalised", "pool_views"]
+__all__ = ["POOLINGS", "check_crops", "check_pooling", "log_normalised", "pool_views"]
 
 Floats = NDArray[np.float32]
 
@@ -33,6 +34,37 @@ def check_pooling(how: str) -> None:
     """
     if how not in POOLINGS:
         raise OptionError(f"crop_pooling={how!r} is not offered: choose 'mean' or 'max'.")
+
+
+def check_crops(crops: str) -> int:
+    """Return how many views test-time crops make of a picture.
+
+    Parameters
+    ----------
+    crops : {"none", "five", "ten-crop"}
+        As given.
+
+    Returns
+    -------
+    int
+        1, 5 or 10.
+
+    Raises
+    ------
+    OptionError
+        If it is something else.
+
+    Examples
+    --------
+    >>> check_crops("five")
+    5
+    """
+    try:
+        return view_count(crops)
+    except (OptionError, TypeError) as error:  # a list is no key
+        raise OptionError(
+            f"crops={crops!r} is not offered: choose 'none', 'five' or 'ten-crop'."
+        ) from error
 
 
 def log_normalised(logits: Floats) -> Floats:
