@@ -24,12 +24,15 @@ sys.path.insert(0, str(ROOT / "plugins" / "geoembed-systems"))
 from geoembed_systems.benchmark.concluding import conclude  # noqa: E402
 from geoembed_systems.benchmark.drawing import draw_report  # noqa: E402
 from geoembed_systems.benchmark.fractions import draw_fractions  # noqa: E402
+from geoembed_systems.benchmark.making import changed_options, other_machine  # noqa: E402
 from geoembed_systems.benchmark.report import BenchmarkReport  # noqa: E402
 from geoembed_systems.benchmark.styles import save_figure  # noqa: E402
 from geoembed_systems.benchmark.tables import FEWER, sections  # noqa: E402
 
 FOLDER = ROOT / "docs" / "systems"
 REMARKS = "remarks.md"
+# Of the Blue Marble, where the command is not told how many.
+CROPS = 10_000
 FIRST_REMARKS = """\
 - A crop of the Blue Marble is 356 km wide and shows no more than the colours of the land. Where in
   it the middle lies cannot be seen, so hardly any picture is placed within 25 km by any system, and
@@ -134,6 +137,9 @@ def _intro(report: BenchmarkReport, shares: BenchmarkReport | None) -> str:
     machine = report.results.machine
     cores = machine.get("cores")
     where = f"{machine.get('processor') or 'a machine'}" + (f", {cores} cores" if cores else "")
+    reports = [report, *(() if shares is None else (shares,))]
+    if any(other_machine(run, each.results) for each in reports for run in each.good):
+        where += " and others"
     table = report.table()
     took = f"{seconds / 60.0:,.0f} minutes" if seconds < 7200 else f"{seconds / 3600.0:,.1f} hours"
     return (
@@ -158,7 +164,16 @@ def _command(report: BenchmarkReport) -> str:
         text += f" --seeds {','.join(map(str, seeds))}"
     if fractions != [1.0]:
         text += f" --fractions {','.join(f'{100 * each:g}' for each in fractions)}"
-    return text
+    crops = report.results.data.get("crops")
+    if isinstance(crops, int) and crops != CROPS:
+        text += f" --crops {crops}"
+    changed: dict[str, None] = {}
+    for run in own:
+        for option, value in changed_options(run, str(report.results.data.get("name"))).items():
+            # One that the run does not name was not there yet.
+            if value is not None:
+                changed.setdefault(f" --set '{run.system}.{option}={json.dumps(value)}'")
+    return text + "".join(changed)
 
 
 if __name__ == "__main__":

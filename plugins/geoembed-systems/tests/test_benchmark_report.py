@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import runpy
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -232,11 +234,16 @@ def test_a_score_without_an_interval_is_shown_without_one(tmp_path):
     assert title.endswith("(no interval: every draw says the same)")
     assert tables[title][0][1] == "no interval"
     assert "to" in tables[title][0][4]
+    gaps = report.differences("planet").set_index(["system", "score"]).loc["isns"]
+    assert gaps.loc["within_1", ["low", "high"]].isna().all()
+    assert gaps.loc["median_km", "low"] > 0.0
     assert (
         json.loads(json.dumps(report.to_dict(), allow_nan=False))["table"][0]["within_1_low"]
         is None
     )
     report.save(tmp_path)
+    within_1 = draw_systems(report).axes[0]
+    assert within_1.get_xticks().min() >= 0.0  # of percent
     assert "No line: every draw says the same." in " ".join(
         text.get_text().replace("\n", " ") for text in draw_systems(report).findobj(Text)
     )
@@ -560,7 +567,7 @@ def test_what_data_disclose_stands_word_for_word_where_it_was_made():
 
 
 def test_options_are_said_to_be_chosen_only_of_systems_that_have_them():
-    preset = {"planet": {}, "geoclip": options_for(find_preset("geoclip"), "bluemarble")}
+    preset = {name: options_for(find_preset(name), "bluemarble") for name in ("planet", "geoclip")}
 
     def how(**changed):
         runs = tuple(
@@ -642,6 +649,27 @@ def test_what_has_seen_all_pictures_is_told_beside_the_curve():
 
 def test_what_scenes_are_told_as_is_what_the_report_looks_for():
     assert "scenes (k-means)" in shares_told({"scenes": SCENES_TOLD})
+
+
+def test_the_page_says_what_to_type_for_its_runs():
+    file = Path(__file__).parents[3] / "tools" / "systems_page.py"
+    page = runpy.run_path(str(file))
+    usual = options_for(find_preset("geoclip"), "bluemarble")
+    runs = (
+        made(np.ones(9), system="geoclip", options={**usual, "smooth_km": 5.0}, seed=2),
+        made(np.ones(9), system="geoclip", options={**usual, "smooth_km": 5.0}, seed=0),
+        made(np.ones(9), system="chance", seed=0),
+    )
+    report = BenchmarkReport(
+        Results({"name": "bluemarble", "crops": 600}, {}, np.zeros((9, 2)), runs)
+    )
+    assert page["_command"](report) == (
+        "$ geoembed benchmark geolocation --systems geoclip --seeds 0,2 --crops 600 "
+        "--set 'geoclip.smooth_km=5.0'"
+    )
+    text = page["page_of"](report, None)
+    assert "nothing is known" not in text  # nobody claims that options were chosen
+    assert "## How it was done" in text
 
 
 def test_thresholds_have_one_name_each():

@@ -151,7 +151,8 @@ def compare(scores: Scores, system: str, to: str, fraction: float) -> pd.DataFra
         A row a score: ``score``, ``difference`` of the means over seeds, ``low`` and ``high`` of
         its interval over pictures, and ``verdict`` on `system`: ``"better"``, ``"worse"``, or
         ``"cannot be told"`` where the interval holds 0 or a seed says otherwise. Of pictures that
-        are drawn in a single group there is no interval, and nothing can be told.
+        are drawn in groups, there is no interval (NaN) where no draw has a gap, or there is a
+        single group, which tells nothing.
 
     Notes
     -----
@@ -171,8 +172,10 @@ def compare(scores: Scores, system: str, to: str, fraction: float) -> pd.DataFra
     tail = 50.0 * (1.0 - scores.level)
     gaps = scores.drawn[ours] - scores.drawn[theirs]
     low, high = np.percentile(gaps, [tail, 100.0 - tail], axis=0)
-    if scores.groups == 1:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    if scores.groups is not None:
+        # No gap in any draw, as where none is near; and draws of a single group are all the same.
+        same = (low == 0.0) & (high == 0.0) | (scores.groups == 1)
+        low, high = np.where(same, np.nan, low), np.where(same, np.nan, high)
     a, b = scores.seeds[ours], scores.seeds[theirs]
     both = [(a[seed], b[seed]) for seed in a if seed in b]
     # Systems that draw nothing may have run once.

@@ -256,14 +256,17 @@ def _window(table: pd.DataFrame, name: str) -> tuple[float, float]:
     # Where draws give no interval, seeds still have values.
     low = float(np.nanmin(own[[f"{name}_low", f"{name}_seed_low"]]))
     high = float(np.nanmax(own[[f"{name}_high", f"{name}_seed_high"]]))
-    span = (high - low) or max(high, 1.0)
+    if high == low:
+        # All alike, and no interval: room towards where shares may be.
+        low, high = (low, low + 1.0) if low < 50.0 else (low - 1.0, low)
+    span = high - low
     for value in table.loc[table["system"].isin(BASELINES), name]:
         if low - 0.5 * span < value < high + 0.5 * span:
             low, high = min(low, value), max(high, value)
     # Shares begin at zero, unless all are far from it.
     if name != "median_km" and low < 0.5 * high:
         low = 0.0
-    pad = 0.06 * ((high - low) or 1.0)
+    pad = 0.06 * (high - low)
     return max(low - pad, 0.0 if low else -pad), high + pad
 
 

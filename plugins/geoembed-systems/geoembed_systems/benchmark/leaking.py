@@ -82,8 +82,8 @@ def same_features(train: PictureFeatures, test: PictureFeatures) -> NDArray[np.b
     >>> same_features(PictureFeatures(np.eye(3)), PictureFeatures([[0, 1, 0], [0, 1, 1]])).tolist()
     [True, False]
     """
-    line = np.random.default_rng(0).normal(size=train.pooled.shape[2])
-    line /= np.linalg.norm(line)
+    drawn: Floats = np.random.default_rng(0).normal(size=(train.pooled.shape[2],))
+    line = drawn / np.sqrt(drawn @ drawn)
     views = train.views
     at = np.concatenate(
         [
