@@ -288,7 +288,7 @@ class GeoDecoder(LearningSystem):
     ) -> tuple[Scenes | None, NDArray[np.int64]]:
         """Return what scenes are called, and the number of each picture's."""
         if scenes is None and self.scenes > 1:
-            scenes = cluster_scenes(features, self.scenes, self.random_state)
+            scenes = cluster_scenes(features, self.scenes, self.random_state, called="scenes")
         if scenes is None:
             return None, np.full(len(features), -1, dtype=np.int64)
         known = Scenes.learn(scenes)

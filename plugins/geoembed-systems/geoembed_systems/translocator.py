@@ -281,7 +281,9 @@ class TransLocator(LearningSystem):
             return None
         # The type says more than fit does: it refuses other texts.
         classes: Any = self.segment_classes
-        return SegmentModel.fit(first_stream(features), classes, self.random_state)
+        return SegmentModel.fit(
+            first_stream(features), classes, self.random_state, called="segment_classes"
+        )
 
     def _build(self) -> TransLocatorNetwork:
         return self._network()

@@ -208,9 +208,10 @@ def test_scenes_reach_the_system_in_order():
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"points": np.zeros((3, 2))}, CoordinateError, "3 places and 400 pictures"),
+        ({"points": np.zeros((3, 2))}, CoordinateError, "3 places for 400 pictures: give"),
         ({"points": np.full((400, 2), np.nan)}, CoordinateError, "."),
-        ({"scenes": ["indoor"]}, TableError, "1 scenes and 400 pictures"),
+        ({"points": [[2.0, 48.0]]}, CoordinateError, "^1 place for 400 pictures: give"),
+        ({"scenes": ["indoor"]}, TableError, "^1 scene for 400 pictures: give"),
         ({"scenes": "indoor"}, TableError, "one label a picture"),
         ({"points": np.tile([2.0, 48.0], (400, 1))}, OptionError, "in one cell"),
     ],
@@ -259,7 +260,7 @@ def test_options_out_of_range_are_refused(fitted):
         fitted.localize(features, distinct_km=-1)
     with pytest.raises(OptionError, match="threshold_km=nan"):
         fitted.score(features, TOWNS[:2], threshold_km=np.nan)
-    with pytest.raises(CoordinateError, match="5 places and 2 pictures"):
+    with pytest.raises(CoordinateError, match="5 places for 2 pictures"):
         fitted.score(features, TOWNS)
     with pytest.raises(OptionError, match="does not choose by scene"):
         fitted.predict(features, scenes=["indoor", "urban"])

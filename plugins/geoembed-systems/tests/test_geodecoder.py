@@ -236,14 +236,21 @@ def test_options_that_do_not_fit_are_refused(options, told):
 
 def test_data_that_do_not_fit_are_refused():
     features, places, _ = world(100, 1)
-    with pytest.raises(CoordinateError, match="99 places and 100 pictures"):
+    with pytest.raises(CoordinateError, match="99 places for 100 pictures"):
         system().fit(features, places[:99])
-    with pytest.raises(TableError, match="99 scenes and 100 pictures"):
+    with pytest.raises(TableError, match="99 scenes for 100 pictures"):
         system().fit(features, places, scenes=["a"] * 99)
     with pytest.raises(OptionError, match="only 'a'"):
         system().fit(features, places, scenes=["a"] * 100)
     with pytest.raises(OptionError, match=r"one|no two|cell"):
         system().fit(features, np.tile([[2.35, 48.86]], (100, 1)))
+
+
+def test_errors_name_its_own_options_where_pictures_are_all_alike():
+    _, places, _ = world(100, 1)
+    alike = PictureFeatures(np.ones((100, 4)), tokens=np.ones((100, 2, 4)))
+    with pytest.raises(OptionError, match="^scenes=3 are more than .* different features, 1:"):
+        system(scenes=3).fit(alike, places)
 
 
 def test_a_fit_that_fails_leaves_the_system_as_it_was(learned, asked):

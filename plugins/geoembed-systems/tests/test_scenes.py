@@ -108,7 +108,7 @@ def test_a_picture_without_features_has_no_cluster():
 
 
 def test_more_clusters_than_pictures_are_refused():
-    with pytest.raises(OptionError, match="more than there are different features"):
+    with pytest.raises(OptionError, match="^count=.* more than there are different features"):
         cluster_scenes(np.eye(2), count=3)
 
 

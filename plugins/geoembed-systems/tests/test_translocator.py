@@ -519,7 +519,7 @@ def test_one_scene_and_scenes_nobody_knows_are_refused(gated):
     features = tell(town)[0]
     with pytest.raises(OptionError, match="only 'urban'.*2 different scenes"):
         system().fit(features, lonlat, ["urban"] * len(town))
-    with pytest.raises(TableError, match="3 scenes and 360 pictures"):
+    with pytest.raises(TableError, match="3 scenes for 360 pictures"):
         system().fit(features, lonlat, ["urban", "indoor", "natural"])
     with pytest.raises(OptionError, match=r"'desert', first in row 2.*Known scenes: 'indoor'"):
         gated.scenes_.encode(["urban", "indoor", "desert"])
@@ -537,7 +537,7 @@ def test_one_scene_and_scenes_nobody_knows_are_refused(gated):
         ({"width": "wide"}, "width='wide' is no whole number"),
         ({"dropout": 1.0}, "dropout=1.0 is no share"),
         ({"segment_classes": 0}, "classes=0 is neither"),
-        ({"segment_classes": 500}, "classes=500 are more than"),
+        ({"segment_classes": 500}, "segment_classes=500 are more than"),
         ({"t_max": (100, 50)}, "makes 2 partitions"),
         ({"training": {"name": "x"}}, "training= has 'name'"),
     ],

@@ -236,7 +236,7 @@ def test_calibration_refuses_what_does_not_fit(fitted):
     features, lonlat = make_world(20)
     with pytest.raises(OptionError, match="20 pairs are too few"):
         fitted.calibrate(features, lonlat)
-    with pytest.raises(CoordinateError, match="5 places and 20 pictures"):
+    with pytest.raises(CoordinateError, match="5 places for 20 pictures"):
         fitted.calibrate(features, TOWNS)
 
 

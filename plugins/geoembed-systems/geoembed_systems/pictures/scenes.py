@@ -15,6 +15,7 @@ from geoembed.images.running import ImageEmbeddings
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.segments import SegmentModel
+from geoembed_systems.shared.inputs import check_whole
 
 __all__ = ["PROMPTS", "SCENES", "Scenes", "cluster_scenes", "label_scenes_by_text"]
 
@@ -142,7 +143,9 @@ class Scenes:
         )
 
 
-def cluster_scenes(features: Any, count: int = 3, random_state: int = 0) -> NDArray[np.object_]:
+def cluster_scenes(
+    features: Any, count: int = 3, random_state: int = 0, *, called: str = "count"
+) -> NDArray[np.object_]:
     """Make scenes up for pictures without labels: clusters of their features.
 
     This is ours, for data that nobody has labelled: what k-means finds (`SegmentModel`). Nothing
@@ -156,6 +159,8 @@ def cluster_scenes(features: Any, count: int = 3, random_state: int = 0) -> NDAr
         How many clusters.
     random_state : int
         Of the first centres.
+    called : str
+        What errors call `count`: the option of who asks.
 
     Returns
     -------
@@ -165,17 +170,18 @@ def cluster_scenes(features: Any, count: int = 3, random_state: int = 0) -> NDAr
     Raises
     ------
     OptionError
-        If there are fewer different pictures than clusters.
+        If `count` is no whole number of at least 1, or there are fewer different pictures.
 
     Examples
     --------
     >>> cluster_scenes(np.array([[0.0, 0], [0.1, 0], [9, 9]]), count=2).tolist()
     ['cluster-1', 'cluster-1', 'cluster-2']
     """
+    check_whole(called, count)
     given = features if isinstance(features, PictureFeatures) else PictureFeatures(features)
     good = given.good
     pooled = given.pooled[good].mean(axis=1)
-    shares = SegmentModel.fit(pooled, count, random_state).transform(pooled)
+    shares = SegmentModel.fit(pooled, count, random_state, called=called).transform(pooled)
     labels = np.full(len(given), None, dtype=object)
     labels[good] = [f"cluster-{number + 1}" for number in shares.argmax(axis=1)]
     return labels

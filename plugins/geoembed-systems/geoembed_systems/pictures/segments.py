@@ -66,7 +66,12 @@ class SegmentModel:
 
     @classmethod
     def fit(
-        cls, features: Any, classes: int | Literal["auto"] = "auto", random_state: int = 0
+        cls,
+        features: Any,
+        classes: int | Literal["auto"] = "auto",
+        random_state: int = 0,
+        *,
+        called: str = "classes",
     ) -> Self:
         """Find classes.
 
@@ -79,6 +84,8 @@ class SegmentModel:
         random_state : int
             Of the sample of 20,000 features that is looked at where there are more, and of the
             first centres.
+        called : str
+            What errors call `classes`: the option of who asks.
 
         Returns
         -------
@@ -97,7 +104,7 @@ class SegmentModel:
             raise TableError(f"Features of the shape {np.shape(features)} hold no classes.")
         if classes != "auto" and not _is_count(classes):
             raise OptionError(
-                f"classes={classes!r} is neither 'auto' nor a whole number of at least 1."
+                f"{called}={classes!r} is neither 'auto' nor a whole number of at least 1."
             )
         random = np.random.default_rng(random_state)
         if len(rows) > _SAMPLE:
@@ -114,7 +121,7 @@ class SegmentModel:
             classes = min(_USUAL_CLASSES, different)
         elif classes > different:
             raise OptionError(
-                f"classes={classes} are more than there are different features, {different:,}: "
+                f"{called}={classes} are more than there are different features, {different:,}: "
                 "ask for fewer."
             )
         centres, squares = _k_means(standard, int(classes), random)

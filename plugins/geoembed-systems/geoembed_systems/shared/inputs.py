@@ -9,7 +9,30 @@ from numpy.typing import NDArray
 from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError, TableError
 
-__all__ = ["check_km", "check_places", "check_scenes", "check_whole"]
+__all__ = ["check_km", "check_places", "check_scenes", "check_whole", "counted"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many there are of something.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    noun : str
+        One of them; more of them end in s.
+
+    Returns
+    -------
+    str
+        Such as ``"1 place"`` and ``"2,000 places"``.
+
+    Examples
+    --------
+    >>> counted(1, "place"), counted(2000, "place")
+    ('1 place', '2,000 places')
+    """
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def check_places(points: Any, pictures: int) -> NDArray[np.float64]:
@@ -40,8 +63,8 @@ def check_places(points: Any, pictures: int) -> NDArray[np.float64]:
     lonlat: NDArray[np.float64] = read_places(points).lonlat
     if len(lonlat) != pictures:
         raise CoordinateError(
-            f"There are {len(lonlat):,} places and {pictures:,} pictures: give one place a "
-            "picture, in order."
+            f"{counted(len(lonlat), 'place')} for {counted(pictures, 'picture')}: give one place "
+            "a picture, in order."
         )
     return lonlat
 
@@ -78,8 +101,8 @@ def check_scenes(scenes: Any, pictures: int) -> NDArray[np.object_] | None:
     labels = np.array(pd.Series(list(scenes), dtype=object), dtype=object)
     if len(labels) != pictures:
         raise TableError(
-            f"There are {len(labels):,} scenes and {pictures:,} pictures: give one label a "
-            "picture, in order; None where it is not known."
+            f"{counted(len(labels), 'scene')} for {counted(pictures, 'picture')}: give one label "
+            "a picture, in order; None where it is not known."
         )
     labels[pd.isna(labels)] = None
     return labels
