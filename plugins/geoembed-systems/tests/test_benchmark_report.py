@@ -15,7 +15,7 @@ from geoembed_systems.benchmark.drawing import draw_errors, draw_systems
 from geoembed_systems.benchmark.fractions import draw_fractions
 from geoembed_systems.benchmark.intervals import draw_scores, interval_of, score_names, seed_means
 from geoembed_systems.benchmark.leaking import leaks_told
-from geoembed_systems.benchmark.making import changed_options, how_made, shares_told
+from geoembed_systems.benchmark.making import changed_options, how_made, other_machine, shares_told
 from geoembed_systems.benchmark.presets import find_preset, options_for
 from geoembed_systems.benchmark.printing import text_tables
 from geoembed_systems.benchmark.published import published_rows
@@ -609,11 +609,13 @@ def test_runs_of_other_machines_are_told_and_their_times_do_not_compare():
     other = report(here, {**here, "threads": 1, "numpy": "2.0"})
     assert "- Machine, last start, threads: 2" in how_made(other)
     assert (
-        "- On another machine: PlaNet (seed 1, 100 %): threads 1, numpy 2.0, in place of threads "
+        "- Not on that: PlaNet (seed 1, 100 %): threads 1, numpy 2.0, in place of threads "
         "2, numpy 2.4.6"
     ) in how_made(other)
     assert other.conclusion[-1].endswith("that differ: times do not compare.")
     assert "Not all runs took place on the same machine" in other.to_markdown()
+    guess = made(km, system="chance", machine={"threads": 9})
+    assert other_machine(guess, other.results) == {}
     unknown = how_made(report(here, {}))
     assert any(line.startswith("- Of 1 of 2 runs the machine is not known") for line in unknown)
     machines = run_table(other.results.runs)["machine"]

@@ -85,8 +85,8 @@ def other_machine(run: Run, results: Results) -> dict[str, tuple[Any, Any]]:
     Returns
     -------
     dict
-        Fact -> that of the run, and that of the last start; empty where they agree, or the run
-        holds none.
+        Fact -> that of the run, and that of the last start; empty where they agree, where the run
+        holds none, and of baselines, which take no time.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def other_machine(run: Run, results: Results) -> dict[str, tuple[Any, Any]]:
     >>> other_machine(run, Results({}, {"threads": 2}, np.zeros((1, 2)), (run,)))
     {'threads': (1, 2)}
     """
-    if not run.machine:
+    if not run.machine or run.system in BASELINES:
         return {}
     now = results.machine
     return {
@@ -188,7 +188,8 @@ def _disclosed(data: Mapping[str, Any]) -> list[str]:
 def _machines(report: "BenchmarkReport") -> list[str]:
     """Tell the machine, and which runs took place on another."""
     results = report.results
-    known = [run for run in report.good if run.machine]
+    own = [run for run in report.good if run.system not in BASELINES]
+    known = [run for run in own if run.machine]
     differ: dict[str, list[str]] = {}
     for run in known:
         apart = other_machine(run, results)
@@ -200,13 +201,13 @@ def _machines(report: "BenchmarkReport") -> list[str]:
             )  # fmt: skip
             run_name = f"{run.title} (seed {run.seed}, {100 * run.fraction:g} %)"
             differ.setdefault(f"{theirs}, in place of {ours}", []).append(run_name)
-    whose = "Machine" if len(known) == len(report.good) and not differ else "Machine, last start"
+    whose = "Machine" if len(known) == len(own) and not differ else "Machine, last start"
     lines = [f"- {whose}, {fact}" for fact in facts_of(results.machine)]
-    lines += [f"- On another machine: {listed(runs)}: {what}" for what, runs in differ.items()]
-    unknown = len(report.good) - len(known)
+    lines += [f"- Not on that: {listed(runs)}: {what}" for what, runs in differ.items()]
+    unknown = len(own) - len(known)
     if results.machine and unknown:
         lines.append(
-            f"- Of {unknown:,} of {len(report.good):,} runs the machine is not known: those kept "
+            f"- Of {unknown:,} of {len(own):,} runs the machine is not known: those kept "
             "of an earlier start may have run on another"
         )
     return lines
