@@ -22,6 +22,7 @@ from heads import against_scikit_learn, heads, maps
 from images import images
 from memory import memory
 from onnx_backend import onnx_backend
+from scaling import scaling
 from startup import startup
 from targets import targets
 from training import training
@@ -56,6 +57,7 @@ def main() -> None:
             "feeds": feeds,
             "training": training,
             "onnx": onnx_backend,
+            "scaling": scaling,
         }
     if arguments.only:
         unknown = sorted(set(arguments.only) - set(suites))

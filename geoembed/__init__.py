@@ -63,6 +63,7 @@ _ROOMS = (
     "heads",
     "images",
     "plot",
+    "scaling",
     "splits",
     "targets",
     "testing",

@@ -298,7 +298,7 @@ def test_a_geometry_gets_a_free_name(tmp_path):
         ({"on_invalid": "skip"}, "on_invalid='skip' is not one of: raise, nan, drop"),
         ({"geometry": "middle"}, "geometry='middle' is not one of: point, "),
         ({"batch_rows": 0}, "batch_rows=0 is not a positive number"),
-        ({"precision": "int8"}, "precision='int8' is not one of"),
+        ({"precision": "int8"}, "precision='int8' is offered by onnxruntime only"),
         ({"color": "red"}, "Unknown option of a location encoder: color"),
     ],
 )

@@ -24,6 +24,7 @@ MODULES = (
     "geoembed.galleries",
     "geoembed.geodesy",
     "geoembed.geolocation",
+    "geoembed.scaling",
     "geoembed.heads",
     "geoembed.images",
     "geoembed.plot",
