@@ -15,6 +15,7 @@ from geoembed_systems.benchmark.asking import (
     read_seeds,
     read_systems,
 )
+from geoembed_systems.benchmark.presets import find_preset
 from pyproj import Geod
 
 from geoembed.cli.app import build
@@ -95,7 +96,10 @@ def test_lists_the_systems_and_their_options(capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[1:8]] == NAMES
-    assert "knn: neighbours=100, sigma=4.0" in out
+    own = find_preset("geoclip").options
+    told = " ".join(lines).split("geoclip: ")[1]
+    assert all(f"{name}={value!r}" in told for name, value in own.items())
+    assert "exponent=" in " ".join(lines).split(" knn: ")[1].split(" planet: ")[0]
     code, out, _ = run(capsys, "--list", "--json")
     found = {each["name"]: each for each in json.loads(out)}
     assert list(found) == NAMES
