@@ -77,6 +77,10 @@ class CPlaNet(LearningSystem):
     network_ : HeadsNetwork
         With one classifier a partition, ``"partition-0"`` and so on.
 
+    Notes
+    -----
+    Scenes are not used: `fit` takes them, as it does for all systems, and leaves them alone.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)

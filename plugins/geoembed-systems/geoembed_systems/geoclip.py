@@ -104,6 +104,8 @@ class GeoCLIP(System):
     lies in no cell counts for the one whose mean is nearest. `predict` is the gallery's best
     place, and need not lie in the likeliest cell.
 
+    Scenes are not used: `fit` takes them, as it does for all systems, and leaves them alone.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)

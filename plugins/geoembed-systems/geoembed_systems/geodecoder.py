@@ -29,7 +29,7 @@ from geoembed_systems.networks.geodecoder_learning import (
 )
 from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Moments
 from geoembed_systems.pictures.features import Layout, PictureFeatures
-from geoembed_systems.pictures.scenes import Scenes, cluster_scenes
+from geoembed_systems.pictures.scenes import Scenes, cluster_scenes, scenes_to_learn
 from geoembed_systems.shared.inputs import check_whole
 from geoembed_systems.shared.pooling import pool_views
 
@@ -57,7 +57,8 @@ class GeoDecoder(LearningSystem):
         Partitions to learn instead of those of the training places.
     scenes : int
         How many scenes to make up where `fit` is given none: clusters of the pooled features
-        (ours). 1 does without scenes. Where `fit` is given scenes, there are as many as labels.
+        (ours). 1 does without scenes. Where `fit` is given two different scenes or more, there are
+        as many as those.
     tokens : {"patches", "pooled", "both"}
         What the queries look at. ``"patches"`` is the paper's, and needs patch tokens: pictures,
         or `PictureFeatures` that have some. ``"pooled"`` takes the pooled feature for the one
@@ -231,9 +232,10 @@ class GeoDecoder(LearningSystem):
         if self.hierarchy is not None:
             check_cells(classes[:, -1] >= 0, "hierarchy")
         self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
-        self.scenes_, numbers = self._learn_scenes(features, scenes)
+        given, told = scenes_to_learn(scenes)
+        self.scenes_, numbers = self._learn_scenes(features, given, scenes)
         self.sizes_ = self._sizes(features.layout)
-        self.notes_ = self._notes(features.layout, scenes is not None)
+        self.notes_ = (*self._notes(features.layout, given is not None), *told)
         self._learn(
             "geodecoder",
             with_scenes(features, numbers, self.scenes_),
@@ -284,15 +286,16 @@ class GeoDecoder(LearningSystem):
         return decoded(self.network_.to(resolve_device(self.device)), features, numbers)
 
     def _learn_scenes(
-        self, features: PictureFeatures, scenes: Any
+        self, features: PictureFeatures, given: Scenes | None, labels: Any
     ) -> tuple[Scenes | None, NDArray[np.int64]]:
-        """Return what scenes are called, and the number of each picture's."""
-        if scenes is None and self.scenes > 1:
-            scenes = cluster_scenes(features, self.scenes, self.random_state, called="scenes")
-        if scenes is None:
+        """Return what scenes are called, given or made up, and the number of each picture's."""
+        if given is not None:
+            return given, given.encode(labels)
+        if self.scenes == 1:
             return None, np.full(len(features), -1, dtype=np.int64)
-        known = Scenes.learn(scenes)
-        return known, known.encode(scenes)
+        labels = cluster_scenes(features, self.scenes, self.random_state, called="scenes")
+        made = Scenes.learn(labels)
+        return made, made.encode(labels)
 
     def _sizes(self, layout: Layout) -> dict[str, Any]:
         """Return what the network is made of, fit for JSON."""

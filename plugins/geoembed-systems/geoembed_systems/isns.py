@@ -17,7 +17,7 @@ from geoembed_systems.learning.estimator import LearningSystem, check_cells
 from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
 from geoembed_systems.learning.task import ClassHead
 from geoembed_systems.pictures.features import PictureFeatures
-from geoembed_systems.pictures.scenes import Scenes
+from geoembed_systems.pictures.scenes import Scenes, scenes_to_learn
 from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["ISNs", "hierarchical_logits"]
@@ -73,7 +73,9 @@ class ISNs(LearningSystem):
     partition_ : Partition
         The finest of them.
     scenes_ : Scenes or None
-        Those learned; None without scenes: one expert answers all.
+        Those learned; None without two different scenes: one expert answers all.
+    notes_ : tuple of str
+        What was decided while fitting: how many experts there are, and why.
     network_ : HeadsNetwork
         A group of classifiers an expert; with scenes, the last group tells them.
 
@@ -100,6 +102,7 @@ class ISNs(LearningSystem):
 
     hierarchy_: Hierarchy
     scenes_: Scenes | None
+    notes_: tuple[str, ...]
 
     def __init__(
         self,
@@ -162,7 +165,9 @@ class ISNs(LearningSystem):
         classes = hierarchy.locate(lonlat)
         if given is not None:
             check_cells(classes[:, -1] >= 0, "hierarchy")
-        self.scenes_ = None if scenes is None else Scenes.learn(scenes)
+        self.scenes_, told = scenes_to_learn(scenes)
+        experts = f"{len(self.scenes_)} experts, one a scene" if self.scenes_ else "one expert"
+        self.notes_ = (experts, *told)
         self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
         codes = None if self.scenes_ is None else self.scenes_.encode(scenes)
         self._learn(
@@ -345,13 +350,13 @@ class ISNs(LearningSystem):
         arrays, config = self.hierarchy_.to_state()
         tensors = self._network_state() | {f"hierarchy.{key}": a for key, a in arrays.items()}
         names = None if self.scenes_ is None else list(self.scenes_.names)
-        return tensors, {"hierarchy": config, "scenes": names}
+        return tensors, {"hierarchy": config, "scenes": names, "notes": list(self.notes_)}
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         prefix = "hierarchy."
         arrays = {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}
         self.hierarchy_ = Hierarchy.from_state(arrays, config["hierarchy"])
-        names = config["scenes"]
+        names, self.notes_ = config["scenes"], tuple(config["notes"])
         self.scenes_ = None if names is None else Scenes(tuple(names))
         self._restore_network(tensors)
 

@@ -58,7 +58,8 @@ class PlaNet(LearningSystem):
 
     Notes
     -----
-    Pictures in dropped cells teach nothing, as in the paper.
+    Pictures in dropped cells teach nothing, as in the paper. Scenes are not used: `fit` takes them,
+    as it does for all systems, and leaves them alone.
 
     Examples
     --------

@@ -29,7 +29,7 @@ from geoembed_systems.networks.translocator_streams import (
     without_tokens,
 )
 from geoembed_systems.pictures.features import PictureFeatures
-from geoembed_systems.pictures.scenes import Scenes
+from geoembed_systems.pictures.scenes import Scenes, scenes_to_learn
 from geoembed_systems.pictures.segments import SegmentModel
 from geoembed_systems.shared.pooling import log_normalised, pool_views
 
@@ -57,8 +57,8 @@ class TransLocator(LearningSystem):
     tokens is added to each (``fusion_`` is ``"layers"``). Without, a dense stream each and a gate
     between the two (``"gated"``). The class token of the picture starts from its pooled feature.
     Where no segmentation is supplied, it is derived from the features
-    (`SegmentModel`). Without scenes there is no scene head, nor its part
-    of the loss.
+    (`SegmentModel`). Without two different scenes there is no scene
+    head, nor its part of the loss.
 
     Parameters
     ----------
@@ -238,9 +238,9 @@ class TransLocator(LearningSystem):
         self.fusion_ = self.sizes_["fusion"]
         self.hierarchy_ = self._cells(lonlat)
         self.partition_ = self.hierarchy_.finest
-        self.scenes_ = None if scenes is None else Scenes.learn(scenes)
+        self.scenes_, told = scenes_to_learn(scenes)
         self.segments_ = self._segments(features)
-        self.notes_ = notes(self.fusion_, self.segments_, self.scenes_)
+        self.notes_ = (*notes(self.fusion_, self.segments_, self.scenes_), *told)
         heads = class_heads(self.hierarchy_, lonlat, self.scenes_, scenes)
         seen = with_segments(features, self.segments_)
         self._learn(
@@ -363,6 +363,7 @@ class TransLocator(LearningSystem):
             "hierarchy": hierarchy,
             "segments": segments,
             "scenes": None if self.scenes_ is None else list(self.scenes_.names),
+            "notes": list(self.notes_),
         }
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -382,5 +383,5 @@ class TransLocator(LearningSystem):
         )
         self.sizes_ = dict(config["sizes"])
         self.fusion_ = self.sizes_["fusion"]
-        self.notes_ = notes(self.fusion_, self.segments_, self.scenes_)
+        self.notes_ = tuple(config["notes"])
         self._restore_network(tensors)

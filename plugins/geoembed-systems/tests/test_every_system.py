@@ -179,3 +179,24 @@ def test_fit_refuses_crops_that_are_not_offered(name):
         make_system(name).set_params(crops="seven").fit(features, lonlat)
     with pytest.raises(OptionError, match="crop_pooling='median'"):
         make_system(name).set_params(crop_pooling="median").fit(features, lonlat)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in SYSTEMS])
+def test_one_scene_is_as_good_as_none_and_that_is_told(name, tmp_path):
+    features, lonlat, _ = make_world(150, seed=0)
+    system, other = make_system(name), make_system(name)
+    if "t_max" in OPTIONS[name]:
+        fewer = (100, 60, 40) if OPTIONS[name]["t_max"] == LEVELS["t_max"] else 40
+        system, other = (each.set_params(t_max=fewer, random_state=3) for each in (system, other))
+    if name != "knn":
+        system, other = (each.set_params(epochs=1.0) for each in (system, other))
+    labels = np.array(["urban"] * 149 + [None], dtype=object)
+    system.fit(features, lonlat, labels)
+    other.fit(features, lonlat)
+    assert (system.predict_proba(features) == other.predict_proba(features)).all()
+    if system.uses_scenes:
+        told = "scenes= holds 'urban' alone: learned as if no scenes were given"
+        assert system.notes_ == (*other.notes_, told)
+        assert load_system(system.save(tmp_path / "system")).notes_ == system.notes_
+    else:
+        assert "Scenes are not used" in type(system).__doc__ or name == "knn"

@@ -263,8 +263,6 @@ def test_unseen_scenes_are_refused(routed, fitted):
 
 def test_what_cannot_be_learned_is_refused():
     features, lonlat, _ = make_world()
-    with pytest.raises(OptionError, match="only 'urban', and 2 different scenes are needed"):
-        make_isns().fit(features, lonlat, ["urban"] * 600)
     with pytest.raises(OptionError, match="scene_routing='best'"):
         make_isns(scene_routing="best").fit(features, lonlat)
     with pytest.raises(OptionError, match="does not fall"):

@@ -13,6 +13,7 @@ from geoembed_systems.pictures.scenes import (
     Scenes,
     cluster_scenes,
     label_scenes_by_text,
+    scenes_to_learn,
 )
 from PIL import Image
 
@@ -105,6 +106,21 @@ def test_a_picture_without_features_has_no_cluster():
         None,
         "cluster-2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "told"),
+    [
+        (None, None, ()),
+        (["b", None, "a", "b"], ("a", "b"), ()),
+        (["b", None, "b"], None, ("scenes= holds 'b' alone: learned as if no scenes were given",)),
+        ([None, ""], None, ("scenes= holds no label at all: learned as if no scenes were given",)),
+    ],
+)
+def test_fewer_than_two_scenes_are_as_good_as_none_and_that_is_told(labels, names, told):
+    known, notes = scenes_to_learn(labels)
+    assert (None if known is None else known.names) == names
+    assert notes == told
 
 
 def test_more_clusters_than_pictures_are_refused():

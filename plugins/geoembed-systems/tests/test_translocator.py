@@ -514,11 +514,9 @@ def test_fusion_after_every_layer_needs_tokens():
         system(fusion="layers").fit(tell(town)[0], lonlat)
 
 
-def test_one_scene_and_scenes_nobody_knows_are_refused(gated):
+def test_scenes_nobody_knows_are_refused(gated):
     town, lonlat = towns()
     features = tell(town)[0]
-    with pytest.raises(OptionError, match="only 'urban'.*2 different scenes"):
-        system().fit(features, lonlat, ["urban"] * len(town))
     with pytest.raises(TableError, match="3 scenes for 360 pictures"):
         system().fit(features, lonlat, ["urban", "indoor", "natural"])
     with pytest.raises(OptionError, match=r"'desert', first in row 2.*Known scenes: 'indoor'"):

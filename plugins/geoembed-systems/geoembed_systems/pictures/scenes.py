@@ -17,7 +17,14 @@ from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.segments import SegmentModel
 from geoembed_systems.shared.inputs import check_whole
 
-__all__ = ["PROMPTS", "SCENES", "Scenes", "cluster_scenes", "label_scenes_by_text"]
+__all__ = [
+    "PROMPTS",
+    "SCENES",
+    "Scenes",
+    "cluster_scenes",
+    "label_scenes_by_text",
+    "scenes_to_learn",
+]
 
 #: The three scenes that ISNs and TransLocator were published with.
 SCENES: Final = ("indoor", "natural", "urban")
@@ -141,6 +148,40 @@ class Scenes:
         return dict(
             zip(self.names, np.bincount(numbers[numbers >= 0], minlength=len(self)), strict=True)
         )
+
+
+def scenes_to_learn(labels: Any) -> tuple[Scenes | None, tuple[str, ...]]:
+    """Take from labels what a system can learn to tell apart.
+
+    Parameters
+    ----------
+    labels : sequence of shape (n,), or None
+        As `Scenes.learn` takes them.
+
+    Returns
+    -------
+    scenes : Scenes or None
+        None where nothing was given, or fewer than two different scenes.
+    notes : tuple of str
+        One, where labels were given and tell nothing apart; none otherwise.
+
+    Raises
+    ------
+    OptionError
+        If labels are no sequence.
+
+    Examples
+    --------
+    >>> scenes_to_learn(["urban", "urban", None])
+    (None, ("scenes= holds 'urban' alone: learned as if no scenes were given",))
+    """
+    if labels is None:
+        return None, ()
+    known = Scenes.learn(labels, at_least=0)
+    if len(known) > 1:
+        return known, ()
+    held = f"{known.names[0]!r} alone" if known.names else "no label at all"
+    return None, (f"scenes= holds {held}: learned as if no scenes were given",)
 
 
 def cluster_scenes(
