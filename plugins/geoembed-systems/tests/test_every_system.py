@@ -127,6 +127,9 @@ def test_it_is_calibrated_saved_loaded_and_answers_the_same(fitted, asked, tmp_p
     try:
         found = fitted.localize(features.take(slice(5)))
         assert found["calibrated"].all()
+        # Real pictures would be taken for noise by the hundred.
+        assert learned.signal is None
+        assert found["no_signal"].isna().all()
         again = load_system(fitted.save(tmp_path / "system"))
         assert type(again) is type(fitted)
         assert again.calibration_ == learned

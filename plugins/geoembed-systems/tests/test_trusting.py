@@ -10,7 +10,7 @@ from geoembed_systems.cells.adaptive import adaptive_partition
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.base import System
 from geoembed_systems.shared.pooling import log_normalised
-from geoembed_systems.shared.trusting import CellDensity, noise_features
+from geoembed_systems.shared.trusting import CellDensity
 
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.geodesy import distance_km, to_unit_vectors
@@ -209,29 +209,6 @@ def test_calibration_is_repeated_by_its_seed_and_forgotten_by_fit():
     assert not hasattr(system, "calibration_")
 
 
-def test_pictures_that_say_nothing_are_told():
-    system = Known(noise=2.5).fit(*make_world())
-    real = PictureFeatures(make_world(300, seed=2, noise=2.5)[0])
-    system.calibrate(real, make_world(300, seed=2, noise=2.5)[1])
-    # Shuffled otherwise than for the threshold; one in twenty may pass.
-    noise = system.localize(noise_features(real, 200, seed=7), top_k=1)
-    assert noise["no_signal"].mean() > 0.88
-    # Half way between all towns, any of them is likely.
-    grey = system.localize(LOOKS.mean(axis=0, keepdims=True).astype(np.float32), top_k=1)
-    assert grey["no_signal"].all()
-
-
-def test_what_says_nothing_is_made_of_features_and_not_of_scores(monkeypatch):
-    grey = PictureFeatures(np.tile(LOOKS.mean(axis=0), (400, 1)))
-    monkeypatch.setattr("geoembed_systems.shared.trusting.noise_features", lambda *_, **__: grey)
-    system = Known(noise=2.5).fit(*make_world())
-    learned = system.calibrate(*make_world(100, seed=2, noise=2.5))
-    scores = system._density.scores(np.log(system.predict_proba(grey.pooled[:1, 0])))
-    told = system._density.earth.information(scores, tau=learned.temperature.tau)
-    assert learned.signal.threshold == pytest.approx(told[0], rel=1e-4)
-    assert learned.signal.queries == 400
-
-
 def test_calibration_refuses_what_does_not_fit(fitted):
     features, lonlat = make_world(20)
     with pytest.raises(OptionError, match="20 pairs are too few"):
@@ -249,24 +226,6 @@ def test_pictures_with_an_error_are_left_out_of_calibration():
     asked = PictureFeatures(np.insert(features, 10, np.nan, axis=0), errors=errors)
     with pytest.warns(UnreadablePictureWarning, match="1 of 101"):
         assert system.calibrate(asked, np.insert(lonlat, 10, 0.0, axis=0)) == expected
-
-
-def test_noise_is_made_of_the_pictures_own_parts():
-    rng = np.random.default_rng(0)
-    tokens, segments = rng.normal(size=(30, 3, 2)), rng.dirichlet(np.ones(4), 30)
-    real = PictureFeatures(rng.normal(size=(30, 5)), tokens=tokens, segments=segments)
-    noise = noise_features(real, 200, seed=1)
-    assert len(noise) == 200
-    assert noise.layout == real.layout
-    for patch in range(3):
-        pool = {tuple(row) for row in real.tokens[:, 0, patch].tolist()}
-        assert {tuple(row) for row in noise.tokens[:, 0, patch].tolist()} <= pool
-    assert {tuple(row) for row in noise.segments[:, 0].tolist()} <= {
-        tuple(row) for row in real.segments[:, 0].tolist()
-    }
-    whole = {tuple(row) for row in real.tokens.reshape(30, -1).tolist()}
-    mixed = [tuple(row) in whole for row in noise.tokens.reshape(200, -1).tolist()]
-    assert np.mean(mixed) < 0.1
 
 
 def test_the_map_is_darkest_where_the_picture_is_from(fitted):

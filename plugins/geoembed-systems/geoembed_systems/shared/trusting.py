@@ -16,7 +16,6 @@ from geoembed.geodesy import to_unit_vectors
 from geoembed.geolocation.calibration import Assessment, Calibration, assess_scores, calibrate
 from geoembed.geolocation.density import EarthDensity
 from geoembed.geolocation.regions import credible_regions
-from geoembed.geolocation.signal import SignalTest, fit_signal_test, shuffled_queries
 from geoembed.geolocation.temperature import Temperature
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.contract import Contract
@@ -31,7 +30,6 @@ Floats = NDArray[np.float64]
 
 # Beside the likeliest cell of a picture, what is less is nothing: a score must be finite.
 _NOTHING: Final = 1e-35
-_NOISE_QUERIES: Final = 400
 # The Earth has 64,626 cells of 50 km with land: so many values of all of them are 32 MB an array,
 # and a handful of arrays are held at a time.
 _VALUES_AT_ONCE: Final = 4_000_000
@@ -171,9 +169,11 @@ class Trusting(Contract):
 
         Notes
         -----
-        Whether a picture says anything is told by comparing with features that do not: pooled
-        ones as in `geoembed.geolocation.signal`, patches and segments dealt out anew among the
-        pictures.
+        Whether a picture says anything at all is not told: ``no_signal`` of `localize` is missing
+        with a calibration too. The core's test takes for noise what is no surer than features
+        dealt out anew, and the systems are sure of those as well: of 501 held-out satellite crops
+        it would flag 66 to 81 % with PlaNet, by its cells, and 89 % with [L]kNN. How far an answer
+        can be trusted, its radii say.
         """
         features, _ = self._asked(images_or_features)
         self._queries(features).tell()
@@ -188,8 +188,7 @@ class Trusting(Contract):
             np.concatenate([np.empty((0, 2)), *predicted]),
             seed=random_state,
         )
-        signal = self._signal_test(asked, learned.temperature.tau, random_state)
-        self.calibration_ = replace(learned, signal=signal, gallery=self.partition_.digest)
+        self.calibration_ = replace(learned, signal=None, gallery=self.partition_.digest)
         return self.calibration_
 
     def regions(
@@ -295,18 +294,6 @@ class Trusting(Contract):
         empty = np.empty((0, len(self._density.earth.rows)), dtype=np.float32)
         return np.concatenate([empty, *blocks])
 
-    def _signal_test(self, features: PictureFeatures, tau: float, seed: int) -> SignalTest:
-        """Set the threshold by features that say nothing.
-
-        The core shuffles queries; shuffled probabilities would be sure of several cells at once.
-        """
-        noise = self._place_scores(noise_features(features, _NOISE_QUERIES, seed=seed))
-        earth = self._density.earth
-        quiet = [
-            earth.information(noise[part], tau=tau) for part in density_slices(len(noise), earth)
-        ]
-        return fit_signal_test(np.concatenate(quiet))
-
     @property
     def _calibration(self) -> Calibration:
         """What was learned; else the system's own probabilities, which promise nothing."""
@@ -321,43 +308,3 @@ class Trusting(Contract):
             kept = (self.partition_.digest, CellDensity(self.partition_.means))
             self._kept_density = kept
         return kept[1]
-
-
-def noise_features(features: PictureFeatures, count: int, *, seed: int) -> PictureFeatures:
-    """Make features that are like real ones part by part and say nothing as a whole.
-
-    Parameters
-    ----------
-    features : PictureFeatures
-        Real ones, at least 2 pictures, none with an error; their first views are used.
-    count : int
-        How many to make.
-    seed : int
-        Of the dealing.
-
-    Returns
-    -------
-    PictureFeatures
-        One view each. Pooled features are dealt out anew along their principal axes; every patch
-        of tokens and segments comes from a picture of its own.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> real = PictureFeatures(rng.normal(size=(50, 4)), tokens=rng.normal(size=(50, 3, 2)))
-    >>> noise = noise_features(real, 5, seed=0)
-    >>> len(noise), noise.layout == real.layout
-    (5, True)
-    """
-    rng = np.random.default_rng(seed)
-
-    def deal(values: Any) -> Any:
-        if values is None:
-            return None
-        first = values[:, 0]
-        patches = first.shape[1] if first.ndim == 3 else 1
-        from_ = rng.integers(len(first), size=(count, patches))
-        return first[from_, np.arange(patches)] if first.ndim == 3 else first[from_[:, 0]]
-
-    pooled = shuffled_queries(features.pooled[:, 0], count, seed=seed).astype(np.float32)
-    return PictureFeatures(pooled, deal(features.tokens), deal(features.segments))
