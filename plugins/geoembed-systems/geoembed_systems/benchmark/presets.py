@@ -81,14 +81,14 @@ SYSTEMS: Final = (
         title="TransLocator",
         factory="geoembed_systems.translocator:TransLocator",
         tokens=True,
-        options=_LEVELS,
+        options={**_LEVELS, "epochs": 10.0},
     ),
     Preset(
         name="geodecoder",
         title="GeoDecoder",
         factory="geoembed_systems.geodecoder:GeoDecoder",
         tokens=True,
-        options=_LEVELS,
+        options={**_LEVELS, "epochs": 20.0},
     ),
     Preset(
         name="geoclip",
