@@ -41,7 +41,12 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     import torch
 
     from geoembed_systems.benchmark.data import BenchmarkData, fraction_rows
-    from geoembed_systems.benchmark.measuring import learned_numbers, peak_mb, score_places
+    from geoembed_systems.benchmark.measuring import (
+        learned_numbers,
+        machine_facts,
+        peak_mb,
+        score_places,
+    )
     from geoembed_systems.benchmark.presets import find_preset
 
     torch.set_num_threads(int(job["threads"]))
@@ -78,6 +83,7 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "cells": len(system.partition_) if preset.cells else None,
         "peak_mb": peak_mb(),
         "options": job["options"],
+        "machine": machine_facts(int(job["threads"])),
         "notes": notes,
         "scores": score_places(data.test_lonlat, found),
     }

@@ -12,7 +12,7 @@ __all__ = ["CHOSEN", "SYSTEMS", "Preset", "find_preset", "options_for"]
 
 CHOSEN: Final = (
     "by held-out blocks within the training pictures, one option at a time, with a tower that had "
-    "not seen those blocks; the test pictures were never looked at (benchmarks/choose_presets.py)"
+    "not seen those blocks and without a look at the test pictures (benchmarks/choose_presets.py)"
 )
 """How the options on the default data were found."""
 
