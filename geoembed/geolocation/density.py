@@ -26,6 +26,8 @@ _SPREAD_MATTERS: Final = 25.0
 
 # Share of truths that the density is allowed to know nothing about: wrong coordinates, ships.
 _BACKGROUND: Final = 0.01
+# Probabilities of cells that are held at a time: 32 MB an array.
+_VALUES_AT_ONCE: Final = 4_000_000
 _SPHERE_KM2: Final = 4.0 * np.pi * EARTH_RADIUS_KM**2
 
 
@@ -220,7 +222,7 @@ class EarthDensity:
             Nats: the Kullback-Leibler divergence from the prior, at least 0. The whole support
             shrinks to a part of exp(-information).
         """
-        return self._nats(self._masses(self._likelihoods(scores, tau)))
+        return self._information(self._likelihoods(scores, tau))
 
     def radii_km(
         self,
@@ -294,13 +296,22 @@ class EarthDensity:
         for query, row in enumerate(likelihood):
             mass = row[self._atom_place] * self._atom_km2
             radii[query] = self._quantiles(middle[query], mass, wanted)
-        return radii, self._nats(self._masses(likelihood))
+        return radii, self._information(likelihood)
 
     def _masses(self, likelihood: Floats) -> Floats:
         """Probability of every cell, (m, c)."""
         mass = np.asarray((self._cell_means @ likelihood.T).T) * self.areas_km2
         mass /= mass.sum(axis=1, keepdims=True)
         return mass
+
+    def _information(self, likelihood: Floats) -> Floats:
+        """Nats of every query; some queries at a time, for there may be few places and many cells."""
+        step = max(1, _VALUES_AT_ONCE // len(self))
+        parts = [
+            self._nats(self._masses(likelihood[start : start + step]))
+            for start in range(0, len(likelihood), step)
+        ]
+        return np.concatenate([np.empty(0), *parts])
 
     def _nats(self, mass: Floats) -> Floats:
         prior = self.areas_km2 / self.areas_km2.sum()

@@ -1,7 +1,7 @@
 """Credible regions: the smallest part of the Earth that holds a share of the probability."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import geopandas as gpd
 import numpy as np
@@ -16,6 +16,9 @@ __all__ = ["credible_regions"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+
+# More than a whole turn, in degrees: what lies between two parallels in their order.
+_TURN: Final = 1024.0
 
 # Sums of a hundred thousand cells end a little beside 1.
 _ROUNDING: Final = 1e-12
@@ -72,12 +75,16 @@ def credible_regions(
     called = [str(i) for i in range(len(mass))] if names is None else list(names)
     if len(called) != len(mass):
         raise OptionError(f"names= has {len(called):,} entries for {len(mass):,} queries.")
+    least = (1.0 - max(shares, default=0.0)) / 2.0 / density.areas_km2.sum()
     rows = []
     for name, row in zip(called, mass, strict=True):
-        order = np.argsort(-row / density.areas_km2, kind="stable")
+        total, dense = float(row.sum()), row / density.areas_km2
+        # Cells thinner than this hold half of what no region needs at most: they need no sorting.
+        heavy = np.flatnonzero(dense >= least * total)
+        order = heavy[np.argsort(-dense[heavy], kind="stable")]
         gathered = np.cumsum(row[order])
         for share in shares:
-            count = int(np.searchsorted(gathered, share * gathered[-1] - _ROUNDING)) + 1
+            count = int(np.searchsorted(gathered, share * total - _ROUNDING)) + 1
             chosen = np.sort(order[:count])
             rows.append(
                 {
@@ -93,12 +100,44 @@ def credible_regions(
 
 
 def _joined(cells: EarthCells, chosen: Rows) -> shapely.MultiPolygon:
-    """Join cells, ascending: neighbours in a band first, which leaves few boxes to unite."""
+    """Join cells, ascending: neighbours in a band first, then bands along what they share."""
     bounds = cells.bounds(chosen)
     new = np.ones(len(chosen), dtype=np.bool_)
     new[1:] = (np.diff(chosen) != 1) | (bounds[1:, 1] != bounds[:-1, 1])
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(chosen)) - 1
     west, south, _, north = bounds[first].T
-    boxes = shapely.box(west, south, bounds[last, 2], north)
-    return shapely.MultiPolygon(list(shapely.get_parts(shapely.union_all(boxes))))
+    runs = _with_corners(west, south, bounds[last, 2], north)
+    return shapely.MultiPolygon(list(shapely.get_parts(shapely.coverage_union_all(runs))))
+
+
+def _with_corners(west: Floats, south: Floats, east: Floats, north: Floats) -> Any:
+    """Make boxes that have a corner wherever one above or below has one.
+
+    Bands are cut at meridians of their own. With these corners boxes are a coverage, which is
+    joined several times as fast as polygons that may overlap: edges that occur twice are dropped.
+    """
+    corners = np.unique(
+        np.column_stack(
+            [np.concatenate([south, south, north, north]), np.concatenate([west, east] * 2)]
+        ),
+        axis=0,
+    )
+    parallels, number = np.unique(corners[:, 0], return_inverse=True)
+    # In the order of the corners: a parallel after the other, each from west to east.
+    along = number * _TURN + corners[:, 1]
+
+    def between(lat: Floats) -> tuple[Rows, Rows]:
+        start = np.searchsorted(parallels, lat) * _TURN
+        return np.searchsorted(along, start + west), np.searchsorted(along, start + east)
+
+    (south_west, south_east), (north_west, north_east) = between(south), between(north)
+    # Eastwards along the south, westwards along the north, and back to the first corner.
+    there, back = south_east - south_west + 1, north_east - north_west + 1
+    length = there + back + 1
+    box = np.repeat(np.arange(len(west)), length)
+    step = np.arange(len(box)) - np.repeat(np.cumsum(length) - length, length)
+    turned = step - there[box]
+    corner = np.where(turned < 0, south_west[box] + step, north_east[box] - turned)
+    corner = np.where(turned == back[box], south_west[box], corner)
+    return shapely.polygons(shapely.linearrings(corners[corner][:, ::-1], indices=box))

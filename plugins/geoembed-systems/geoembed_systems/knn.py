@@ -87,6 +87,8 @@ class KNNDensity(System):
     ``score`` of `localize` is the density at a candidate, 1 where all neighbours lie at one place.
     Candidates are places of neighbours; the first is what `predict` returns.
 
+    Scenes are not used: `fit` takes them, as it does for all systems, and leaves them alone.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -137,11 +139,6 @@ class KNNDensity(System):
         self.device = device
         self.random_state = random_state
         self.progress = progress
-
-    def _read(self, given: Any, *, crops: str) -> PictureFeatures:
-        read = super()._read(given, crops=crops)
-        # Tokens and segments mean nothing to it, and are large.
-        return PictureFeatures(read.pooled, errors=read.errors, names=read.names)
 
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
         self._check_options()

@@ -225,7 +225,7 @@ def test_a_partition_of_other_data_is_refused() -> None:
 
 def test_what_makes_no_classes_is_refused() -> None:
     places = crowds(300)
-    with pytest.raises(OptionError, match=r"There are 300 places and t_min=400: fewer points than"):
+    with pytest.raises(OptionError, match=r"300 places and t_min=400: fewer points than"):
         adaptive_partition(places, t_max=500, t_min=400)
     with pytest.raises(OptionError, match="lie in one cell, and one class is nothing to learn"):
         adaptive_partition(np.tile([2.35, 48.86], (50, 1)), t_max=10, t_min=1)

@@ -202,4 +202,4 @@ def test_one_scene_is_as_good_as_none_and_that_is_told(name, tmp_path):
         assert system.notes_ == (*other.notes_, told)
         assert load_system(system.save(tmp_path / "system")).notes_ == system.notes_
     else:
-        assert "Scenes are not used" in type(system).__doc__ or name == "knn"
+        assert "Scenes are not used" in type(system).__doc__

@@ -10,6 +10,7 @@ from geoembed.errors import OptionError
 from geoembed.geodesy import from_unit_vectors, to_unit_vectors
 from geoembed_systems.cells import s2
 from geoembed_systems.cells.partition import Partition
+from geoembed_systems.shared.inputs import counted
 
 __all__ = ["Limits", "Partition", "adaptive_partition", "auto_limits"]
 
@@ -117,7 +118,7 @@ def adaptive_partition(
         raise OptionError(f"min_level={lowest} is above max_level={highest}: swap them.")
     if len(lonlat) < least:
         raise OptionError(
-            f"There are {len(lonlat):,} places and t_min={least:,}: fewer points than one cell "
+            f"{counted(len(lonlat), 'place')} and t_min={least:,}: fewer points than one cell "
             "needs. Give more places, or a smaller t_min=."
         )
     leaves = s2.cell_ids(lonlat)
