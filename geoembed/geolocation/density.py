@@ -305,7 +305,7 @@ class EarthDensity:
         return mass
 
     def _information(self, likelihood: Floats) -> Floats:
-        """Nats of every query; some queries at a time, for there may be few places and many cells."""
+        """Nats of every query; some at a time, for there may be few places and many cells."""
         step = max(1, _VALUES_AT_ONCE // len(self))
         parts = [
             self._nats(self._masses(likelihood[start : start + step]))
