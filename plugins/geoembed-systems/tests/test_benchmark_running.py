@@ -325,6 +325,14 @@ def test_memory_is_that_of_the_process():
     assert sys.platform != "linux" or peak_mb() > 400.0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands memory on to a child")
+def test_memory_is_not_that_of_the_process_that_started_it():
+    held = np.ones(150_000_000)
+    code = "from geoembed_systems.benchmark.measuring import peak_mb; print(peak_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < peak_mb() - 0.4 * held.nbytes / 1e6
+
+
 def test_signals_have_names():
     assert running._why(-signal.SIGTERM) == "its process was ended by SIGTERM"
     assert running._why(3) == "its process ended with 3 and said nothing"
