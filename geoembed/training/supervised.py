@@ -12,12 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoembed.errors import OptionError
-from geoembed.evaluation.geolocation.metrics import (
-    THRESHOLDS_KM,
-    errors_km,
-    name_threshold,
-    summarise,
-)
 from geoembed.training.batches import Batch, FeatureData, PictureData
 from geoembed.training.distributed import Processes
 from geoembed.training.moving import StepResult, WeightMover, error_with_rows
@@ -25,7 +19,7 @@ from geoembed.training.precision import networks_in
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split
 from geoembed.training.tasks import LearningModel, TrainingTask
-from geoembed.training.validation import SCORES
+from geoembed.training.validation import score_places
 from geoembed.training.validation_places import query_rows
 
 __all__ = ["PlaceValidation", "SupervisedModel", "SupervisedStep", "SupervisedTask"]
@@ -292,16 +286,13 @@ class PlaceValidation:
         finally:
             model.train(was_training)
         told = self.processes.gather(mine, len(self.rows)).numpy()
-        summary = summarise(errors_km(self.data.lonlat[self.rows], told[:, :2]))
-        shares = {f"within_{km:g}": summary[name_threshold(km)] for km in THRESHOLDS_KM}
         terms = told[:, 2:]
         count = np.isfinite(terms).sum(axis=0)
         loss = math.nan
         if count.any():
             means = np.nansum(terms, axis=0) / np.maximum(count, 1)
             loss = float((means * model.term_weights.cpu().numpy()).sum())
-        scores = {**summary, **shares, "loss": loss}
-        return {name: float(scores[name]) for name in SCORES}
+        return score_places(self.data.lonlat[self.rows], told[:, :2], loss)
 
     def _answer(self, model: SupervisedModel) -> Tensor:
         """Places and losses of this process's rows, (m, 2 + H); NaN where there is no target."""

@@ -25,7 +25,7 @@ from geoembed.training.splitting import Split
 from geoembed.training.validation_places import gallery_places, negatives, query_rows
 from geoembed.training.validation_queries import Queries
 
-__all__ = ["SCORES", "Validator", "is_better", "validate"]
+__all__ = ["SCORES", "Validator", "is_better", "score_places", "validate"]
 
 SCORES: Final = (
     "loss",
@@ -161,9 +161,7 @@ class Validator:
             answers.append((queries[block] @ gallery.T).argmax(dim=1))
             losses.append(_cross_entropy(queries[block], own[block], others, column[block], scale))
         nearest = self.gallery[torch.cat(answers).cpu().numpy()]
-        summary = summarise(errors_km(self.truth[valid], nearest))
-        shares = {f"within_{km:g}": summary[name_threshold(km)] for km in THRESHOLDS_KM}
-        return {**summary, **shares, "loss": float(torch.cat(losses).double().mean())}
+        return score_places(self.truth[valid], nearest, float(torch.cat(losses).double().mean()))
 
     def _encode_places(self, model: GeolocationModel, lonlat: NDArray[np.float64]) -> Tensor:
         """Unit vectors of places; each process encodes its share."""
@@ -175,6 +173,34 @@ class Validator:
         width = model.architecture.output
         empty = torch.empty(0, width, device=model.device)
         return self.processes.gather(torch.cat([empty, *blocks]), len(lonlat))
+
+
+def score_places(
+    truth: NDArray[np.float64], answers: NDArray[np.float64], loss: float
+) -> dict[str, float]:
+    """Score answers to held-out pictures.
+
+    Parameters
+    ----------
+    truth, answers : array of shape (n, 2), float64
+        Where they were taken, and where they are said to be, degrees, WGS 84.
+    loss : float
+        Of them.
+
+    Returns
+    -------
+    dict of str to float
+        `SCORES`.
+
+    Examples
+    --------
+    >>> score_places(np.zeros((1, 2)), np.zeros((1, 2)), loss=0.5)["within_25"]
+    100.0
+    """
+    summary = summarise(errors_km(truth, answers))
+    shares = {f"within_{km:g}": summary[name_threshold(km)] for km in THRESHOLDS_KM}
+    found = {**summary, **shares, "loss": loss}
+    return {name: float(found[name]) for name in SCORES}
 
 
 def _cross_entropy(

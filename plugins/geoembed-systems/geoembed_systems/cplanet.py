@@ -16,6 +16,7 @@ from geoembed_systems.learning.estimator import LearningSystem
 from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
 from geoembed_systems.learning.task import ClassHead
 from geoembed_systems.pictures.features import PictureFeatures
+from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import log_normalised, pool_views
 
 __all__ = ["COMBINING", "CPlaNet"]
@@ -215,15 +216,10 @@ class CPlaNet(LearningSystem):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, config = self.combination_.to_state()
-        cells = {f"cells.{name}": array for name, array in arrays.items()}
-        return cells | self._network_state(), {"combination": config}
+        return named("cells.", arrays) | self._network_state(), {"combination": config}
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        cells = {
-            name.removeprefix("cells."): array
-            for name, array in tensors.items()
-            if name.startswith("cells.")
-        }
+        cells = under("cells.", tensors)
         self.combination_ = Combination.from_state(cells, config["combination"])
         self.combination_.fine.check(self.partition_.digest)
         self._restore_network(tensors)

@@ -15,8 +15,8 @@ from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
 from geoembed_systems.cells.adaptive import Limits
 from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
-from geoembed_systems.isns import hierarchical_logits
 from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.learning.product import hierarchical_logits
 from geoembed_systems.networks.geodecoder_learning import (
     SCENE,
     answer_of,
@@ -31,6 +31,7 @@ from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Mome
 from geoembed_systems.pictures.features import Layout, PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes, cluster_scenes, scenes_to_learn
 from geoembed_systems.shared.inputs import check_whole
+from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["GeoDecoder"]
@@ -349,7 +350,7 @@ class GeoDecoder(LearningSystem):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, hierarchy = self.hierarchy_.to_state()
-        tensors = self._network_state() | {f"hierarchy.{name}": a for name, a in arrays.items()}
+        tensors = self._network_state() | named("hierarchy.", arrays)
         return tensors, {
             "hierarchy": hierarchy,
             "scenes": list(self.scenes_.names) if self.scenes_ else None,
@@ -358,8 +359,7 @@ class GeoDecoder(LearningSystem):
         }
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        prefix = "hierarchy."
-        arrays = {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}
+        arrays = under("hierarchy.", tensors)
         self.hierarchy_ = Hierarchy.from_state(arrays, config["hierarchy"])
         self.scenes_ = Scenes(tuple(config["scenes"])) if config["scenes"] else None
         self.sizes_, self.notes_ = dict(config["sizes"]), tuple(config["notes"])

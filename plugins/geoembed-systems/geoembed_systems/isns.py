@@ -15,9 +15,11 @@ from geoembed_systems.cells.adaptive import Limits
 from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 from geoembed_systems.learning.estimator import LearningSystem, check_cells
 from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
+from geoembed_systems.learning.product import hierarchical_logits
 from geoembed_systems.learning.task import ClassHead
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes, scenes_to_learn
+from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import pool_views
 
 __all__ = ["ISNs", "hierarchical_logits"]
@@ -348,49 +350,16 @@ class ISNs(LearningSystem):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, config = self.hierarchy_.to_state()
-        tensors = self._network_state() | {f"hierarchy.{key}": a for key, a in arrays.items()}
+        tensors = self._network_state() | named("hierarchy.", arrays)
         names = None if self.scenes_ is None else list(self.scenes_.names)
         return tensors, {"hierarchy": config, "scenes": names, "notes": list(self.notes_)}
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        prefix = "hierarchy."
-        arrays = {k.removeprefix(prefix): a for k, a in tensors.items() if k.startswith(prefix)}
+        arrays = under("hierarchy.", tensors)
         self.hierarchy_ = Hierarchy.from_state(arrays, config["hierarchy"])
         names, self.notes_ = config["scenes"], tuple(config["notes"])
         self.scenes_ = None if names is None else Scenes(tuple(names))
         self._restore_network(tensors)
-
-
-def hierarchical_logits(levels: Sequence[Tensor], parents: Sequence[NDArray[np.int64]]) -> Tensor:
-    """Return logits of the product of a fine cell's probability and those that it lies in.
-
-    p(i) is proportional to p_fine(i) p_middle(parent of i) p_coarse(grandparent of i), each being
-    the softmax of its own logits. What normalises those is the same for all fine cells, so that
-    the sum of the logits has the same softmax as the sum of the log-probabilities.
-
-    Parameters
-    ----------
-    levels : sequence of Tensor of shape (b, classes)
-        Logits of each partition, coarse to fine.
-    parents : sequence of array of shape (fine classes,), int64
-        For each coarser partition the class that holds each fine one.
-
-    Returns
-    -------
-    Tensor of shape (b, fine classes)
-        Their softmax is the normalised product.
-
-    Examples
-    --------
-    >>> coarse, fine = torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 2.0, 1.0]])
-    >>> hierarchical_logits([coarse, fine], [np.array([0, 0, 1])]).tolist()
-    [[3.0, 2.0, 2.0]]
-    """
-    *coarser, fine = levels
-    found = fine.clone()
-    for logits, parent in zip(coarser, parents, strict=True):
-        found += logits[:, torch.from_numpy(parent).to(logits.device)]
-    return found
 
 
 def _name(expert: int, level: int) -> str:

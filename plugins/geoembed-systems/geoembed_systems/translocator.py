@@ -31,6 +31,7 @@ from geoembed_systems.networks.translocator_streams import (
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes, scenes_to_learn
 from geoembed_systems.pictures.segments import SegmentModel
+from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import log_normalised, pool_views
 
 __all__ = ["FUSIONS", "TransLocator"]
@@ -353,11 +354,11 @@ class TransLocator(LearningSystem):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         cells, hierarchy = self.hierarchy_.to_state()
-        tensors = self._network_state() | {f"cells.{name}": array for name, array in cells.items()}
+        tensors = self._network_state() | named("cells.", cells)
         segments = None
         if self.segments_ is not None:
             arrays, segments = self.segments_.to_state()
-            tensors |= {f"segments.{name}": array for name, array in arrays.items()}
+            tensors |= named("segments.", arrays)
         return tensors, {
             "sizes": self.sizes_,
             "hierarchy": hierarchy,
@@ -367,19 +368,14 @@ class TransLocator(LearningSystem):
         }
 
     def _restore(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        def of(prefix: str) -> dict[str, Any]:
-            return {
-                name.removeprefix(prefix): array
-                for name, array in tensors.items()
-                if name.startswith(prefix)
-            }
-
         scenes, segments = config["scenes"], config["segments"]
-        self.hierarchy_ = Hierarchy.from_state(of("cells."), config["hierarchy"])
+        self.hierarchy_ = Hierarchy.from_state(under("cells.", tensors), config["hierarchy"])
         self.hierarchy_.finest.check(self.partition_.digest)
         self.scenes_ = None if scenes is None else Scenes(tuple(scenes))
         self.segments_ = (
-            None if segments is None else SegmentModel.from_state(of("segments."), segments)
+            None
+            if segments is None
+            else SegmentModel.from_state(under("segments.", tensors), segments)
         )
         self.sizes_ = dict(config["sizes"])
         self.fusion_ = self.sizes_["fusion"]

@@ -17,6 +17,7 @@ from geoembed_systems.learning.task import Answer, ClassHead
 from geoembed_systems.learning.training import TrainingOptions, train_heads
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.base import System
+from geoembed_systems.shared.naming import named, under
 
 __all__ = ["LearningSystem", "check_cells"]
 
@@ -128,15 +129,14 @@ class LearningSystem(System):
         )
 
     def _network_state(self) -> dict[str, Any]:
-        return {f"network.{name}": value for name, value in self.network_.state_dict().items()}
+        return named("network.", self.network_.state_dict())
 
     def _restore_network(self, tensors: Mapping[str, Any]) -> None:
         network = self._build()
         network.load_state_dict(
             {
-                name.removeprefix("network."): torch.from_numpy(np.array(value))
-                for name, value in tensors.items()
-                if name.startswith("network.")
+                name: torch.from_numpy(np.array(value))
+                for name, value in under("network.", tensors).items()
             }
         )
         self.network_ = network.eval()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoembed_systems.cells.nesting import Hierarchy
-from geoembed_systems.isns import hierarchical_logits
+from geoembed_systems.learning.product import hierarchical_logits
 from geoembed_systems.learning.task import Answer, ClassHead
 from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Moments
 from geoembed_systems.pictures.features import Layout, PictureFeatures

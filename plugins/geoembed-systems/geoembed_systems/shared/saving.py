@@ -23,6 +23,7 @@ from geoembed.heads.folders import publish, sha256
 from geoembed.images import ImageEncoder
 from geoembed_systems.cells.adaptive import Partition
 from geoembed_systems.pictures.features import Layout
+from geoembed_systems.shared.naming import named, under
 
 if TYPE_CHECKING:
     from geoembed_systems.shared.base import System
@@ -163,8 +164,8 @@ def _describe(system: "System") -> tuple[dict[str, NDArray[Any]], dict[str, Any]
     kind = type(system)
     arrays, partition = system.partition_.to_state()
     learned, facts = system._state()
-    tensors = {_PARTITION + name: _array(value) for name, value in arrays.items()}
-    tensors |= {_LEARNED + name: _array(value) for name, value in learned.items()}
+    whole = named(_PARTITION, arrays) | named(_LEARNED, learned)
+    tensors = {name: _array(value) for name, value in whole.items()}
     calibration: Calibration | None = getattr(system, "calibration_", None)
     spec = next((s for s in head_specs().values() if s.factory == _path_of(kind)), None)
     config = {
@@ -191,22 +192,15 @@ def _describe(system: "System") -> tuple[dict[str, NDArray[Any]], dict[str, Any]
 
 def _load(kind: type[_Loaded], path: Path, config: Mapping[str, Any]) -> _Loaded:
     tensors = _read_tensors(path, config["model"])
-    parts = {
-        prefix: {
-            name.removeprefix(prefix): array
-            for name, array in tensors.items()
-            if name.startswith(prefix)
-        }
-        for prefix in (_PARTITION, _LEARNED)
-    }
+    partition = under(_PARTITION, tensors)
     try:
         system = kind(**{name: _tupled(value) for name, value in config["parameters"].items()})
-        system.partition_ = Partition.from_state(parts[_PARTITION], config["partition"])
+        system.partition_ = Partition.from_state(partition, config["partition"])
         system.layout_ = Layout.from_dict(config["layout"])
         system.rows_ = int(config.get("rows") or 0)
         if config.get("calibration") is not None:
             system.calibration_ = Calibration.from_dict(config["calibration"])
-        system._restore(parts[_LEARNED], config["learned"])
+        system._restore(under(_LEARNED, tensors), config["learned"])
     except SavedHeadError as error:
         raise SavedHeadError(f"{path} cannot be loaded: {error}") from error
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
