@@ -4,7 +4,6 @@ Each case has a process of its own, so that its peak memory is its own.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -121,9 +120,11 @@ def main() -> None:
         for name in CASES:
             subprocess.run([sys.executable, __file__, name], check=True)
         return
+    from geoembed_systems.benchmark.measuring import peak_mb
+
     run, usual = CASES[given.case]
     told = run(given.count or usual)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     sys.stdout.write(f"{given.case}: {told}; peak {peak:,.0f} MB\n")
 
 

@@ -4,11 +4,11 @@ Type ``python benchmarks/geodecoder.py [pictures] [cells] [tokens] [length]``. N
 the time does not depend on what the weights are.
 """
 
-import resource
 import sys
 from time import perf_counter, process_time
 
 import numpy as np
+from geoembed_systems.benchmark.measuring import peak_mb
 from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 from geoembed_systems.geodecoder import GeoDecoder
 from geoembed_systems.pictures.features import PictureFeatures
@@ -41,11 +41,11 @@ def main(pictures: int = 10_000, cells: int = 10_000, tokens: int = 16, length: 
     for scenes in (1, 3, 16):
         system = untaught(hierarchy, features, scenes)
         system.predict(features.take(slice(100)))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_mb()
         begun, busy = perf_counter(), process_time()
         system.predict(features)
         took, busy = perf_counter() - begun, process_time() - busy
-        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+        more = peak_mb() - before
         sys.stdout.write(
             f"{scenes:2d} scenes: {took:5.2f} s, {busy:5.2f} s of processors, {more:4.0f} MB more\n"
         )

@@ -5,11 +5,11 @@ pooled features, and from 16 tokens of 128. Nothing is trained: the time does no
 the weights are.
 """
 
-import resource
 import sys
 from time import perf_counter, process_time
 
 import numpy as np
+from geoembed_systems.benchmark.measuring import peak_mb
 from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 from geoembed_systems.networks.translocator_streams import first_stream, sizes_of
 from geoembed_systems.pictures.features import PictureFeatures
@@ -29,11 +29,6 @@ def untaught(features: PictureFeatures, hierarchy: Hierarchy) -> TransLocator:
     return made
 
 
-def megabytes() -> float:
-    """Return the most memory this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main(pictures: int = 10_000, cells: int = 10_000, width: int = 768) -> None:
     """Ask for the places of both kinds of features."""
     rng = np.random.default_rng(0)
@@ -48,12 +43,12 @@ def main(pictures: int = 10_000, cells: int = 10_000, width: int = 768) -> None:
     for features in (pooled, patches):
         system = untaught(features, hierarchy)
         system.predict(features.take(slice(50)))
-        before, begun, busy = megabytes(), perf_counter(), process_time()
+        before, begun, busy = peak_mb(), perf_counter(), process_time()
         system.predict(features)
         took, busy = perf_counter() - begun, process_time() - busy
         sys.stdout.write(
             f"{system.fusion_:8s} {took:6.2f} s, {busy:6.2f} s of processors, "
-            f"{megabytes() - before:,.0f} MB on top\n"
+            f"{peak_mb() - before:,.0f} MB on top\n"
         )
 
 

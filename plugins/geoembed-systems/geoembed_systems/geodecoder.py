@@ -14,8 +14,8 @@ from torch import Tensor
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
 from geoembed_systems.cells.adaptive import Limits
-from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
-from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.cells.nesting import Hierarchy
+from geoembed_systems.learning.estimator import LearningSystem, nested_cells
 from geoembed_systems.learning.product import hierarchical_logits
 from geoembed_systems.networks.geodecoder_learning import (
     SCENE,
@@ -228,10 +228,8 @@ class GeoDecoder(LearningSystem):
 
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
         self._check_options()
-        hierarchy = self.hierarchy or nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
+        hierarchy = nested_cells(self.hierarchy, lonlat, t_max=self.t_max, t_min=self.t_min)
         classes = hierarchy.locate(lonlat)
-        if self.hierarchy is not None:
-            check_cells(classes[:, -1] >= 0, "hierarchy")
         self.hierarchy_, self.partition_ = hierarchy, hierarchy.finest
         given, told = scenes_to_learn(scenes)
         self.scenes_, numbers = self._learn_scenes(features, given, scenes)
@@ -325,10 +323,6 @@ class GeoDecoder(LearningSystem):
         if self.tokens not in _TOKENS:
             known = ", ".join(map(repr, _TOKENS))
             raise OptionError(f"tokens={self.tokens!r} is not offered: choose one of {known}.")
-        if self.hierarchy is not None and not isinstance(self.hierarchy, Hierarchy):
-            raise OptionError(
-                f"hierarchy={self.hierarchy!r} is no Hierarchy: see nested_partitions."
-            )
         for name in ("scenes", "layers", "heads"):
             check_whole(name, getattr(self, name))
         for name in ("width", "hidden"):

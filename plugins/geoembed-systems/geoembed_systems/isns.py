@@ -12,8 +12,8 @@ from torch.nn.functional import linear
 
 from geoembed.errors import OptionError
 from geoembed_systems.cells.adaptive import Limits
-from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
-from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.cells.nesting import Hierarchy
+from geoembed_systems.learning.estimator import LearningSystem, nested_cells
 from geoembed_systems.learning.heads_network import HeadsNetwork, check_hidden, column_statistics
 from geoembed_systems.learning.product import hierarchical_logits
 from geoembed_systems.learning.task import ClassHead
@@ -22,7 +22,7 @@ from geoembed_systems.pictures.scenes import Scenes, scenes_to_learn
 from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import pool_views
 
-__all__ = ["ISNs", "hierarchical_logits"]
+__all__ = ["ISNs"]
 
 Floats = NDArray[np.float64]
 
@@ -158,15 +158,8 @@ class ISNs(LearningSystem):
     def _fit(self, features: PictureFeatures, lonlat: Floats, scenes: Any) -> None:
         check_hidden(self.hidden)
         self._check_routing()
-        given = self.hierarchy
-        hierarchy = (
-            nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
-            if given is None
-            else given
-        )
+        hierarchy = nested_cells(self.hierarchy, lonlat, t_max=self.t_max, t_min=self.t_min)
         classes = hierarchy.locate(lonlat)
-        if given is not None:
-            check_cells(classes[:, -1] >= 0, "hierarchy")
         self.scenes_, told = scenes_to_learn(scenes)
         experts = f"{len(self.scenes_)} experts, one a scene" if self.scenes_ else "one expert"
         self.notes_ = (experts, *told)

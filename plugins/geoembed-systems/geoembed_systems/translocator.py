@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
 from geoembed_systems.cells.adaptive import Limits
-from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
-from geoembed_systems.learning.estimator import LearningSystem, check_cells
+from geoembed_systems.cells.nesting import Hierarchy
+from geoembed_systems.learning.estimator import LearningSystem, nested_cells
 from geoembed_systems.networks.translocator_network import TransLocatorNetwork, moments
 from geoembed_systems.networks.translocator_streams import (
     FUSED,
@@ -262,13 +262,7 @@ class TransLocator(LearningSystem):
 
     def _cells(self, lonlat: NDArray[np.float64]) -> Hierarchy:
         given = self.hierarchy
-        if given is None:
-            made = nested_partitions(lonlat, t_max=self.t_max, t_min=self.t_min)
-        elif isinstance(given, Hierarchy):
-            made = given
-            check_cells(made.finest.locate(lonlat) >= 0, "hierarchy")
-        else:
-            raise OptionError(f"hierarchy={given!r} is no Hierarchy: see nested_partitions.")
+        made = nested_cells(given, lonlat, t_max=self.t_max, t_min=self.t_min)
         if len(made) != len(LEVELS):
             source = f"t_max={self.t_max!r}" if given is None else "hierarchy="
             raise OptionError(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from geoembed_systems.cells.nesting import nested_partitions
-from geoembed_systems.isns import ISNs, hierarchical_logits
+from geoembed_systems.isns import ISNs
 from geoembed_systems.learning import estimator as learning
+from geoembed_systems.learning.product import hierarchical_logits
 
 from geoembed.errors import OptionError
 from geoembed.geodesy import distance_km

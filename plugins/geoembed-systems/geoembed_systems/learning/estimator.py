@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
 from geoembed.training.loop import RunResult
+from geoembed_systems.cells.nesting import Hierarchy, nested_partitions
 from geoembed_systems.learning.task import Answer, ClassHead
 from geoembed_systems.learning.training import TrainingOptions, train_heads
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.shared.base import System
 from geoembed_systems.shared.naming import named, under
 
-__all__ = ["LearningSystem", "check_cells"]
+__all__ = ["LearningSystem", "check_cells", "nested_cells"]
 
 Floats = NDArray[np.float64]
 
@@ -140,6 +141,42 @@ class LearningSystem(System):
             }
         )
         self.network_ = network.eval()
+
+
+def nested_cells(given: Any, lonlat: Floats, *, t_max: Any, t_min: Any) -> Hierarchy:
+    """Return the nested partitions that a system was given, or make them of its places.
+
+    Parameters
+    ----------
+    given : Hierarchy or None
+        The option ``hierarchy=``.
+    lonlat : array of shape (n, 2), float64
+        Places to learn from, degrees, WGS 84.
+    t_max, t_min : int, sequence of int or "auto"
+        As `geoembed_systems.cells.nesting.nested_partitions` takes them.
+
+    Returns
+    -------
+    Hierarchy
+        Of those places.
+
+    Raises
+    ------
+    OptionError
+        If what was given is no hierarchy, or was made of other places; or as `nested_partitions`.
+
+    Examples
+    --------
+    >>> places = np.random.default_rng(0).uniform(0, 30, (500, 2))
+    >>> len(nested_cells(None, places, t_max=(300, 100), t_min=10))
+    2
+    """
+    if given is None:
+        return nested_partitions(lonlat, t_max=t_max, t_min=t_min)
+    if not isinstance(given, Hierarchy):
+        raise OptionError(f"hierarchy={given!r} is no Hierarchy: see nested_partitions.")
+    check_cells(given.finest.locate(lonlat) >= 0, "hierarchy")
+    return given
 
 
 def check_cells(held: NDArray[np.bool_], name: str) -> None:
