@@ -299,6 +299,30 @@ def test_what_cannot_be_fine_tuned_is_refused(small, tmp_path, changes, message)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "features", "message"),
+    [
+        (0, [], "elsewhere=: The table of pictures has no rows: give one a picture"),
+        (3, np.zeros((2, 32)), r"elsewhere=: The features have the shape \(2, 1, 32\).* 3 rows"),
+        (3, np.zeros((3, 9)), "elsewhere=: its features have 9 values, those of the region 32"),
+    ],
+)
+def test_what_is_wrong_with_the_pictures_of_elsewhere_is_said_of_them(
+    small, tmp_path, rows, features, message
+):
+    elsewhere = (small["frame"].head(rows), features)
+    with pytest.raises((TableError, OptionError), match=message):
+        fine_tune(**small, elsewhere=elsewhere, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("features", "pictures"), [([], None), (None, [])])
+def test_a_table_without_rows_is_refused(small, tmp_path, features, pictures):
+    given = {**small, "frame": small["frame"].head(0), "features": features, "pictures": pictures}
+    with pytest.raises(TableError, match="^The table of pictures has no rows"):
+        fine_tune(**given, folder=tmp_path / "run")
+
+
 def test_missing_places_are_refused(small, tmp_path):
     frame = small["frame"].copy()
     frame.loc[4, "geometry"] = None

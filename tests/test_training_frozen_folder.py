@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from geoembed import GeoLocalizer, load_encoder
 from geoembed.cli.main import main
-from geoembed.errors import OptionError, UnknownNameError, WeightsError
+from geoembed.errors import OptionError, TrainingError, UnknownNameError, WeightsError
 from geoembed.galleries import Gallery
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.images import load_image_encoder
@@ -156,6 +156,20 @@ def test_an_export_needs_the_folder_as_it_was(base, tmp_path):
     with pytest.raises(WeightsError, match=r"another tower than .*copied: its digest is .*expec"):
         export_run(run, tmp_path / "again", checkpoint="last")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_run_does_not_go_on_with_another_tower_at_the_same_place(base, tmp_path):
+    below = shutil.copytree(base, tmp_path / "below")
+    chosen = settings({"backbone": str(below), "head": [7]})
+    more = settings({"backbone": str(below), "head": [7]}, loop={"steps": 3, "batch": 6})
+    train(chosen, tmp_path / "run", progress=False)
+    weights = load_file(below / "model.safetensors")
+    key = next(key for key in weights if key.startswith("image_encoder.tower."))
+    save_file({**weights, key: weights[key] + 1e-3}, below / "model.safetensors")
+    with pytest.raises(TrainingError, match=r"another frozen tower: the digest .* was \w{12} and"):
+        train(more, tmp_path / "run", resume=True, progress=False)
+    save_file(weights, below / "model.safetensors")
+    assert train(more, tmp_path / "run", resume=True, progress=False).step == 3
 
 
 def test_features_of_another_tower_are_refused_whatever_its_name(base, features, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from geoembed.training.order import GlobalOrder
 from geoembed.training.schedule import (
     checkpoint_due,
+    count_validations,
     learning_rate,
     total_steps,
     validation_due,
@@ -139,6 +140,17 @@ def test_validations_are_due_by_epochs_or_parts_of_them(every, expected):
     order = GlobalOrder(np.arange(20), batch=8, seed=0)
     settings = settings_of(validation={"every": every})
     assert due(validation_due, settings, order, 10) == expected
+
+
+@pytest.mark.parametrize("rows", [20, 24, 29])  # 2.5, 3 and 3.625 steps an epoch
+@pytest.mark.parametrize("every", [0.0, 0.1, 0.4, 0.5, 1.0, 2.0, 7.0])
+def test_validations_are_counted_as_a_run_makes_them(rows, every):
+    order = GlobalOrder(np.arange(rows), batch=8, seed=0)
+    for loop in ({"epochs": 3.0}, {"epochs": 2.1}, {"epochs": 0.2}, {"steps": 11}):
+        settings = settings_of(loop=loop, validation={"every": every})
+        steps = total_steps(settings, order)
+        made = {*due(validation_due, settings, order, steps), steps}
+        assert count_validations(settings, order) == len(made), loop
 
 
 def test_nothing_depends_on_where_a_run_was_resumed():

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from geoembed.devices import resolve_device
-from geoembed.errors import OptionError
+from geoembed.errors import GeoembedError, OptionError
 from geoembed.extending.registry import image_encoder_specs
 from geoembed.images.sides import ImageSide, image_side_of
 from geoembed.training.config import load_settings
@@ -124,7 +124,7 @@ def fine_tune(
         If neither or both of features and pictures are given, they do not fit the image encoder,
         no place is held out, or a setting does not fit.
     TableError
-        If there are not as many features as rows, or some are not finite.
+        If there are no rows, not as many features as rows, or some are not finite.
     CoordinateError
         If places cannot be read, or some are missing.
     UnknownNameError, WeightsError, MissingWeightsError
@@ -155,15 +155,7 @@ def fine_tune(
             "data.validation = 0 holds out no place of the region: nothing would say whether "
             "fine-tuning has helped. Hold out some."
         )
-    others = None
-    if elsewhere is not None:
-        table, shown = elsewhere
-        others = _data(
-            table,
-            shown if pictures is None else None,
-            shown if features is None else None,
-            places,
-        )
+    others = None if elsewhere is None else _elsewhere(data, *elsewhere, places)
     dimension = getattr(data, "dimension", None)
     model = build_model(
         settings,
@@ -204,6 +196,25 @@ def _data(
     if features is not None:
         return features_of(frame, features, **places)
     return pictures_of(frame, pictures, **places)
+
+
+def _elsewhere(
+    data: FeatureArray | PictureList, frame: pd.DataFrame, shown: Any, places: Mapping[str, Any]
+) -> FeatureArray | PictureList:
+    """Read the pictures of elsewhere, which are of the kind of the region's."""
+    cached = isinstance(data, FeatureArray)
+    try:
+        others = _data(frame, shown if cached else None, None if cached else shown, places)
+    except GeoembedError as error:
+        error.args = (f"elsewhere=: {error}",)
+        raise
+    one, other = (getattr(each, "dimension", None) for each in (data, others))
+    if one != other:
+        raise OptionError(
+            f"elsewhere=: its features have {other} values, those of the region {one}: give those "
+            "of one tower."
+        )
+    return others
 
 
 def _settings(

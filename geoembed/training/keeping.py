@@ -197,7 +197,8 @@ class Keeper:
                 f"reads {FORMAT}: update geoembed."
             )
         if self._writes:
-            check_resumable(state, self.parts.settings, self._facts(), str(path))
+            facts = {**self._facts(), "tower": getattr(self.parts.model, "backbone_sha256", "")}
+            check_resumable(state, self.parts.settings, facts, str(path))
         return state
 
     def _facts(self) -> dict[str, Any]:

@@ -169,8 +169,8 @@ def features_of(
     Raises
     ------
     TableError
-        If a column is not there, shapes do not fit, or features are not finite; the message names
-        the first rows.
+        If the table has no rows, a column is not there, shapes do not fit, or features are not
+        finite; the message names the first rows.
     CoordinateError
         If places cannot be read, or some are missing.
 
@@ -180,6 +180,7 @@ def features_of(
     >>> features_of(frame, ["f0"]).dimension
     1
     """
+    _check_rows(frame)
     values = _values(frame, features)
     if values.ndim == 2:
         values = values[:, None]
@@ -217,7 +218,7 @@ def pictures_of(frame: pd.DataFrame, pictures: Sequence[Any], **places: Any) -> 
     Raises
     ------
     TableError
-        If there are not as many pictures as rows.
+        If the table has no rows, or not as many as there are pictures.
     CoordinateError
         If places cannot be read, or some are missing.
 
@@ -228,12 +229,18 @@ def pictures_of(frame: pd.DataFrame, pictures: Sequence[Any], **places: Any) -> 
     >>> len(pictures_of(frame, [Image.new("RGB", (4, 4))]))
     1
     """
+    _check_rows(frame)
     if len(pictures) != len(frame):
         raise TableError(
             f"There are {len(pictures):,} pictures, and the table has {len(frame):,} rows: give "
             "one a row."
         )
     return PictureList(read_places(frame, **places).lonlat, _names(frame), list(pictures))
+
+
+def _check_rows(frame: pd.DataFrame) -> None:
+    if not len(frame):
+        raise TableError("The table of pictures has no rows: give one a picture.")
 
 
 def _values(frame: pd.DataFrame, features: Any) -> NDArray[np.float32]:

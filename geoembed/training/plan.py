@@ -1,6 +1,5 @@
 """What a run will do and cost, before it starts: steps, parameters, memory, time."""
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from geoembed.training.batches import TrainingData
 from geoembed.training.model import GeolocationModel, build_model
 from geoembed.training.order import GlobalOrder
 from geoembed.training.plan_measuring import Costs, measure_costs
-from geoembed.training.schedule import total_steps
+from geoembed.training.schedule import count_validations, total_steps
 from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split
 
@@ -157,7 +156,7 @@ def plan_run(
     >>> settings = load_settings("bluemarble", ["data.crops=300", "loop.batch=64"])
     >>> data = BlueMarble(300, 48)
     >>> plan = plan_run(settings, data, split_rows(data.lonlat, settings.data))
-    >>> plan.steps == math.ceil(settings.loop.epochs * plan.rows["train"] / 64)
+    >>> plan.steps * 64 >= settings.loop.epochs * plan.rows["train"] > (plan.steps - 1) * 64
     True
     """
     from geoembed.devices import resolve_device
@@ -178,7 +177,7 @@ def plan_run(
     costs = measure_costs(model, settings, data, split.train)
     step_s = _step_seconds(settings, model, costs, processes)
     epochs = order.epoch(steps)
-    validations, each_s, notes = _validation(settings, split, costs, epochs)
+    validations, each_s, notes = _validation(settings, split, costs, order)
     notes += _copies(settings, len(split.train))
     busy = torch.get_num_threads() if device.type == "cpu" else 1
     threads = f" with {busy} thread{'s' * (busy > 1)}" if device.type == "cpu" else ""
@@ -253,14 +252,13 @@ def _memory(
 
 
 def _validation(
-    settings: TrainingSettings, split: Split, costs: Costs, epochs: float
+    settings: TrainingSettings, split: Split, costs: Costs, order: GlobalOrder
 ) -> tuple[int, float, list[str]]:
     """How often there is one, what one takes, and what is not known of it."""
     asked = settings.validation
     queries = min(len(split.validation), asked.queries or len(split.validation))
     if not queries:
         return 0, 0.0, ["no places are held out: the run is not validated"]
-    count = max(1, math.ceil(epochs / asked.every)) if asked.every else 1
     notes = []
     gallery = 0
     if asked.gallery == "train":
@@ -270,6 +268,7 @@ def _validation(
     else:
         notes.append(f"the time leaves out encoding the gallery {asked.gallery!r}")
     per_query = costs.view_forward_s + costs.picture_s
+    count = count_validations(settings, order)
     return count, gallery * costs.place_forward_s + queries * per_query, notes
 
 

@@ -113,14 +113,14 @@ def check_resumable(
     facts : mapping
         ``"data"``, ``"order"`` and ``"world"`` of it: digests, and the number of processes; of
         data in memory ``"digests"``, those of names, places and features; ``"task"``, what the
-        task says of itself.
+        task says of itself; ``"tower"``, the digest of a frozen tower.
     where : str
         The checkpoint's file.
 
     Raises
     ------
     TrainingError
-        If settings, data or rows differ.
+        If settings, task, frozen tower, data or rows differ.
 
     Warns
     -----
@@ -137,6 +137,7 @@ def check_resumable(
         ) from error
     check_settings(before, settings, f"The checkpoint {where}")
     _check_task(state.get("task", {}), facts.get("task", {}), where)
+    _check_tower(state.get("image", {}).get("backbone_sha256", ""), facts.get("tower", ""), where)
     for key, what in (("data", "other data"), ("order", "other training rows")):
         if state[key] != facts[key]:
             raise TrainingError(
@@ -162,6 +163,16 @@ def _check_task(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -
         f"The checkpoint {where} is of another task:{''.join(changed)}\nGo on with the one that it "
         "was started with, or start anew in another folder."
     )
+
+
+def _check_tower(before: str, now: str, where: str) -> None:
+    """Refuse to go on with another frozen tower, whose name is the same; where both are known."""
+    if before and now and before != now:
+        raise TrainingError(
+            f"The checkpoint {where} is of another frozen tower: the digest of its weights was "
+            f"{before[:12]} and is {now[:12]}. Bring the weights that the run was started with "
+            "(image.backbone, image.weights), or start anew in another folder."
+        )
 
 
 def _differing(state: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

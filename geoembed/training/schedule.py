@@ -5,7 +5,13 @@ import math
 from geoembed.training.order import GlobalOrder
 from geoembed.training.settings import TrainingSettings
 
-__all__ = ["checkpoint_due", "learning_rate", "total_steps", "validation_due"]
+__all__ = [
+    "checkpoint_due",
+    "count_validations",
+    "learning_rate",
+    "total_steps",
+    "validation_due",
+]
 
 
 def total_steps(settings: TrainingSettings, order: GlobalOrder) -> int:
@@ -131,6 +137,41 @@ def validation_due(settings: TrainingSettings, done: int, order: GlobalOrder) ->
     """
     every = settings.validation.every
     return bool(every) and _crossed(done, order, every)
+
+
+def count_validations(settings: TrainingSettings, order: GlobalOrder) -> int:
+    """Say how often held-out places are looked up in a run that goes to its end.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        ``validation.every``, in epochs, and when the run ends.
+    order : GlobalOrder
+        Of the run.
+
+    Returns
+    -------
+    int
+        Those of `validation_due`, and one at the end where the last step is none of them.
+
+    Examples
+    --------
+    >>> settings = TrainingSettings(
+    ...     data={"kind": "bluemarble"},
+    ...     loop={"batch": 2, "epochs": 5.0},
+    ...     validation={"every": 2.0},
+    ... )
+    >>> count_validations(settings, GlobalOrder(range(5), batch=2, seed=0))  # 5, 10 and the last
+    3
+    """
+    steps = total_steps(settings, order)
+    every = settings.validation.every
+    if not every or not steps:
+        return 1
+    span = every * len(order)
+    # A step reaches one multiple at most, unless multiples are nearer than steps.
+    due = steps if order.batch_size >= span else int(steps * order.batch_size // span)
+    return due + (not validation_due(settings, steps, order))
 
 
 def _crossed(done: int, order: GlobalOrder, epochs: float) -> bool:
