@@ -39,7 +39,7 @@ def folders(cache):
 
 def test_the_second_gallery_is_read_and_not_encoded(cache, monkeypatch):
     first = make(encoder="geoclip.v1")
-    monkeypatch.setattr(cache_module, "encode_blocks", lambda *a, **k: pytest.fail("encoded"))
+    monkeypatch.setattr(cache_module, "encode_rows", lambda *a, **k: pytest.fail("encoded"))
     second = make(encoder="geoclip.v1")
     assert isinstance(second.embeddings, np.memmap)
     np.testing.assert_array_equal(first.embeddings, second.embeddings)

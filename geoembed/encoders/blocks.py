@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from geoembed.progress import progress_bar
 
-__all__ = ["Computes", "encode_blocks", "encode_means"]
+__all__ = ["Computes", "TakesRows", "encode_blocks", "encode_means", "encode_rows"]
 
 
 class Computes(Protocol):
@@ -26,6 +26,47 @@ class Computes(Protocol):
 
     def blocks_of(self) -> int:
         """Return how many rows to compute at a time."""
+
+
+class TakesRows(Protocol):
+    """What vectors are assigned to: an array, or a file that takes rows in order."""
+
+    def __setitem__(self, rows: slice, values: NDArray[np.floating[Any]], /) -> None:
+        """Put vectors (m, dimension) into their rows."""
+
+
+def encode_rows(
+    encoder: Computes,
+    lonlat: NDArray[np.float64],
+    out: TakesRows,
+    *,
+    start: int = 0,
+    progress: bool | None = None,
+) -> None:
+    """Encode points that are known to be distinct, in order, from some row on.
+
+    Blocks are those of `encode_blocks`, so vectors have the same bits; nothing is held beside a
+    block, as no equal points are looked for.
+
+    Parameters
+    ----------
+    encoder : LocationEncoder
+        What encodes.
+    lonlat : array of shape (n, 2), float64
+        Degrees, WGS 84; rows with NaN give rows of NaN.
+    out : array of shape (n, dimension), or GrowingVectors
+        Assigned block by block.
+    start : int
+        First row to encode, a multiple of the encoder's block size.
+    progress : bool or None
+        As in `encode_blocks`; the bar begins at `start`.
+    """
+    count, step = len(lonlat), encoder.blocks_of()
+    with progress_bar(progress, text="embedding", unit="place", total=count, done=start) as bar:
+        for first in range(start, count, step):
+            rows = slice(first, min(first + step, count))
+            out[rows] = encoder.finish(_values_or_nan(encoder, lonlat[rows]))
+            bar.update(rows.stop - rows.start)
 
 
 def encode_blocks(

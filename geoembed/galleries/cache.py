@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from geoembed import __version__
 from geoembed.devices import resolve_device
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.blocks import encode_blocks
+from geoembed.encoders.blocks import encode_rows
 from geoembed.errors import MissingWeightsError, TableError, UnknownNameError, WeightsError
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import FORMAT, read_folder, write_folder
@@ -101,14 +101,23 @@ def cached_vectors(
     GalleryCacheWarning
         If what is in the cache is damaged (it is built again), or the cache cannot be written or
         is full (the vectors are then kept in memory only).
+
+    Raises
+    ------
+    TableError
+        If the cache cannot be written or is full, and the vectors do not fit into memory either.
+        What is encoded so far is kept, and the same call goes on from there.
     """
     facts = gallery_facts(places, encoder, dtype)
     # The digest says which weights they are, wherever they lie.
     matter = {fact: value for fact, value in facts.items() if fact != "encoder_path"}
     key = hashlib.sha256(json.dumps([FORMAT, matter], sort_keys=True).encode()).hexdigest()
     folder = cache_dir() / "galleries" / f"{places.name}-{key[:16]}"
-    encode = partial(encode_blocks, encoder, places.lonlat, progress=progress)
     shape = (len(places), encoder.dimension)
+
+    def encode(out: Any) -> None:
+        encode_rows(encoder, places.lonlat, out, start=getattr(out, "done", 0), progress=progress)
+
     try:
         damaged = False
         if folder.exists():
@@ -117,11 +126,10 @@ def cached_vectors(
             except TableError as error:
                 damaged = True
                 warnings.warn(f"{error} It is built again.", GalleryCacheWarning, stacklevel=4)
-        write_folder(
-            folder, facts, places.lonlat, places.counts, shape, dtype, encode, replace=damaged
-        )
+        write_folder(folder, facts, places, shape, dtype, encode, replace=damaged, resume=True)
         return _read(folder, matter), folder
     except (OSError, TableError) as error:
+        _check_memory(places.name, shape, dtype, folder, error)
         reason = getattr(error, "strerror", None) or error
         warnings.warn(
             f"The gallery {places.name!r} cannot be kept in {folder.parent} ({reason}): its "
@@ -133,6 +141,36 @@ def cached_vectors(
     vectors = np.empty(shape, dtype=dtype)
     encode(vectors)
     return vectors, None
+
+
+def _check_memory(
+    name: str, shape: tuple[int, int], dtype: str, folder: Path, error: Exception
+) -> None:
+    """Raise TableError if vectors that cannot be kept in the cache do not fit into memory."""
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    free = _free_memory()
+    if free is None or size < free:
+        return
+    reason = getattr(error, "strerror", None) or error
+    raise TableError(
+        " ".join(
+            [
+                f"The gallery {name!r} cannot be kept in {folder.parent} ({reason}), and its "
+                f"{size / 1e9:,.1f} GB of vectors do not fit into the {free / 1e9:,.1f} GB of "
+                "memory that are free. Make room there, or set GEOEMBED_CACHE to another folder.",
+                *getattr(error, "__notes__", ()),
+            ]
+        )
+    ) from error
+
+
+def _free_memory() -> int | None:
+    """Bytes that the system could still give, where it says so (Linux)."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(line.split()[1])
+    return None
 
 
 def find_again(

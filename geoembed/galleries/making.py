@@ -1,7 +1,6 @@
 """How galleries are made: of coordinates, tables, grids, cells and cities."""
 
 from abc import abstractmethod
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -10,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.blocks import encode_blocks
+from geoembed.encoders.blocks import encode_rows
 from geoembed.errors import OptionError
 from geoembed.galleries import builders
 from geoembed.galleries.cache import cached_vectors, gallery_facts
@@ -27,6 +26,9 @@ _NAME_CHARACTERS: Final = frozenset(
 
 class Making:
     """The class methods that make a `geoembed.Gallery`."""
+
+    resumed: int = 0
+    """Places that a build which was interrupted had encoded before `build` went on with it."""
 
     @abstractmethod
     def __init__(
@@ -49,6 +51,8 @@ class Making:
         layers: str = "final",
         dtype: str = "float32",
         device: str = "auto",
+        precision: str | None = None,
+        backend: str | None = None,
         progress: bool | None = None,
     ) -> Self:
         """Encode places, or find their vectors in geoembed's cache.
@@ -65,6 +69,11 @@ class Making:
             In which they are kept; float16 takes half the room, and scores differ by about 1e-4.
         device : str
             ``"auto"`` (CUDA, else MPS, else the CPU) or a device name.
+        precision : str, optional
+            In which the encoder computes, see `geoembed.LocationEncoder`; with
+            ``backend="onnx"`` also ``"int8"``, the quickest on CPUs.
+        backend : {"auto", "torch", "onnx"}, optional
+            What the encoder runs in, see `geoembed.load_encoder`.
         progress : bool, optional
             Show a progress bar while encoding.
 
@@ -81,7 +90,7 @@ class Making:
             If the encoder's weights are not on this machine.
         """
         _check_dtype(dtype)
-        loaded = _unit_encoder(encoder, layers, device)
+        loaded = _unit_encoder(encoder, layers, device, precision, backend)
         vectors, folder = cached_vectors(places, loaded, dtype, progress)
         facts = gallery_facts(places, loaded, dtype)
         return cls(places, vectors, facts, folder=folder, device=device)
@@ -96,10 +105,16 @@ class Making:
         layers: str = "final",
         dtype: str = "float32",
         device: str = "auto",
+        precision: str | None = None,
+        backend: str | None = None,
         progress: bool | None = None,
         force: bool = False,
     ) -> Self:
         """Encode places straight into a folder: for galleries that are to be kept or passed on.
+
+        Vectors are written as they are computed and take no memory. A build that is killed, or
+        meets a full disk, keeps what is done beside `folder`; the same call goes on there, and the
+        gallery becomes what it would have been, bit by bit.
 
         Parameters
         ----------
@@ -107,7 +122,7 @@ class Making:
             What is encoded.
         folder : str or Path
             Made by this; `geoembed.galleries.load_gallery` opens it.
-        encoder, layers, dtype, device, progress
+        encoder, layers, dtype, device, precision, backend, progress
             As in `of`.
         force : bool
             Replace a gallery that is there.
@@ -123,21 +138,37 @@ class Making:
             If the folder is there and is not to be replaced, or an option is not one of those
             offered.
         TableError
-            If it cannot be written, or the disk is full; nothing is left behind.
+            If it cannot be written, or the disk is full; says what is kept.
+
+        Warns
+        -----
+        GalleryBuildWarning
+            If an unfinished build with other places, encoder or options is left there: this one
+            begins anew, and that one is kept for a week.
         """
         _check_dtype(dtype)
-        loaded = _unit_encoder(encoder, layers, device)
+        loaded = _unit_encoder(encoder, layers, device, precision, backend)
+        resumed = 0
+
+        def fill(out: Any) -> None:
+            nonlocal resumed
+            resumed = out.done
+            encode_rows(loaded, places.lonlat, out, start=resumed, progress=progress)
+
         path = publish_folder(
             folder,
             gallery_facts(places, loaded, dtype),
             places,
             (len(places), loaded.dimension),
             dtype,
-            partial(encode_blocks, loaded, places.lonlat, progress=progress),
+            fill,
             force=force,
+            resume=True,
         )
         facts, arrays = read_folder(path)
-        return cls(places, arrays["embeddings"], facts, folder=path, device=device)
+        made = cls(places, arrays["embeddings"], facts, folder=path, device=device)
+        made.resumed = resumed
+        return made
 
     @classmethod
     def from_lonlat(cls, lonlat: ArrayLike, *, name: str = "places", **options: Any) -> Self:
@@ -273,10 +304,21 @@ def _check_dtype(dtype: str) -> None:
 
 
 def _unit_encoder(
-    encoder: "str | Path | LocationEncoder", layers: str, device: str
+    encoder: "str | Path | LocationEncoder",
+    layers: str,
+    device: str,
+    precision: str | None,
+    backend: str | None,
 ) -> LocationEncoder:
+    chosen = {"precision": precision, "backend": backend}
+    given = {option: value for option, value in chosen.items() if value is not None}
     if not isinstance(encoder, LocationEncoder):
-        return load_encoder(encoder, layers=layers, normalize=True, device=device)
+        return load_encoder(encoder, layers=layers, normalize=True, device=device, **given)
+    if given:
+        raise OptionError(
+            f"The encoder {encoder!r} is loaded already and takes no {' or '.join(given)}: load "
+            "it with that, or give its name."
+        )
     if not encoder.normalize:
         raise OptionError(
             f"The encoder {encoder!r} gives vectors of any length: load it with normalize=True."

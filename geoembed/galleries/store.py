@@ -1,50 +1,78 @@
 """Galleries in folders: places, vectors and a description, written whole or not at all."""
 
+import errno
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from socket import gethostname
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
+from geoembed.galleries.growing import GrowingVectors
+from geoembed.galleries.parts import (
+    OWN_FILES,
+    Part,
+    restore_folder,
+    sweep,
+    take_part,
+    temporary_folder,
+)
 from geoembed.galleries.places import GalleryPlaces
 
-__all__ = ["FORMAT", "Stored", "digest_array", "publish_folder", "read_folder", "write_folder"]
+__all__ = [
+    "FORMAT",
+    "INDEXES",
+    "Fill",
+    "GalleryBuildWarning",
+    "Stored",
+    "digest_array",
+    "publish_folder",
+    "read_folder",
+    "write_folder",
+]
 
 FORMAT: Final = 1
 
+INDEXES: Final = "indexes"
+"""Folder in a gallery's folder where the files of approximate indexes lie."""
+
 _DESCRIPTION: Final = "gallery.json"
 _ARRAYS: Final = ("lonlat", "counts", "embeddings")
+# Facts that may differ where the vectors are the same.
+_WHERE: Final = frozenset({"encoder_path"})
 # Up to so many bytes every one of them is checked when a folder is opened (a third of a second);
 # of larger files so many parts of so many bytes, spread evenly, the ends among them.
 _WHOLE: Final = 512 * 2**20
-_STALE_SECONDS: Final = 24 * 3600
 _PARTS: Final = 128
 _PART: Final = 2**20
+
+Fill = Callable[[Any], None]
+"""Assigns rows to a `GrowingVectors`, or to an array: ``out[first:last] = vectors``."""
 
 # Facts of a folder, and its arrays by name.
 Stored = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
+class GalleryBuildWarning(UserWarning):
+    """An unfinished build of another gallery lies where a gallery is to be written."""
+
+
 def write_folder(
     folder: Path,
     facts: dict[str, Any],
-    lonlat: NDArray[np.float64],
-    counts: NDArray[np.int64],
+    places: GalleryPlaces,
     shape: tuple[int, int],
     dtype: str,
-    fill: Callable[[NDArray[Any]], None],
+    fill: Fill,
     *,
     replace: bool = False,
+    resume: bool = False,
 ) -> None:
     """Write a gallery under a temporary name, then rename the whole folder.
 
@@ -54,44 +82,59 @@ def write_folder(
         What it becomes.
     facts : dict
         Written into its description.
-    lonlat, counts : array
+    places : GalleryPlaces
         Its places.
     shape, dtype
         Of its vectors.
     fill : callable
-        Writes the vectors into the array that it is given, which lies in the file.
+        Assigns the vectors to the `GrowingVectors` that it is given, row after row from its
+        `done` on.
     replace : bool
         Put it in the place of a folder that is there. If it is not to be replaced and somebody
-        else has put one there in the meantime, theirs stays.
+        else has put the same gallery there in the meantime, theirs stays.
+    resume : bool
+        `facts` decide the vectors bit by bit: go on with what a killed build with the same facts
+        left, and keep what is done if this one fails.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; nothing is left behind.
+        If the disk is full or the folder cannot be written. What is done is kept with `resume`,
+        and a note of the error says so; else nothing is left behind.
+
+    Warns
+    -----
+    GalleryBuildWarning
+        If a killed build of another gallery for the same folder is left there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    part = _temporary(folder, ".part")
+    sweep(folder)
+    part, others = take_part(folder, _identity(facts, shape, dtype) if resume else None)
     try:
-        np.save(part / "lonlat.npy", lonlat)
-        np.save(part / "counts.npy", counts)
-        # The disk's space is asked for at once: a full disk must not end the process by a signal,
-        # which is what writing to a hole in a mapped file does.
-        target = part / "embeddings.npy"
-        vectors = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
-        _reserve(target)
-        fill(vectors)
-        vectors.flush()
-        del vectors
-        arrays = {name: digest_array(part / f"{name}.npy") for name in _ARRAYS}
-        sizes = {name: (part / f"{name}.npy").stat().st_size for name in _ARRAYS}
+        _warn_of(others, folder, part)
+        np.save(part.path / "lonlat.npy", places.lonlat)
+        np.save(part.path / "counts.npy", places.counts)
+        target = part.path / "embeddings.npy"
+        with GrowingVectors(target, shape, dtype, done=part.done, record=part.record) as vectors:
+            fill(vectors)
+        arrays = {name: digest_array(part.path / f"{name}.npy") for name in _ARRAYS}
+        sizes = {name: (part.path / f"{name}.npy").stat().st_size for name in _ARRAYS}
         document = {"format": FORMAT, **facts, "sha256": arrays, "bytes": sizes}
         text = json.dumps(document, indent=2, ensure_ascii=False)
-        (part / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        _rename(part, folder, replace)
+        (part.path / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        part.path.chmod(0o755)
+        _rename(part.path, folder, replace)
+        for name in OWN_FILES:
+            (folder / name).unlink(missing_ok=True)
+    except BaseException as error:
+        if part.keeps():
+            error.add_note(
+                f"{part.done:,} of {shape[0]:,} places are encoded and kept for a week, in "
+                f"{part.path}: the same call goes on from there."
+            )
+        raise
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        part.close()
 
 
 def read_folder(folder: Path) -> Stored:
@@ -142,9 +185,10 @@ def publish_folder(
     places: GalleryPlaces,
     shape: tuple[int, int],
     dtype: str,
-    fill: Callable[[NDArray[Any]], None],
+    fill: Fill,
     *,
     force: bool,
+    resume: bool = False,
 ) -> Path:
     """Write a gallery where its user wants it.
 
@@ -152,12 +196,10 @@ def publish_folder(
     ----------
     folder : str or Path
         What it becomes.
-    facts, shape, dtype, fill
+    facts, places, shape, dtype, fill, resume
         As in `write_folder`.
-    places : GalleryPlaces
-        Its places.
     force : bool
-        Replace a gallery that is there.
+        Replace a gallery that is there, with the indexes in its folder.
 
     Returns
     -------
@@ -169,26 +211,29 @@ def publish_folder(
     OptionError
         If the folder is there and is not to be replaced, or is no gallery.
     TableError
-        If it cannot be written, or the disk is full; nothing is left behind.
+        If it cannot be written, or the disk is full; says what is kept.
     """
     path = Path(folder).expanduser().absolute()
+    restore_folder(path)
     if path.exists() and not force:
         raise OptionError(f"{path} is there already. Say so if it may be replaced: force=True.")
     if path.exists() and not _holds_gallery(path):
         raise OptionError(f"{path} holds other things than a gallery, and is left as it is.")
     try:
-        write_folder(path, facts, places.lonlat, places.counts, shape, dtype, fill, replace=force)
+        write_folder(path, facts, places, shape, dtype, fill, replace=force, resume=resume)
     except OSError as error:
-        raise TableError(
-            f"The gallery cannot be written to {path}: {error.strerror or error}."
-        ) from error
+        told = " ".join([f"{error.strerror or error}.", *getattr(error, "__notes__", ())])
+        raise TableError(f"The gallery cannot be written to {path}: {told}") from error
     return path
 
 
 def _holds_gallery(path: Path) -> bool:
     """Tell whether a folder is empty or holds a gallery and nothing else, damaged or not."""
-    known = {_DESCRIPTION, *(f"{name}.npy" for name in _ARRAYS)}
-    return path.is_dir() and {child.name for child in path.iterdir()} <= known
+    if not path.is_dir():
+        return False
+    found = {child.name for child in path.iterdir()}
+    known = {_DESCRIPTION, *(f"{name}.npy" for name in _ARRAYS), *OWN_FILES}
+    return found <= known or (_DESCRIPTION in found and found <= known | {INDEXES})
 
 
 def digest_array(path: Path) -> str:
@@ -226,49 +271,45 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _temporary(folder: Path, suffix: str) -> Path:
-    """Make a folder beside another one, whose name says which process works in it."""
-    prefix = f".{folder.name}~{gethostname()}~{os.getpid()}~"
-    return Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder.parent))
+def _identity(facts: dict[str, Any], shape: tuple[int, int], dtype: str) -> dict[str, Any]:
+    """Return what two builds must share for one to go on with the other's work."""
+    matter = {fact: value for fact, value in facts.items() if fact not in _WHERE}
+    width = shape[1] * np.dtype(dtype).itemsize
+    found = {"format": FORMAT, **matter, "shape": shape, "dtype": dtype, "bytes_a_row": width}
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left beside a folder."""
-    for left in folder.parent.glob(".*~*~*~*"):
-        if left.suffix in (".part", ".old") and _is_left(left):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_left(path: Path) -> bool:
-    """Whether nobody works in a temporary folder: its process is gone, or it is a day old."""
-    _, host, process, _ = path.name.rsplit("~", 3)
-    try:
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            return True
-        if os.name == "posix" and host == gethostname() and process.isdecimal():
-            os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass  # another user's process, or somebody else has just removed the folder
-    return False
-
-
-def _reserve(path: Path) -> None:
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+def _warn_of(others: list[Path], folder: Path, part: Part) -> None:
+    for other in others:
+        begun = "This one goes on with its own" if part.done else "This one begins anew"
+        warnings.warn(
+            f"An unfinished build of another gallery for {folder}, with other places, encoder or "
+            f"options, lies in {other}. {begun}; that one is kept for a week. Remove it if it is "
+            "not to be gone on with.",
+            GalleryBuildWarning,
+            stacklevel=5,
+        )
 
 
 def _rename(part: Path, folder: Path, replace: bool) -> None:
-    if replace and folder.exists():
-        old = _temporary(folder, ".old")
-        with suppress(FileNotFoundError):  # somebody else may have replaced it just now
-            folder.rename(old / "old")
-        shutil.rmtree(old, ignore_errors=True)
+    old = temporary_folder(folder, ".old") if replace and folder.exists() else None
     try:
+        if old is not None:
+            with suppress(FileNotFoundError):  # somebody else may have replaced it just now
+                folder.rename(old / "old")
         part.rename(folder)
     except OSError:
-        # Another process built the same one meanwhile: theirs is as good.
+        if not folder.exists() and old is not None:
+            (old / "old").rename(folder)
         if not (folder / _DESCRIPTION).is_file():
             raise
+        theirs, ours = (_read_description(path) for path in (folder, part))
+        if any(theirs.get(fact) != ours[fact] for fact in ours.keys() - _WHERE):
+            told = "another gallery was put there in the meantime"
+            raise FileExistsError(errno.EEXIST, told) from None
+        # Another process built the same one meanwhile: theirs is as good.
+        shutil.rmtree(part, ignore_errors=True)
+    finally:
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
