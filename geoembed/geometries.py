@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoembed.errors import OptionError
 from geoembed.geodesy import from_unit_vectors, to_unit_vectors, wrap_longitude
 from geoembed.parts import (
     NODES,
@@ -37,6 +36,7 @@ from geoembed.parts import (
     short_way,
     sums,
 )
+from geoembed.scalars import check_count
 
 __all__ = ["check_samples", "geodesic_centroids", "representative_points", "sample_points"]
 
@@ -182,8 +182,7 @@ def sample_points(geoms: Sequence[Any] | Geometries, samples: int) -> tuple[Rows
 
 def check_samples(samples: int) -> None:
     """Raise OptionError if `samples` is not a whole number of at least 1."""
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
-        raise OptionError(f"samples= must be a whole number of at least 1, got {samples!r}.")
+    check_count("samples", samples)
 
 
 def _wrapped(lonlat: Floats) -> Floats:

@@ -334,7 +334,7 @@ def test_in_python(cities):
     report = predict_file(head, "t.gpkg", "o.geojsonl", progress=False)
     assert (report.rows, report.empty, report.columns) == (150, 0, ("predicted_height",))
     assert len(read("o.geojsonl")) == 150
-    with pytest.raises(OptionError, match="batch_rows=0 is not a positive number"):
+    with pytest.raises(OptionError, match="batch_rows=0 is no whole number"):
         predict_file(head, "t.gpkg", "p.csv", batch_rows=0)
     with pytest.raises(TableError, match="The target is the path of a file, not a int"):
         predict_file(head, "t.gpkg", 3)

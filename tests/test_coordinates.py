@@ -250,8 +250,8 @@ def test_a_polygon_with_one_bad_corner_is_one_invalid_row():
         ),
         ({"on_invalid": "drop"}, r"on_invalid='drop' exists in geoembed.embed\(\) only"),
         ({"on_invalid": "skip"}, "on_invalid='skip' is not offered: choose 'raise' or 'nan'"),
-        ({"samples": 0}, "samples= must be a whole number of at least 1, got 0"),
-        ({"samples": 1.5}, "samples= must be a whole number of at least 1, got 1.5"),
+        ({"samples": 0}, "samples=0 is no whole number of at least 1"),
+        ({"samples": 1.5}, "samples=1.5 is no whole number of at least 1"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(options, message):

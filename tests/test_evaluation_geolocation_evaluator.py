@@ -431,7 +431,7 @@ def test_other_rules_are_refused(folder: Path) -> None:
         run(folder, thresholds_km=[5, 1])
     with pytest.raises(OptionError, match="leak_m=-1 is not a distance in metres"):
         run(folder, 3, leak_m=-1)
-    with pytest.raises(OptionError, match="resamples=0 is not a positive"):
+    with pytest.raises(OptionError, match="resamples=0 is no whole number"):
         run(folder, 3, resamples=0)
     with pytest.raises(OptionError, match="localizer=3 is neither a GeoLocalizer nor a gallery"):
         run(folder, 3)

@@ -168,7 +168,7 @@ def test_draws_in_blocks_fill_every_row(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_resampling_that_does_not_fit() -> None:
-    with pytest.raises(OptionError, match="resamples=0 is not a positive"):
+    with pytest.raises(OptionError, match="resamples=0 is no whole number"):
         bootstrap_intervals([1.0], resamples=0)
     with pytest.raises(OptionError, match="level=1 is not a share"):
         bootstrap_intervals([1.0], level=1)

@@ -395,5 +395,5 @@ def test_samples_are_the_same_every_time():
 
 @pytest.mark.parametrize("samples", [0, -1, 2.0, True, "8", None])
 def test_a_number_of_samples_that_is_none_is_refused(samples):
-    with pytest.raises(OptionError, match="samples= must be a whole number of at least 1, got"):
+    with pytest.raises(OptionError, match="samples=.* is no whole number of at least 1"):
         sample_points([Point(0, 0)], samples)

@@ -273,10 +273,10 @@ def test_errors_of_a_function_are_raised(folder):
 
 def test_options_and_sources_are_checked_before_the_first_picture(tmp_path):
     for options, said in (
-        ({"max_pixels": 0}, "max_pixels=0: give a whole number of at least 1"),
+        ({"max_pixels": 0}, "max_pixels=0 is no whole number of at least 1"),
         ({"max_pixels": 2.5}, "max_pixels=2.5"),
         ({"workers": -1}, "workers=-1"),
-        ({"ahead": -1}, "ahead=-1: give a whole number of at least 0"),
+        ({"ahead": -1}, "ahead=-1 is no whole number of at least 0"),
     ):
         with pytest.raises(OptionError, match=said):
             read_pictures([], **options)

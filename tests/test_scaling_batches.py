@@ -172,7 +172,7 @@ def test_duckdb_reads_through_it(tmp_path):
         ([pd.DataFrame()], {}, TableError, "something else: DataFrame"),
         (pa.table({"a": [1]}), {}, CoordinateError, "the stream has neither geometries nor coord"),
         (lonlat_table(), {"layout": "wide"}, OptionError, "layout='wide' is not one of: vector"),
-        (lonlat_table(), {"batch_rows": 0}, OptionError, "batch_rows=0 is not a positive number"),
+        (lonlat_table(), {"batch_rows": 0}, OptionError, "batch_rows=0 is no whole number"),
         (lonlat_table(), {"prefix": "n"}, TableError, "already has the column 'n'"),
         (lonlat_table(), {"lon": "x", "lat": "lat"}, TableError, "has no column 'x'"),
     ],

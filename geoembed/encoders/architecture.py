@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geoembed.encoders.network import LocationNetwork
 from geoembed.encoders.projections import PROJECTIONS, project
 from geoembed.errors import OptionError
+from geoembed.scalars import check_count
 
 __all__ = ["ENCODINGS", "LocationArchitecture"]
 
@@ -65,10 +66,7 @@ class LocationArchitecture:
                     f"{name}={getattr(self, name)!r} is not one of: {', '.join(choices)}."
                 )
         for name, least in (("frequencies", 1), ("output", 1)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise OptionError(
-                    f"{name}={getattr(self, name)!r} is no whole number of at least 1."
-                )
+            check_count(name, getattr(self, name), least)
         for name in ("sigmas", "hidden"):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)

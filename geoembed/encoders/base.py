@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import resolution
 from geoembed.encoders.blocks import encode_blocks
-from geoembed.encoders.checks import check_count
 from geoembed.encoders.layers import name_features
 from geoembed.encoders.seam import SeamBlender
 from geoembed.errors import OptionError, PluginError
 from geoembed.extending.specs import LocationEncoderSpec
+from geoembed.scalars import check_count
 
 __all__ = ["BACKENDS", "OPTION_DEFAULTS", "OUTPUT_DTYPES", "LocationEncoder"]
 

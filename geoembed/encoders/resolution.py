@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from geoembed.coordinates import read_places
 from geoembed.encoders.blocks import Computes, encode_blocks
-from geoembed.encoders.checks import check_count
 from geoembed.errors import OptionError
 from geoembed.geodesy import destination
+from geoembed.scalars import check_count
 
 __all__ = ["DISTANCES_KM", "profile"]
 

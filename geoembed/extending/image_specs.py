@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from geoembed.errors import PluginError
-from geoembed.extending.specs import WeightsSpec, check_factory, check_name, check_texts, is_whole
+from geoembed.extending.specs import WeightsSpec, check_factory, check_name, check_texts
+from geoembed.scalars import is_whole
 
 __all__ = ["ImageEncoderSpec", "Preprocessing"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from geoembed.errors import PluginError
+from geoembed.scalars import is_whole
 
 __all__ = [
     "HeadSpec",
@@ -20,7 +21,6 @@ __all__ = [
     "check_factory",
     "check_name",
     "check_texts",
-    "is_whole",
 ]
 
 # What a head may be for, and what it may take.
@@ -59,11 +59,6 @@ def check_texts(spec: object, *fields: str) -> None:
         value = getattr(spec, name)
         if not isinstance(value, str):
             raise PluginError(f"{type(spec).__name__}.{name} must be text, got {value!r}.")
-
-
-def is_whole(value: object) -> bool:
-    """Tell a whole number from anything else, True and False included."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from geoembed.geodesy import great_circle_km, to_unit_vectors
 from geoembed.geolocation.ascent import climb
 from geoembed.geolocation.scoring import Score, scorer
 from geoembed.geolocation.tangent import hexagonal, points_around, stretch_of
+from geoembed.scalars import check_count
 
 __all__ = ["Refined", "refine"]
 
@@ -301,8 +302,7 @@ def _check_positive(**options: float) -> None:
 
 def _check_counts(**options: int) -> None:
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise OptionError(f"{name}={value!r} does not fit: give a whole number from 1.")
+        check_count(name, value)
 
 
 def _check_queries(vectors: NDArray[Any], places: list[Floats], encoder: LocationEncoder) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
+from geoembed.scalars import is_number
 
 __all__ = ["check_coverage", "conformal_radius", "rows_needed"]
 
@@ -36,7 +37,7 @@ def check_coverage(coverage: Any) -> float | None:
     """
     if coverage is None:
         return None
-    number = isinstance(coverage, int | float | np.number) and not isinstance(coverage, bool)
+    number = is_number(coverage)
     if not number or not 0.0 < float(coverage) < 1.0:
         raise OptionError(
             f"coverage={coverage!r} is no share strictly between 0 and 1, such as 0.9, nor None."

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from geoembed.errors import OptionError, TargetError
+from geoembed.scalars import is_number
 
 __all__ = ["check_calibration", "split"]
 
@@ -30,7 +31,7 @@ def check_calibration(calibration: Any) -> None:
     """
     if calibration is None or _is_splitter(calibration):
         return
-    number = isinstance(calibration, int | float | np.number) and not isinstance(calibration, bool)
+    number = is_number(calibration)
     if not number or not 0.0 < float(calibration) < 1.0:
         raise OptionError(
             f"calibration={calibration!r} is no share strictly between 0 and 1, such as 0.2, no "

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from geoembed.errors import OptionError
 from geoembed.heads.paths import Array, Rows, blocks
 from geoembed.heads.threads import in_parallel
+from geoembed.scalars import check_count, is_number
 
 __all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel", "kernel_between"]
 
@@ -123,11 +124,9 @@ def check_kernel_parameters(length: Any, **counts: Any) -> None:
         may be None.
     """
     for name, value in counts.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and value > 0) and not (name == "components" and value is None):
-            raise OptionError(f"{name}={value!r} is no whole number of at least 1.")
-    number = isinstance(length, float | int | np.number) and not isinstance(length, bool)
-    if not number or not 0 < length < np.inf:
+        if not (name == "components" and value is None):
+            check_count(name, value)
+    if not is_number(length) or not 0 < length < np.inf:
         raise OptionError(f"length={length!r} is no positive number.")
 
 

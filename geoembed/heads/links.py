@@ -8,6 +8,7 @@ from scipy.linalg import helmert
 from scipy.special import softmax
 
 from geoembed.errors import OptionError
+from geoembed.scalars import is_number
 
 __all__ = ["LINKS", "alr", "alr_inverse", "ilr", "ilr_inverse", "nearest_shares", "replace_zeros"]
 
@@ -48,7 +49,7 @@ def replace_zeros(shares: NDArray[Any], epsilon: float) -> NDArray[np.float64]:
     """
     values = np.asarray(shares, dtype=np.float64)
     classes = values.shape[1]
-    number = isinstance(epsilon, int | float | np.number) and not isinstance(epsilon, bool)
+    number = is_number(epsilon)
     if not number or not 0.0 < epsilon < 1.0 / classes:
         raise OptionError(
             f"epsilon={epsilon!r} must be above 0 and below 1 / {classes}, the share of each of "

@@ -15,6 +15,7 @@ from geoembed.heads.conformal import conformal_radius
 from geoembed.heads.label_columns import label_columns
 from geoembed.heads.reading import Target, check_names, read_labels, read_numbers, read_target
 from geoembed.heads.temperature import fit_temperature, soften
+from geoembed.scalars import check_count
 
 __all__ = ["LocationClassifier", "LocationRegressor"]
 
@@ -332,9 +333,7 @@ class LocationClassifier(ClassifierMixin, LocationHead):  # type: ignore[misc]
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        whole = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
-        if not whole or self.top_k < 1:
-            raise OptionError(f"top_k={self.top_k!r} is no whole number of at least 1.")
+        check_count("top_k", self.top_k)
 
     def _probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         raw = self.model_.predict_proba(features)

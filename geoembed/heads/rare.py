@@ -10,6 +10,7 @@ from geoembed.errors import OptionError, TargetError
 from geoembed.heads.base import GeoembedHeadWarning
 from geoembed.heads.hierarchy import join_paths
 from geoembed.heads.label_tree import Levels
+from geoembed.scalars import check_count
 
 __all__ = ["check_rare", "merge_levels", "rare_depths", "settle_rare"]
 
@@ -38,9 +39,7 @@ def check_rare(rare: Any, min_rows: Any) -> None:
     """
     if rare not in _CHOICES:
         raise OptionError(f"rare={rare!r} is not offered: choose 'keep', 'merge' or 'drop'.")
-    whole = isinstance(min_rows, int | np.integer) and not isinstance(min_rows, bool)
-    if not whole or min_rows < 1:
-        raise OptionError(f"min_rows={min_rows!r} is no whole number of at least 1.")
+    check_count("min_rows", min_rows)
 
 
 def rare_depths(levels: Levels, min_rows: int) -> NDArray[np.intp]:

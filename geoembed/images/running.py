@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoembed.errors import OptionError
 from geoembed.images.sources import MAX_PIXELS, Picture, find_inputs, map_pictures
 from geoembed.images.views import make_views, view_count
 from geoembed.progress import progress_bar
+from geoembed.scalars import check_count
 
 if TYPE_CHECKING:
     from geoembed.images.base import ImageEncoder
@@ -170,9 +170,7 @@ def check_batch_size(batch_size: int | None, default: int) -> int:
     """
     if batch_size is None:
         return default
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r} is not a whole number of at least 1.")
-    return batch_size
+    return check_count("batch_size", batch_size)
 
 
 def _batches(

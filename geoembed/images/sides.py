@@ -13,10 +13,11 @@ from geoembed import weights
 from geoembed.errors import OptionError, PluginError, WeightsError
 from geoembed.extending.image_specs import ImageEncoderSpec, Preprocessing
 from geoembed.extending.registry import image_encoder_spec, image_encoder_specs
-from geoembed.extending.specs import WeightsSpec, is_whole
+from geoembed.extending.specs import WeightsSpec
 from geoembed.images.convnet import ConvNet
 from geoembed.images.head import load_temperature
 from geoembed.images.network import ImageNetwork
+from geoembed.scalars import is_whole
 from geoembed.weights import ModelFolder, model_folder_of, read_model_folder
 
 __all__ = ["ImageSide", "image_side_of", "read_image_side"]
@@ -229,7 +230,7 @@ class _Section:
 
 
 def _is_count(value: object) -> bool:
-    return is_whole(value) and value >= 1  # type: ignore[operator]
+    return is_whole(value) and value >= 1
 
 
 def _published(folder: ModelFolder, tensors: dict[str, Tensor], scale: float) -> ImageSide:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from geoembed.errors import GeoembedError, OptionError, PictureError
-from geoembed.extending.specs import is_whole
+from geoembed.errors import GeoembedError, PictureError
 from geoembed.images.arrays import image_from_array, image_from_tensor, is_tensor
 from geoembed.images.decoding import MAX_PIXELS, decode, finish, upright_rgb
 from geoembed.images.listing import Inputs, find_inputs, find_pictures, is_file_object, is_image
 from geoembed.images.opening import read_bytes
 from geoembed.images.workers import Ready, check_workers, map_ahead
 from geoembed.optional import import_optional
+from geoembed.scalars import check_count
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -189,10 +189,10 @@ def _stream(
     workers: int | None,
     ahead: int | None,
 ) -> Iterator[T]:
-    _check_whole("max_pixels", options.max_pixels, 1)
+    check_count("max_pixels", options.max_pixels, 1)
     threads = check_workers(workers)
     if ahead is not None:
-        _check_whole("ahead", ahead, 0)
+        check_count("ahead", ahead, 0)
     # Without it no picture can be read: that is no error of a row.
     import_optional("PIL.Image", extra="image", purpose="Reading pictures")
     jobs = (_job(name, item, function, options) for name, item in inputs)
@@ -234,8 +234,3 @@ def _convert(item: Any, *, max_pixels: int, copy: bool) -> "Image.Image":
     if item is None or (pd.api.types.is_scalar(item) and pd.isna(item)):
         raise PictureError("There is no picture: the value is missing.")
     raise PictureError(f"A picture cannot be read from an object of type {type(item).__name__}.")
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not is_whole(value) or value < least:
-        raise OptionError(f"{name}={value!r}: give a whole number of at least {least}.")

@@ -4,7 +4,6 @@ Which block a place lies in depends on the place and the size of the blocks alon
 never on the other places or on a seed.
 """
 
-import numbers
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from geoembed.errors import OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM
 from geoembed.optional import import_optional
+from geoembed.scalars import is_number, is_whole
 
 __all__ = ["Blocks", "choose_blocks", "degree_blocks", "equal_area_blocks", "h3_blocks"]
 
@@ -112,7 +112,7 @@ def choose_blocks(
     if len(given) > 1:
         raise OptionError(f"{' and '.join(f'{name}=' for name in given)} exclude each other.")
     if h3_resolution is not None:
-        if not _is_whole(h3_resolution) or not 0 <= h3_resolution <= 15:
+        if not is_whole(h3_resolution) or not 0 <= h3_resolution <= 15:
             raise OptionError(
                 f"h3_resolution={h3_resolution!r} must be a whole number from 0 (cells about "
                 "2,100 km across) to 15 (about 1 m)."
@@ -121,7 +121,7 @@ def choose_blocks(
     if block_deg is not None:
         return Blocks("deg", _check_degrees(block_deg))
     size = DEFAULT_BLOCK_KM if block_km is None else block_km
-    if not _is_number(size) or not np.isfinite(size) or size < _LEAST_KM:
+    if not is_number(size) or not np.isfinite(size) or size < _LEAST_KM:
         raise OptionError(f"block_km={size!r} must be a number of kilometres, 0.1 or more.")
     return Blocks("km", float(size))
 
@@ -266,7 +266,7 @@ def _bands(block_km: float) -> tuple[Floats, Ids]:
 
 
 def _check_degrees(block_deg: Any) -> float:
-    if not _is_number(block_deg) or not 1e-4 <= block_deg <= 180:
+    if not is_number(block_deg) or not 1e-4 <= block_deg <= 180:
         raise OptionError(f"block_deg={block_deg!r} must be a number of degrees in [0.0001, 180].")
     rows = round(180.0 / block_deg)
     if abs(rows * block_deg - 180.0) > 1e-9 * 180.0:
@@ -275,11 +275,3 @@ def _check_degrees(block_deg: Any) -> float:
             f"take {180.0 / rows:.6g}, or blocks of equal area with block_km=."
         )
     return float(block_deg)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from geoembed import __version__
 from geoembed.coordinates import GEOMETRY_CHOICES
 from geoembed.errors import OptionError, TableError
 from geoembed.geometries import check_samples
+from geoembed.scalars import check_count
 from geoembed.streaming.sources import check_path
 from geoembed.streaming.workspace import fingerprint
 from geoembed.tables import VECTOR_COLUMN
@@ -43,8 +44,7 @@ def as_path(path: object, what: str) -> Path:
 
 def check_batch_rows(rows: object) -> None:
     """Raise OptionError unless `rows` is a whole number of at least 1."""
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-        raise OptionError(f"batch_rows={rows!r} is not a positive number of rows.")
+    check_count("batch_rows", rows)
 
 
 def check_choices(**options: object) -> None:

@@ -13,6 +13,7 @@ from geoembed.evaluation.geolocation.metrics import (
     geoscore,
     name_threshold,
 )
+from geoembed.scalars import check_count
 
 __all__ = ["bootstrap_intervals", "check_resampling"]
 
@@ -88,9 +89,7 @@ def bootstrap_intervals(
 
 def check_resampling(resamples: object, level: object) -> None:
     """Raise OptionError unless there is something to draw, and a level to draw it for."""
-    whole = isinstance(resamples, int | np.integer) and not isinstance(resamples, bool)
-    if not whole or resamples < 1:  # type: ignore[operator]
-        raise OptionError(f"resamples={resamples!r} is not a positive whole number.")
+    check_count("resamples", resamples)
     if not isinstance(level, float | int) or not 0.0 < level < 1.0:
         raise OptionError(f"level={level!r} is not a share between 0 and 1, such as 0.95.")
 

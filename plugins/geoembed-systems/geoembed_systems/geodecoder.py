@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
+from geoembed.scalars import check_count
 from geoembed_systems.cells.adaptive import Limits
 from geoembed_systems.cells.nesting import Hierarchy
 from geoembed_systems.learning.estimator import LearningSystem, nested_cells
@@ -30,7 +31,6 @@ from geoembed_systems.networks.geodecoder_learning import (
 from geoembed_systems.networks.geodecoder_network import GeoDecoderNetwork, Moments
 from geoembed_systems.pictures.features import Layout, PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes, cluster_scenes, scenes_to_learn
-from geoembed_systems.shared.inputs import check_whole
 from geoembed_systems.shared.naming import named, under
 from geoembed_systems.shared.pooling import pool_views
 
@@ -324,10 +324,10 @@ class GeoDecoder(LearningSystem):
             known = ", ".join(map(repr, _TOKENS))
             raise OptionError(f"tokens={self.tokens!r} is not offered: choose one of {known}.")
         for name in ("scenes", "layers", "heads"):
-            check_whole(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         for name in ("width", "hidden"):
             if getattr(self, name) != "auto":
-                check_whole(name, getattr(self, name))
+                check_count(name, getattr(self, name))
         if self.width != "auto" and int(self.width) % self.heads:
             raise OptionError(f"width={self.width} is no multiple of heads={self.heads}.")
         if not 0 <= self.dropout < 1:

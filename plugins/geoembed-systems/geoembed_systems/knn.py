@@ -12,6 +12,7 @@ from geoembed.errors import OptionError, TableError
 from geoembed.geodesy import EARTH_RADIUS_KM
 from geoembed.geolocation.answers import Answer
 from geoembed.geolocation.candidates import thin
+from geoembed.scalars import is_number
 from geoembed_systems.cells.adaptive import Limits, adaptive_partition
 from geoembed_systems.density.grid import grid_peaks
 from geoembed_systems.density.sphere import (
@@ -243,8 +244,12 @@ class KNNDensity(System):
             )
         for name, positive in (("sigma", True), ("exponent", False)):
             value = getattr(self, name)
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not np.isfinite(value) or value < 0 or (positive and value == 0):
+            if (
+                not is_number(value)
+                or not np.isfinite(value)
+                or value < 0
+                or (positive and value == 0)
+            ):
                 wanted = "above 0" if positive else "of 0 or more"
                 raise OptionError(f"{name}={value!r} does not fit: give a number {wanted}.")
         for name, offered in (

@@ -12,6 +12,7 @@ from geoembed.errors import OptionError
 from geoembed.images import load_image_encoder, prepare
 from geoembed.images.towers import Tower, tower_of
 from geoembed.progress import progress_bar
+from geoembed.scalars import is_whole
 from geoembed.training.batches import PictureData
 from geoembed.training.bluemarble import BlueMarble
 from geoembed.training.config import load_settings
@@ -110,8 +111,7 @@ def blue_marble_data(
     settings = load_settings(RECIPE)
     most = settings.data.crops
     for name, value, least, largest in (("crops", crops, 100, most), ("views", views, 1, 1000)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not least <= value <= largest:
+        if not is_whole(value) or not least <= value <= largest:
             raise OptionError(
                 f"{name}={value!r} does not fit: give a whole number from {least:,} to {largest:,}."
             )

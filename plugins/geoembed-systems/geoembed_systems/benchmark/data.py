@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
+from geoembed.scalars import is_number
 from geoembed.training.randomness import generator
 from geoembed_systems.benchmark.leaking import count_leaks
 from geoembed_systems.pictures.features import PictureFeatures
@@ -320,8 +321,7 @@ def fraction_rows(rows: int, fraction: float, seed: int = 0) -> Rows:
     >>> len(few), len(many), set(few) <= set(many)
     (5, 20, True)
     """
-    number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-    if rows < 1 or not number or not 0.0 < fraction <= 1.0:
+    if rows < 1 or not is_number(fraction) or not 0.0 < fraction <= 1.0:
         raise OptionError(
             f"fraction={fraction!r} of {rows:,} rows: give a share above 0 and at most 1 of one "
             "row or more."

@@ -17,6 +17,7 @@ import geoembed_systems
 from geoembed.errors import OptionError, TableError, unknown_name
 from geoembed.geodesy import spherical_mean
 from geoembed.progress import progress_bar
+from geoembed.scalars import is_whole
 from geoembed_systems.benchmark.data import BenchmarkData, fraction_rows
 from geoembed_systems.benchmark.measuring import machine_facts, score_places
 from geoembed_systems.benchmark.presets import (
@@ -372,8 +373,7 @@ def _title(system: str) -> str:
 
 
 def _whole(value: Any, least: int) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return bool(whole and value >= least)
+    return bool(is_whole(value) and value >= least)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from geoembed.coordinates import read_places
 from geoembed.errors import OptionError
 from geoembed.geodesy import from_unit_vectors, to_unit_vectors
+from geoembed.scalars import is_whole
 from geoembed_systems.cells import s2
 from geoembed_systems.cells.partition import Partition
 from geoembed_systems.shared.inputs import counted
@@ -50,7 +51,7 @@ def auto_limits(places: int, t_max: Limits = "auto", t_min: Limits = "auto") -> 
     ((20, 2), (10000, 50), (500, 50))
     """
     for name, value in (("t_max", t_max), ("t_min", t_min)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+        whole = is_whole(value) and value >= 1
         if not whole and not (isinstance(value, str) and value == "auto"):
             raise OptionError(f"{name}={value!r} does not fit: give a number of places, or 'auto'.")
     most = min(10_000, max(20, places // 400)) if t_max == "auto" else int(t_max)

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, SavedHeadError, TableError
 from geoembed.geodesy import from_unit_vectors, to_unit_vectors
+from geoembed.scalars import is_whole
 from geoembed_systems.cells.adaptive import Limits, adaptive_partition
 from geoembed_systems.cells.adjacency import neighbouring_cells
 from geoembed_systems.cells.greedy import Regions, merge_greedily
@@ -323,8 +324,7 @@ def _wanted(classes: Any, cells: int) -> int:
     """Settle how many classes each partition gets."""
     if isinstance(classes, str) and classes == "auto":
         return max(2, cells // 4)
-    whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
-    if not whole or not 2 <= classes <= cells:
+    if not is_whole(classes) or not 2 <= classes <= cells:
         raise OptionError(
             f"classes={classes!r} does not fit: give 2 to {cells:,}, as many as there are cells, "
             "or 'auto'."

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.geodesy import to_unit_vectors
+from geoembed.scalars import is_whole
 
 __all__ = [
     "MAX_LEVEL",
@@ -155,8 +156,7 @@ def check_level(name: str, level: Any) -> int:
     >>> check_level("max_level", 20)
     20
     """
-    whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
-    if not whole or not 0 <= level <= MAX_LEVEL:
+    if not is_whole(level) or not 0 <= level <= MAX_LEVEL:
         raise OptionError(f"{name}={level!r} is no level of S2 cells: give 0 to {MAX_LEVEL}.")
     return int(level)
 

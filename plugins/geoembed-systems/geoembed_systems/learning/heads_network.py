@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoembed.errors import OptionError
+from geoembed.scalars import is_whole
 from geoembed_systems.pictures.features import Layout, PictureFeatures
 
 __all__ = ["HeadsNetwork", "check_hidden", "column_statistics"]
@@ -117,8 +118,7 @@ def column_statistics(features: PictureFeatures) -> tuple[Floats, Floats]:
 
 def check_hidden(hidden: Any) -> int:
     """Return the units of a hidden layer, 0 or more; raise OptionError for something else."""
-    whole = isinstance(hidden, int | np.integer) and not isinstance(hidden, bool)
-    if not whole or hidden < 0:
+    if not is_whole(hidden) or hidden < 0:
         raise OptionError(
             f"hidden={hidden!r} does not fit: give the units of a hidden layer, 0 for none."
         )

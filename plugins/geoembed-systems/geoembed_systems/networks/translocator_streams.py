@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
+from geoembed.scalars import check_count, is_number
 from geoembed_systems.cells.nesting import Hierarchy
 from geoembed_systems.learning.task import ClassHead
 from geoembed_systems.pictures.features import Layout, PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes
 from geoembed_systems.pictures.segments import SegmentModel
-from geoembed_systems.shared.inputs import check_whole
 
 __all__ = [
     "FUSED",
@@ -190,9 +190,8 @@ def sizes_of(
     >>> sizes_of(Layout(768), width="auto", heads=4, layers=2, dropout=0.1)["width"]
     512
     """
-    heads, layers = check_whole("heads", heads), check_whole("layers", layers)
-    number = isinstance(dropout, int | float) and not isinstance(dropout, bool)
-    if not number or not 0 <= dropout < 1:
+    heads, layers = check_count("heads", heads), check_count("layers", layers)
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise OptionError(f"dropout={dropout!r} is no share in [0, 1).")
     if width == "auto":
         length, least, most = (
@@ -201,7 +200,7 @@ def sizes_of(
         # Of the least common multiple, so that the heads share it evenly.
         step = math.lcm(_STEP, heads)
         width = step * max(1, round(min(max(length, least), most) / step))
-    elif check_whole("width", width) % heads:
+    elif check_count("width", width) % heads:
         raise OptionError(
             f"width={width!r} is no multiple of heads={heads!r}: every head of the attention takes "
             "an equal part."

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from geoembed.errors import OptionError
 from geoembed.images import load_image_encoder
 from geoembed.images.running import ImageEmbeddings
+from geoembed.scalars import check_count
 from geoembed_systems.pictures.features import PictureFeatures
 from geoembed_systems.pictures.reading import read_picture_features
 from geoembed_systems.pictures.segments import SegmentModel
-from geoembed_systems.shared.inputs import check_whole
 
 __all__ = [
     "PROMPTS",
@@ -218,7 +218,7 @@ def cluster_scenes(
     >>> cluster_scenes(np.array([[0.0, 0], [0.1, 0], [9, 9]]), count=2).tolist()
     ['cluster-1', 'cluster-1', 'cluster-2']
     """
-    check_whole(called, count)
+    check_count(called, count)
     given = features if isinstance(features, PictureFeatures) else PictureFeatures(features)
     good = given.good
     pooled = given.pooled[good].mean(axis=1)

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from geoembed.errors import OptionError, TableError
+from geoembed.scalars import is_whole
 
 __all__ = ["SegmentModel"]
 
@@ -202,8 +203,7 @@ class SegmentModel:
 
 
 def _is_count(value: Any) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and bool(value >= 1)
+    return is_whole(value) and bool(value >= 1)
 
 
 def _rows(features: Any) -> Floats:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from geoembed.errors import OptionError
 from geoembed.images.towers import Tower
+from geoembed.scalars import check_count
 from geoembed_systems.pictures.features import PictureFeatures
-from geoembed_systems.shared.inputs import check_whole
 
 __all__ = ["coarser_tokens", "features_and_tokens", "needs_patches"]
 
@@ -96,7 +96,7 @@ def coarser_tokens(features: PictureFeatures, side: int) -> PictureFeatures:
     >>> coarser_tokens(features, 4).tokens.shape
     (5, 1, 16, 3)
     """
-    check_whole("side", side)
+    check_count("side", side)
     if features.tokens is None:
         raise OptionError("These features have no patch tokens that could become fewer.")
     count = features.tokens.shape[2]

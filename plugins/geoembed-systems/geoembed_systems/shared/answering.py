@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
 from geoembed.geolocation.calibration import Assessment
-from geoembed_systems.shared.inputs import check_km, check_places, check_whole
+from geoembed.scalars import check_count
+from geoembed_systems.shared.inputs import check_km, check_places
 from geoembed_systems.shared.trusting import Trusting
 
 __all__ = ["Answering"]
@@ -127,7 +128,7 @@ class Answering(Trusting):
         OptionError
             If an option is outside its range, and as `predict`.
         """
-        check_whole("top_k", top_k)
+        check_count("top_k", top_k)
         check_km("distinct_km", distinct_km)
         features, known = self._asked(images_or_features, scenes)
         answers: list[Answer] = []

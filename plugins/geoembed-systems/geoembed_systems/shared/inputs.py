@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError, TableError
+from geoembed.scalars import is_number
 
-__all__ = ["check_km", "check_places", "check_scenes", "check_whole", "counted"]
+__all__ = ["check_km", "check_places", "check_scenes", "counted"]
 
 
 def counted(count: int, noun: str) -> str:
@@ -108,37 +109,6 @@ def check_scenes(scenes: Any, pictures: int) -> NDArray[np.object_] | None:
     return labels
 
 
-def check_whole(name: str, value: Any) -> int:
-    """Return a whole number of at least 1, or raise OptionError.
-
-    Parameters
-    ----------
-    name : str
-        What it is called.
-    value : object
-        As given.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    OptionError
-        If it is something else.
-
-    Examples
-    --------
-    >>> check_whole("top_k", 5)
-    5
-    """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise OptionError(f"{name}={value!r} is no whole number of at least 1.")
-    return int(value)
-
-
 def check_km(name: str, value: Any) -> float:
     """Return a distance of at least 0, or raise OptionError.
 
@@ -164,7 +134,6 @@ def check_km(name: str, value: Any) -> float:
     >>> check_km("distinct_km", 25)
     25.0
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 <= value < np.inf:
+    if not is_number(value) or not 0 <= value < np.inf:
         raise OptionError(f"{name}={value!r} does not fit: give kilometres, 0 or more.")
     return float(value)
