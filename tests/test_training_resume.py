@@ -252,6 +252,21 @@ def test_another_end_under_a_cosine_is_told(recwarn, schedule, loop, told):
     assert told is None or (told in said[0] and "not the run that would have gone" in said[0])
 
 
+def test_everything_is_told_once_on_a_resume(tmp_path, recwarn):
+    def settings(steps, accumulate):
+        given = settings_of(steps=steps, accumulate=accumulate).model_dump()
+        given["optimiser"]["schedule"] = "cosine"
+        return TrainingSettings.model_validate(given)
+
+    run = tmp_path / "run"
+    train(settings(3, 1), run, data=Memory(), progress=False)
+    go_on(run, settings(4, 2))
+    said = [str(each.message) for each in recwarn if each.category is CheckpointWarning]
+    assert len(said) == 2
+    assert "loop.accumulate: 1 -> 2" in said[0]
+    assert "loop.steps = 3 -> loop.steps = 4" in said[1]
+
+
 def test_with_fewer_lines_than_the_checkpoint_has_seen(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(RunStopped, match="after step 10"):
@@ -486,8 +501,11 @@ def test_two_processes_stop_together_and_one_goes_on_and_says_so(tmp_path, whole
     errors = [process.communicate(timeout=120)[1] for process in pair]
     assert [process.returncode for process in pair] == [143, 143], errors
     assert state_of(run, 8)["world"] == 2
-    with pytest.warns(CheckpointWarning, match="no longer bit for bit.*processes: 2 -> 1"):
+    with pytest.warns(
+        CheckpointWarning, match="no longer bit for bit.*processes: 2 -> 1"
+    ) as warned:
         go_on(run)
+    assert sum("processes: 2 -> 1" in str(each.message) for each in warned) == 1
     # The same batches in the same order: only sums are rounded in another way.
     one, other = (state_of(folder, 20)["training"] for folder in (run, whole))
     assert_same(one["queue"], other["queue"])

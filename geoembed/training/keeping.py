@@ -56,7 +56,8 @@ def check_folder(folder: RunFolder, settings: TrainingSettings, *, resume: bool)
     """
     folder.prepare(resume=resume)
     if folder.config.exists():
-        check_settings(load_settings(folder.config), settings, f"The run in {folder.path}")
+        there = load_settings(folder.config)
+        check_settings(there, settings, f"The run in {folder.path}", warn=False)
 
 
 class Keeper:
@@ -234,7 +235,9 @@ class Keeper:
         known = (folder.read_json(folder.environment) or {}).get("sessions", [])
         now = describe_environment(parts.processes, progress.step)
         if progress.step and known:
-            warn_inexact(changes(known[-1], now))
+            # Their number was held against that of the checkpoint.
+            told = changes({**known[-1], "processes": now["processes"]}, now)
+            warn_inexact(told)
         folder.write_json(folder.environment, {"sessions": [*known, now]})
 
     def _write_best(self, progress: Progress) -> None:

@@ -39,7 +39,9 @@ FREE: Final = (
 _INEXACT: Final = ("loop.accumulate", "loop.device", "loop.compile", "loop.deterministic")
 
 
-def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) -> None:
+def check_settings(
+    before: TrainingSettings, now: TrainingSettings, where: str, *, warn: bool = True
+) -> None:
     """Refuse to go on with settings that make another run.
 
     Parameters
@@ -48,6 +50,8 @@ def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) 
         Of the run that is there, and those given.
     where : str
         What holds the former.
+    warn : bool
+        Warn too; False where the checkpoint is checked later, which would say it once more.
 
     Raises
     ------
@@ -82,6 +86,8 @@ def check_settings(before: TrainingSettings, now: TrainingSettings, where: str) 
             f"{where} is of other settings:{listed}\nGo on with those that it was started with, or "
             "start the new ones in another folder."
         )
+    if not warn:
+        return
     if inexact:
         _warn(inexact)
     if now.optimiser.schedule == "cosine" and _end(before) != _end(now):
