@@ -10,7 +10,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 import torch
-from figures import Figure, alternate, median_ratio
+from figures import Figure, alternate, ratios, timed
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import (
@@ -32,28 +32,40 @@ from geoembed.training.randomness import generator
 from geoembed.training.settings import ViewSettings
 from geoembed.training.views import make_view
 
+__all__ = ["feeds"]
+
 # What Flickr calls medium: the longer side has 500 pixels.
 SIDE = 500
 PHOTOS = 48
+# Rows of stored features, and most worker processes.
+ROWS, WORKERS = 100_000, 2
 VIEWS = ViewSettings()
 
 
-def feeds(photos: Path | None = None) -> Iterator[Figure]:
+def feeds(
+    photos: Path | None = None, count: int = PHOTOS, rows: int = ROWS, workers: int = WORKERS
+) -> Iterator[Figure]:
     """Measure decoders, the augmentation beside torchvision's, workers, and the cached feed.
 
     Parameters
     ----------
     photos : Path, optional
         Folder of JPEGs to measure with; else crops of the photograph in the package `geoclip`.
+    count : int
+        How many pictures.
+    rows : int
+        Rows of stored features.
+    workers : int
+        Most worker processes.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        files = list(_medium(photos))
+        files = list(_medium(photos, count))
         yield from _decoders(files)
         yield from _augmenting(files)
-        yield from _workers(files)
-        yield from _cached()
+        yield from _workers(files, workers)
+        yield from _cached(rows)
     finally:
         torch.set_num_threads(before)
 
@@ -96,7 +108,7 @@ def _augmenting(files: Sequence[bytes]) -> Iterator[Figure]:
 
     mine, other = alternate(ours, reference)
     yield Figure("augmenting", len(images) / _processor(ours), "views/s a core")
-    yield Figure("augmenting / torchvision on Pillow", median_ratio(mine, other), "x", 1.0)
+    yield timed("augmenting / torchvision on Pillow", ratios(mine, other), "x", 1.0)
 
     def whole() -> None:
         for row, file in enumerate(files):
@@ -106,7 +118,7 @@ def _augmenting(files: Sequence[bytes]) -> Iterator[Figure]:
     yield Figure("decoding and augmenting", len(files) / _processor(whole), "pictures/s a core")
 
 
-def _workers(files: Sequence[bytes]) -> Iterator[Figure]:
+def _workers(files: Sequence[bytes], most: int) -> Iterator[Figure]:
     """Compare worker processes with this one; their start is not counted."""
     import pandas as pd
 
@@ -116,9 +128,9 @@ def _workers(files: Sequence[bytes]) -> Iterator[Figure]:
             (folder / f"{row}.jpg").write_bytes(file)
         names = [f"{row}.jpg" for row in range(len(files))]
         data = FolderPictures(pd.DataFrame({"IMG_FILE": names, "LAT": 0.0, "LON": 0.0}), folder)
-        order = GlobalOrder(np.arange(len(files)), 32, 0)
+        order = GlobalOrder(np.arange(len(files)), min(32, len(files)), 0)
         rates = {}
-        for workers in (0, 1, 2):
+        for workers in range(most + 1):
             feed = ImageFeed(data, order, VIEWS, OPENAI_CLIP_224, seed=0, workers=workers)
             batches = feed.batches(0, 24)
             for _ in range(4):  # those that wait already
@@ -127,12 +139,14 @@ def _workers(files: Sequence[bytes]) -> Iterator[Figure]:
             count = sum(len(batch) for batch in batches)
             rates[workers] = count / (perf_counter() - start)
             yield Figure(f"image feed, {workers} workers", rates[workers], "pictures/s")
-        yield Figure("image feed, 1 worker / none", rates[1] / rates[0], "x", 0.9, at_most=False)
+        if most:
+            ratio = rates[1] / rates[0]
+            yield Figure("image feed, 1 worker / none", ratio, "x", 0.9, at_most=False)
 
 
-def _cached() -> Iterator[Figure]:
-    """Wait for batches of 512 views of 768 values, out of 100,000 rows."""
-    rows, dimension = 100_000, 768
+def _cached(rows: int = ROWS) -> Iterator[Figure]:
+    """Wait for batches of 512 views of 768 values, out of so many rows."""
+    dimension, batch = 768, min(512, rows // 4)
 
     class Rows:
         lonlat = np.zeros((rows, 2))
@@ -157,7 +171,7 @@ def _cached() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         views = ViewSettings(pool=1, augment="none")
         stored = write_features(Rows(), tower, Path(name), views=views, progress=False)
-        order = GlobalOrder(np.arange(rows), 512, 0)
+        order = GlobalOrder(np.arange(rows), batch, 0)
         batches = FeatureFeed(stored, order, views, seed=0).batches(0, 190)
         next(batches)  # draws the epoch's permutation
         waits = []
@@ -165,23 +179,24 @@ def _cached() -> Iterator[Figure]:
             start = perf_counter()
             next(batches)
             waits.append(perf_counter() - start)
-        yield Figure("cached features, a batch of 512 x 768", 1e3 * median(waits), "ms", 2.0)
+        name = f"cached features, a batch of {batch} x 768"
+        yield timed(name, [1e3 * wait for wait in waits], "ms", 2.0)
 
 
 _BLACK = Image.new("RGB", (1, 1))
 
 
-def _medium(photos: Path | None) -> Iterator[bytes]:
+def _medium(photos: Path | None, count: int) -> Iterator[bytes]:
     """Photographs of 500 pixels, as JPEGs of quality 90."""
     if photos is None:
         path = Path(str(distribution("geoclip").locate_file("geoclip/images/Kauai.png")))
         whole = decode(path, max_pixels=MAX_PIXELS)
         wide, high = whole.width * 3 // 4, whole.height * 3 // 4
         rng = np.random.default_rng(0)
-        corners = rng.integers(0, [whole.width - wide, whole.height - high], (PHOTOS, 2))
+        corners = rng.integers(0, [whole.width - wide, whole.height - high], (count, 2))
         images = [whole.crop((x, y, x + wide, y + high)) for x, y in corners.tolist()]
     else:
-        found = sorted(photos.glob("*.jpg"))[:PHOTOS]
+        found = sorted(photos.glob("*.jpg"))[:count]
         images = [decode(path, max_pixels=MAX_PIXELS) for path in found]
     for image in images:
         scale = SIDE / max(image.size)

@@ -1,22 +1,24 @@
 """Peak memory, each case in a process of its own so that nothing else is counted.
 
-Run as a script with the name of a case, it prints one number in megabytes.
+Run as a script with the name of a case and its size, it prints what it found as a line of JSON.
 """
 
+import json
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
-from figures import Figure
 
-POINTS = 1_000_000
-FILE_ROWS = (300_000, 3_000_000)
+__all__ = ["FILE_PLACES", "array_case", "file_case", "peak_mb", "reset_peak", "run_case"]
+
 # Few distinct places keep the run short; memory depends on rows and blocks, not on places.
 FILE_PLACES = 5_000
+_ROWS_AT_A_TIME = 100_000
 
 
 def peak_mb() -> float:
@@ -36,23 +38,28 @@ def reset_peak() -> None:
         refs.write_text("5")
 
 
-def array_case() -> float:
-    """Peak above the output array while 1 M distinct points are encoded."""
-    from featurize import points
+def array_case(size: int) -> dict[str, Any]:
+    """Encode many distinct points: seconds, peak above the output, and the products around it."""
+    from featurize import CEILING_POINTS, matrix_products, points
+    from figures import seconds
 
     import geoembed as ge
 
-    lon, lat = points(POINTS)
+    lon, lat = points(size)
     encoder = ge.load_encoder("geoclip.v1", device="cpu")
-    ge.encode(lon[:5000], lat[:5000], encoder=encoder)
+    block, products = encoder.blocks_of(), min(CEILING_POINTS, size)
+    ge.encode(lon[:5000], lat[:5000], encoder=encoder, progress=False)
+    around = [seconds(lambda: matrix_products(products, block))]
     reset_peak()
-    before = peak_mb()
+    before, started = peak_mb(), perf_counter()
     vectors = ge.encode(lon, lat, encoder=encoder, progress=False)
-    return peak_mb() - before - vectors.nbytes / 1e6
+    taken, peak = perf_counter() - started, peak_mb() - before - vectors.nbytes / 1e6
+    around.append(seconds(lambda: matrix_products(products, block)))
+    return {"seconds": taken, "peak_mb": peak, "products": around}
 
 
-def file_case(rows: int) -> float:
-    """Peak of a process that embeds a file of so many rows into GeoParquet."""
+def file_case(rows: int) -> dict[str, Any]:
+    """Embed a file of so many rows, of few places, into GeoParquet: seconds and peak."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from featurize import points
@@ -65,33 +72,27 @@ def file_case(rows: int) -> float:
         rng = np.random.default_rng(0)
         schema = pa.schema([("id", pa.int64()), ("lon", pa.float64()), ("lat", pa.float64())])
         with pq.ParquetWriter(source, schema) as writer:
-            for start in range(0, rows, 100_000):
-                which = rng.integers(0, FILE_PLACES, 100_000)
-                ids = np.arange(start, start + 100_000)
+            for start in range(0, rows, _ROWS_AT_A_TIME):
+                ids = np.arange(start, min(start + _ROWS_AT_A_TIME, rows))
+                which = rng.integers(0, FILE_PLACES, len(ids))
                 writer.write_table(pa.table([ids, lon[which], lat[which]], schema=schema))
         reset_peak()
+        started = perf_counter()
         report = embed_file(source, target, dtype="float32", progress=False)
-        assert report.rows == rows
-        return peak_mb()
+        taken, peak = perf_counter() - started, peak_mb()
+        if report.rows != rows:
+            raise AssertionError(f"{report.rows:,} rows were written of {rows:,}")
+        return {"seconds": taken, "peak_mb": peak}
 
 
-def run_case(*case: str) -> float:
+def run_case(*case: str) -> dict[str, Any]:
     """Run a case in a fresh process."""
     command = [sys.executable, __file__, *case]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
-
-
-def memory() -> Iterator[Figure]:
-    """Measure arrays and files."""
-    above = run_case("array")
-    yield Figure(f"peak memory above the output, {POINTS:,} points", above, "MB", 600.0)
-    small, large = (run_case("file", str(rows)) for rows in FILE_ROWS)
-    yield Figure(f"file to file, peak, {FILE_ROWS[0]:,} rows", small, "MB")
-    yield Figure(f"file to file, peak, {FILE_ROWS[1]:,} rows", large, "MB")
-    yield Figure("file to file, ratio of the peaks", large / small, "x", 1.10)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":
-    kind, *rest = sys.argv[1:]
-    print(array_case() if kind == "array" else file_case(int(rest[0])))
+    kind, size = sys.argv[1], int(sys.argv[2])
+    print(json.dumps(array_case(size) if kind == "array" else file_case(size)))

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 import numpy as np
-from figures import Figure, alternate, median_ratio, seconds
+from figures import Figure, Growth, alternate, ratios, seconds, timed
 
 import geoembed as ge
+
+__all__ = ["onnx_backend"]
 
 BULK = 20_480
 FRESH = """
@@ -25,8 +27,22 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 """
 
 
-def onnx_backend() -> Iterator[Figure]:
-    """Measure geoclip.v1 in 8 bits and in float32, both sides in turn and on as many threads."""
+def onnx_backend(
+    bulk: int = BULK, places: int | None = None, singles: int = 100, rounds: int = 5
+) -> Iterator[Figure]:
+    """Measure geoclip.v1 in 8 bits and in float32, both sides in turn and on as many threads.
+
+    Parameters
+    ----------
+    bulk : int
+        Places of the gallery of 100K that are timed together.
+    places : int, optional
+        How many of them nearness is judged on; all if not given.
+    singles : int
+        Single places, one after the other, of which the median counts.
+    rounds : int
+        Rounds of everything.
+    """
     int8 = ge.load_encoder("geoclip.v1", backend="onnx", precision="int8")
     float32 = ge.load_encoder("geoclip.v1", backend="onnx")
     torch = ge.load_encoder("geoclip.v1", device="cpu")
@@ -39,27 +55,35 @@ def onnx_backend() -> Iterator[Figure]:
         lambda: featurizer.transform(place),
         lambda: float32.encode(7.45, 46.95),
     )
-    rounds = [[_of_many(work) for work in works] for _ in range(9)]
+    rounds = [[_of_many(work, singles) for work in works] for _ in range(2 * rounds - 1)]
     ours, theirs, whole, exact = zip(*rounds, strict=True)
-    yield Figure("one point, int8", 1000 * median(ours), "ms", 1.0)
-    yield Figure("one point, int8, LocationFeaturizer.transform", 1000 * median(whole), "ms", 1.0)
-    yield Figure("one point, float32", 1000 * median(exact), "ms")
-    yield Figure("one point, int8: times faster than torch", median_ratio(theirs, ours), "x")
+    for name, taken, most in (
+        ("one point, int8", ours, 1.0),
+        ("one point, int8, LocationFeaturizer.transform", whole, 1.0),
+        ("one point, float32", exact, None),
+    ):
+        yield timed(name, [1000 * t for t in taken], "ms", most)
+    name = "one point, int8: times faster than torch"
+    yield timed(name, ratios(theirs, ours), "x", better="more")
 
     lonlat = ge.load_gallery("geoclip.100k").lonlat
-    lon, lat = np.random.default_rng(0).permutation(lonlat)[:BULK].T
+    lon, lat = np.random.default_rng(0).permutation(lonlat)[:bulk].T
     ours, theirs, exact = alternate(
         lambda: int8.encode(lon, lat),
         lambda: torch.encode(lon, lat),
         lambda: float32.encode(lon, lat),
+        rounds=rounds,
     )
-    yield Figure(f"float32 torch, {BULK:,} points", BULK / median(theirs), "points/s")
-    yield Figure(f"int8, {BULK:,} points", BULK / median(ours), "points/s")
-    ratio = median_ratio(theirs, ours)
-    yield Figure("int8: times faster than float32 torch in bulk", ratio, "x", 1.7, at_most=False)
-    ratio = median_ratio(theirs, exact)
-    yield Figure("float32: times faster than float32 torch in bulk", ratio, "x")
+    for name, taken in (("float32 torch", theirs), ("int8", ours), ("float32", exact)):
+        yield timed(f"{name}, {bulk:,} points", [bulk / t for t in taken], "points/s")
+    growth = Growth("encode, onnx int8", "rows", bulk)
+    yield timed(f"int8, {bulk:,} points, time", ours, "s", growth=growth)
+    ratio, least = ratios(theirs, ours), 1.7 if bulk >= BULK else None
+    yield timed("int8: times faster than float32 torch in bulk", ratio, "x", least, False)
+    ratio = ratios(theirs, exact)
+    yield timed("float32: times faster than float32 torch in bulk", ratio, "x", better="more")
 
+    lonlat = np.random.default_rng(1).permutation(lonlat)[: places or len(lonlat)]
     theirs_all = torch.encode(*lonlat.T).astype(np.float64)
     for name, encoder, least in (("int8", int8, 0.999), ("float32", float32, None)):
         found = encoder.encode(*lonlat.T).astype(np.float64)
@@ -67,9 +91,13 @@ def onnx_backend() -> Iterator[Figure]:
         cosines = (found * theirs_all).sum(axis=1) / norms
         apart = np.linalg.norm(found - theirs_all, axis=1) / np.linalg.norm(theirs_all, axis=1)
         rows = f"{len(lonlat):,} places of geoclip.100k"
-        yield Figure(f"{name}: mean cosine, {rows}", cosines.mean(), "", least, at_most=False)
-        yield Figure(f"{name}: 1 - lowest cosine", 1 - cosines.min(), "")
-        yield Figure(f"{name}: largest error of a row, of its length", apart.max(), "")
+        yield Figure(
+            f"{name}: mean cosine, {rows}", cosines.mean(), "", least, False, better="more"
+        )
+        yield Figure(f"{name}: 1 - lowest cosine", 1 - cosines.min(), "", better="less")
+        yield Figure(
+            f"{name}: largest error of a row, of its length", apart.max(), "", better="less"
+        )
 
     for name, options in (
         ("int8", {"backend": "onnx", "precision": "int8"}),
@@ -84,12 +112,12 @@ def onnx_backend() -> Iterator[Figure]:
             )
             peak.append(float(done.stdout))
 
-        taken = median(seconds(fresh) for _ in range(3))
-        yield Figure(f"{name}: a new process and its first vector", taken, "s")
-        yield Figure(f"{name}: memory of that process", median(peak), "MB")
+        taken = [seconds(fresh) for _ in range(min(3, rounds))]
+        yield timed(f"{name}: a new process and its first vector", taken, "s")
+        yield timed(f"{name}: memory of that process", peak, "MB")
 
 
-def _of_many(work: Callable[[], object], count: int = 100) -> float:
+def _of_many(work: Callable[[], object], count: int) -> float:
     """Median time of calls that follow each other."""
     return median(seconds(work) for _ in range(count))
 

@@ -1,99 +1,208 @@
-"""`make bench`: measure speed and memory, print a table, write JSON.
+"""`make bench`: measure the library suite by suite, print a table, write JSON.
 
-Both sides of a ratio are measured in one process, in turn; figures are medians of rounds.
-It takes over an hour on two free cores. ``--quick`` leaves the million points, the world raster
-and the heads out; ``--only`` measures what it names.
+Every suite runs in a process of its own, one after the other; one that dies is recorded as failed
+and the others go on. The JSON grows as figures come: a run that was stopped goes on with
+``--resume``. Both sides of a ratio are measured in one process, in turn; figures are medians of
+rounds, with their quartiles.
+
+Exit status: 0 if all went well, 1 if something is worse than in ``--compare`` beyond noise, 2 for
+arguments or files that are wrong, 3 if a suite failed.
 """
 
 import argparse
-import json
-import os
-import platform
-from datetime import UTC, datetime
+import sys
 from pathlib import Path
 
-import torch
-from evaluation import evaluation
-from featurize import SIZES, against_published, repeats, single_point, throughput
-from feeds import feeds
-from figures import Figure, as_table
-from galleries import galleries
-from heads import against_scikit_learn, heads, maps
-from images import images
-from memory import memory
-from onnx_backend import onnx_backend
-from scaling import scaling
-from startup import startup
-from targets import targets
-from training import training
+from comparing import as_changes, compare_runs, worse
+from document import BenchFileError, Run, SuiteRun, read_run, write_run
+from figures import as_table
+from running import Stopped, facts, run_suite, stoppable
+from suites import SIZES, SUITES
 
-import geoembed as ge
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def main() -> None:
-    """Run every benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("bench"), help="folder for the results")
-    parser.add_argument("--quick", action="store_true", help="leave out what takes long")
-    parser.add_argument("--only", nargs="+", metavar="SUITE", help="measure these suites alone")
-    arguments = parser.parse_args()
-    suites = {
-        "start-up": startup,
-        "throughput": lambda: throughput(SIZES[:2] if arguments.quick else SIZES),
-        "published encoder": against_published,
-        "repeats": repeats,
-        "one point": single_point,
-        "memory": memory,
-    }
-    if not arguments.quick:
-        suites |= {
-            "targets": targets,
-            "heads": heads,
-            "maps": maps,
-            "scikit-learn": against_scikit_learn,
-            "galleries": galleries,
-            "images": images,
-            "evaluation": evaluation,
-            "feeds": feeds,
-            "training": training,
-            "onnx": onnx_backend,
-            "scaling": scaling,
-        }
-    if arguments.only:
-        unknown = sorted(set(arguments.only) - set(suites))
-        if unknown:
-            parser.error(f"no suite {', '.join(unknown)}: choose from {', '.join(suites)}")
-        suites = {name: suites[name] for name in arguments.only}
-    about = {
-        "geoembed": ge.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "load before": round(os.getloadavg()[0], 1),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    figures: list[Figure] = []
-    for name, suite in suites.items():
-        print(f"measuring {name} ...", flush=True)
-        for figure in suite():
-            figures.append(figure)
-            print(as_table([figure]).splitlines()[-1], flush=True)
-    table = as_table(figures)
-    print(f"\n{table}\n")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    document = {"about": about, "figures": [figure.as_dict() for figure in figures]}
-    (arguments.output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
-    caption = ", ".join(f"{key} {value}" for key, value in about.items())
-    (arguments.output / "bench.md").write_text(
-        f"Measured with `make bench` ({caption}).\n\n{table}\n"
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is asked for; return the exit status."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.list:
+        for name, suite in SUITES.items():
+            print(f"{name:<15} {suite.minutes:>4g} min  {suite.says}")
+        return 0
+    for name in [*(asked.only or []), *(asked.redo or [])]:
+        if name not in SUITES:
+            parser.error(f"there is no suite {name!r}: choose from {', '.join(SUITES)}")
+    if asked.measured is not None and (asked.only or asked.redo or asked.resume):
+        parser.error("--from measures nothing: leave --only, --redo and --resume out")
+    try:
+        with stoppable():
+            # Whatever is wrong with files is said before an hour is spent.
+            old = None if asked.compare is None else read_run(asked.compare)
+            if asked.measured is not None:
+                run = read_run(asked.measured)
+            else:
+                run = _begin(asked)
+                _measure(run, asked)
+            return _report(run, old, asked)
+    except BenchFileError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+    except OSError as error:
+        print(
+            f"run.py: results cannot be written ({error}); once they can, the same command with "
+            "--resume goes on from what is there.",
+            file=sys.stderr,
+        )
+    except Stopped as stopped:
+        print(
+            f"\nStopped. What was measured is in {asked.output / 'bench.json'}; the same command "
+            "with --resume goes on from there.",
+            file=sys.stderr,
+        )
+        return stopped.status
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"written to {arguments.output / 'bench.json'} and {arguments.output / 'bench.md'}")
+    parser.add_argument("--output", type=Path, default=Path("bench"), help="folder for the results")
+    parser.add_argument("--list", action="store_true", help="list the suites and stop")
+    parser.add_argument("--only", nargs="+", metavar="SUITE", help="measure these suites alone")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--quick",
+        dest="size",
+        action="store_const",
+        const="quick",
+        help="smaller, under 10 minutes",
+    )
+    size.add_argument(
+        "--size", choices=SIZES, help="which sizes; tiny ones only show that it works"
+    )
+    parser.set_defaults(size="full")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the suites that a stopped run has measured"
+    )
+    parser.add_argument(
+        "--redo", nargs="+", metavar="SUITE", help="resume, and measure these suites again"
+    )
+    parser.add_argument("--compare", type=Path, metavar="OLD", help="bench.json to compare with")
+    parser.add_argument(
+        "--from", dest="measured", type=Path, metavar="NEW", help="measure nothing, take this file"
+    )
+    parser.add_argument(
+        "--docs",
+        nargs="?",
+        type=Path,
+        const=ROOT / "docs",
+        metavar="FOLDER",
+        help="write tables and pictures of the page on performance",
+    )
+    return parser
+
+
+def _begin(asked: argparse.Namespace) -> Run:
+    """Return the run that measuring adds to; keep the results that lie there."""
+    path = asked.output / "bench.json"
+    about = facts()
+    if (asked.resume or asked.redo) and path.exists():
+        run = read_run(path)
+        there = Run(about)
+        apart = run.differences(there)
+        if run.about.get("geoembed") != about["geoembed"]:
+            apart.append(f"geoembed: {run.about.get('geoembed')} and {about['geoembed']}")
+        if apart:
+            raise BenchFileError(
+                f"{path} was measured elsewhere ({'; '.join(apart)}): leave --resume out, or name "
+                "another folder with --output."
+            )
+        for name in asked.redo or []:
+            run.suites.pop(name, None)
+    else:
+        if path.exists():
+            path.replace(path.with_name("previous.json"))
+        run = Run(about)
+    write_run(run, path)
+    return run
+
+
+def _measure(run: Run, asked: argparse.Namespace) -> None:
+    """Measure every suite that the run lacks, writing as figures come."""
+    path = asked.output / "bench.json"
+    chosen = list(dict.fromkeys([*asked.only, *(asked.redo or [])])) if asked.only else list(SUITES)
+    for name in chosen:
+        had = run.suites.get(name)
+        if had is not None and had.status == "done" and had.size == asked.size:
+            print(f"{name}: measured already", flush=True)
+            continue
+        print(f"\nmeasuring {name} ...\n", flush=True)
+        printed = 0
+
+        def told(suite: SuiteRun, name: str = name) -> None:
+            nonlocal printed
+            lines = as_table(suite.figures[printed:]).splitlines()
+            if len(lines) > 2:
+                print("\n".join(lines[2 if printed else 0 :]), flush=True)
+            printed = len(suite.figures)
+            run.suites[name] = suite
+            # In the order of the list, whichever were measured first.
+            run.suites = {each: run.suites[each] for each in SUITES if each in run.suites}
+            write_run(run, path)
+
+        suite = run_suite(name, asked.size, asked.output, told)
+        if suite.status == "failed":
+            print(f"failed: {suite.error}", flush=True)
+
+
+def _report(run: Run, old: Run | None, asked: argparse.Namespace) -> int:
+    """Print the tables, write the pages, and return the exit status."""
+    figures = [figure for _, figure in run.figures()]
+    if asked.measured is None:
+        print(f"\nwritten to {asked.output / 'bench.json'}")
+    if asked.docs is not None:
+        from pages import write_pages
+
+        for path in write_pages(run, asked.docs):
+            print(f"written to {path}")
     missed = [figure.name for figure in figures if figure.met is False]
     if missed:
         print(f"targets not met: {'; '.join(missed)}")
+    status = 0
+    failed = {name: suite for name, suite in run.suites.items() if suite.status != "done"}
+    for name, suite in failed.items():
+        print(f"{name} was not measured whole: {suite.error or suite.status}", file=sys.stderr)
+        status = 3
+    if old is not None and _compare(old, run):
+        status = 1
+    return status
+
+
+def _compare(old: Run, new: Run) -> bool:
+    """Print what changed; return whether something is worse beyond noise."""
+    apart = old.differences(new)
+    changes = compare_runs(old, new)
+    print(f"\n{as_changes(changes)}\n")
+    if apart:
+        print(
+            "The runs were made on different machines or settings: ratios are compared, seconds, "
+            f"rates and memory are not ({'; '.join(apart)})."
+        )
+    cores = new.about.get("cores") or 1
+    for which, run in (("old", old), ("new", new)):
+        busy = [name for name, suite in run.suites.items() if suite.load > cores]
+        if busy:
+            print(f"The machine had other work to do in the {which} run: {', '.join(busy)}.")
+    found = worse(changes)
+    if found:
+        print(f"worse beyond noise: {len(found)}")
+        for change in found:
+            print(f"  {change.suite}: {change.name}")
+    else:
+        print("nothing is worse beyond noise")
+    return bool(found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

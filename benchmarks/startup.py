@@ -3,14 +3,15 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from statistics import median
 
-from figures import Figure, alternate
+from figures import Figure, alternate, timed
+
+__all__ = ["startup"]
 
 ROUNDS = 11
 
 
-def startup() -> Iterator[Figure]:
+def startup(rounds: int = ROUNDS) -> Iterator[Figure]:
     """Measure in fresh processes, with a bare interpreter beside."""
 
     def run(*arguments: str) -> None:
@@ -20,8 +21,8 @@ def startup() -> Iterator[Figure]:
         lambda: run("-c", "pass"),
         lambda: run("-c", "import geoembed"),
         lambda: run("-m", "geoembed", "--help"),
-        rounds=ROUNDS,
+        rounds=rounds,
     )
-    yield Figure("bare interpreter", median(bare), "s")
-    yield Figure("import geoembed", median(imported), "s", 0.25)
-    yield Figure("geoembed --help", median(helped), "s", 0.5)
+    yield timed("bare interpreter", bare, "s")
+    yield timed("import geoembed", imported, "s", 0.25)
+    yield timed("geoembed --help", helped, "s", 0.5)

@@ -9,13 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import geopandas as gpd
 import numpy as np
 import rasterio
 import rasterio.mask
-from figures import Figure, alternate, median_ratio
+from figures import Figure, alternate, ratios, timed
 from memory import peak_mb, reset_peak
 from pyproj import Geod
 from rasterio.windows import Window
@@ -24,10 +23,11 @@ from shapely.geometry import Polygon
 from geoembed.data import load_countries
 from geoembed.targets import class_fractions, label_regions, sample_raster
 
+__all__ = ["targets"]
+
 WIDTH, HEIGHT = 43_200, 21_600
 RADIUS_M = 1000.0
 POINTS = 10_000
-# The loop takes minutes.
 ROUNDS = 3
 # Most megabytes of GDAL's own cache of blocks while memory is measured.
 CACHE_MB = 64
@@ -40,17 +40,18 @@ def points(count: int = POINTS, seed: int = 0) -> np.ndarray:
     return np.stack([rng.uniform(-179.8, 179.8, count), lat], axis=1)
 
 
-def write_world(path: Path) -> None:
+def write_world(path: Path, width: int = WIDTH) -> None:
     """Write nine classes in patches with some noise, as land cover has them: tiles, deflate."""
+    height = width // 2
     rng = np.random.default_rng(0)
     profile = {
         "driver": "GTiff",
-        "width": WIDTH,
-        "height": HEIGHT,
+        "width": width,
+        "height": height,
         "count": 1,
         "dtype": "uint8",
         "crs": "EPSG:4326",
-        "transform": rasterio.Affine(1 / 120, 0, -180, 0, -1 / 120, 90),
+        "transform": rasterio.Affine(360 / width, 0, -180, 0, -360 / width, 90),
         "nodata": 255,
         "tiled": True,
         "blockxsize": 256,
@@ -59,12 +60,12 @@ def write_world(path: Path) -> None:
         "zlevel": 1,
     }
     with rasterio.open(path, "w", **profile) as world:
-        for row in range(0, HEIGHT, 1280):
-            patches = rng.integers(0, 9, (32, WIDTH // 40), dtype="uint8")
-            rows = patches.repeat(40, axis=0).repeat(40, axis=1)[: HEIGHT - row]
+        for row in range(0, height, 1280):
+            patches = rng.integers(0, 9, (32, width // 40), dtype="uint8")
+            rows = patches.repeat(40, axis=0).repeat(40, axis=1)[: height - row]
             noise = rng.integers(0, 256, rows.shape, dtype="uint8")
             rows = np.where(noise < 12, noise % 9, rows).astype("uint8")
-            world.write(rows, 1, window=Window(0, row, WIDTH, len(rows)))
+            world.write(rows, 1, window=Window(0, row, width, len(rows)))
 
 
 def loop(path: Path, lonlat: np.ndarray) -> np.ndarray:
@@ -80,29 +81,46 @@ def loop(path: Path, lonlat: np.ndarray) -> np.ndarray:
     return counts
 
 
-def targets() -> Iterator[Figure]:
-    """Measure on a world written for the purpose."""
-    lonlat = points()
+def targets(
+    count: int = POINTS, width: int = WIDTH, labelled: int = 100_000, rounds: int = ROUNDS
+) -> Iterator[Figure]:
+    """Measure on a world written for the purpose.
+
+    Parameters
+    ----------
+    count : int
+        Places whose targets are made.
+    width : int
+        Columns of the world, a multiple of 40; it has half as many rows.
+    labelled : int
+        Places labelled with countries.
+    rounds : int
+        Rounds of each.
+    """
+    lonlat, full = points(count), (count, width) == (POINTS, WIDTH)
+    most = 10.0 if full else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "world.tif"
-        write_world(path)
-        name = f"{POINTS:,} points of {WIDTH:,} x {HEIGHT:,}"
+        write_world(path, width)
+        name = f"{count:,} points of {width:,} x {width // 2:,}"
         for method in ("nearest", "bilinear"):
-            (times,) = alternate(lambda m=method: sample_raster(lonlat, path, method=m), rounds=3)
-            yield Figure(f"sample_raster, {method}, {name}", median(times), "s", 10.0)
+            (times,) = alternate(
+                lambda m=method: sample_raster(lonlat, path, method=m), rounds=rounds
+            )
+            yield timed(f"sample_raster, {method}, {name}", times, "s", most)
         ours, theirs = alternate(
             lambda: class_fractions(lonlat, path, radius_m=RADIUS_M),
             lambda: loop(path, lonlat),
-            rounds=ROUNDS,
+            rounds=rounds,
         )
-        yield Figure(f"class_fractions, 1 km around {name}", median(ours), "s", 10.0)
-        ratio = median_ratio(theirs, ours)
-        yield Figure("times faster than a loop over rasterio.mask", ratio, "x", 10.0, at_most=False)
-        (times,) = alternate(lambda: class_fractions(large_country(), path), rounds=3)
-        yield Figure("class_fractions, Russia as one polygon", median(times), "s")
-        peak = memory_of(path)
-        yield Figure("peak memory above the imports, the same", peak, "MB", 600.0)
-    yield from regions()
+        yield timed(f"class_fractions, 1 km around {name}", ours, "s", most)
+        what = f"times faster than a loop over rasterio.mask, {name}"
+        yield timed(what, ratios(theirs, ours), "x", most, False, better="more")
+        (times,) = alternate(lambda: class_fractions(large_country(), path), rounds=rounds)
+        yield timed(f"class_fractions, Russia as one polygon of {width:,} columns", times, "s")
+        name = f"peak memory above the imports, class_fractions around {name}"
+        yield Figure(name, memory_of(path, count), "MB", 600.0)
+    yield from regions(labelled, rounds)
 
 
 def large_country() -> gpd.GeoDataFrame:
@@ -111,24 +129,25 @@ def large_country() -> gpd.GeoDataFrame:
     return countries[countries["name"] == "Russia"]
 
 
-def regions(count: int = 100_000) -> Iterator[Figure]:
+def regions(count: int = 100_000, rounds: int = ROUNDS) -> Iterator[Figure]:
     """Label places everywhere with the shipped countries."""
     lonlat, countries = points(count), load_countries()
     inside, near = alternate(
         lambda: label_regions(lonlat, countries, "name"),
         lambda: label_regions(lonlat, countries, "name", nearest_km=50),
-        rounds=3,
+        rounds=rounds,
     )
-    yield Figure(f"label_regions, {count:,} points, 241 countries", median(inside), "s")
-    yield Figure("the same with nearest_km=50", median(near), "s")
+    name = f"label_regions, {count:,} points, 241 countries"
+    yield timed(name, inside, "s")
+    yield timed(f"{name}, with nearest_km=50", near, "s")
 
 
-def memory_of(path: Path) -> float:
+def memory_of(path: Path, count: int = POINTS) -> float:
     """Peak of a fresh process that runs class_fractions, above what it had before."""
     done = subprocess.run(
-        [sys.executable, __file__, str(path)],
+        [sys.executable, __file__, str(path), str(count)],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "GDAL_CACHEMAX": str(CACHE_MB)},
     )
@@ -138,5 +157,5 @@ def memory_of(path: Path) -> float:
 if __name__ == "__main__":
     reset_peak()
     before = peak_mb()
-    class_fractions(points(), sys.argv[1], radius_m=RADIUS_M)
+    class_fractions(points(int(sys.argv[2])), sys.argv[1], radius_m=RADIUS_M)
     print(peak_mb() - before)

@@ -16,8 +16,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from figures import Figure, alternate, as_table, median_ratio, seconds
-from images import _random_clip
+from figures import Figure, alternate, as_table, ratios, seconds, timed
+from images import random_clip
 from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,10 +34,15 @@ from geoembed.training.queue import uniform_places
 from geoembed.training.settings import TrainingSettings, ViewSettings
 from geoembed.training.step import TrainingStep
 
+__all__ = ["training", "training_on"]
+
 BATCH, QUEUE, FEATURES, LR = 512, 4096, 768, 3e-5
+CEILING = "the matrix products of a step, forward and back, and nothing else"
 
 
-def settings(*, published: bool = True, **sections: dict[str, object]) -> TrainingSettings:
+def settings(
+    *, published: bool = True, queue: int = QUEUE, **sections: dict[str, object]
+) -> TrainingSettings:
     """Return the published run, from the published weights or from new ones."""
     init = {"init": "geoclip.v1"} if published else {}
     return TrainingSettings.model_validate(
@@ -45,7 +50,7 @@ def settings(*, published: bool = True, **sections: dict[str, object]) -> Traini
             "data": {"kind": "features", "path": "unused"},
             "location": init,
             "image": init,
-            "objective": {"queue": QUEUE},
+            "objective": {"queue": queue},
             "loop": {"batch": BATCH},
             **sections,
         }
@@ -72,13 +77,13 @@ class Head(nn.Module):
         return vectors
 
 
-def published_step(batch: Batch, model: GeolocationModel) -> Callable[[], None]:
+def published_step(batch: Batch, model: GeolocationModel, queue: int = QUEUE) -> Callable[[], None]:
     """One step of the published loop on the same tensors, from the same weights."""
     import geoclip
     from geoclip.train import train
 
     sys.modules["geoclip.model.GeoCLIP"].ImageEncoder = Head  # type: ignore[attr-defined]
-    theirs = geoclip.GeoCLIP(queue_size=QUEUE)
+    theirs = geoclip.GeoCLIP(queue_size=queue)
     theirs.load_state_dict(model.state_dict(), strict=False)
     optimiser = torch.optim.Adam(theirs.parameters(), lr=LR, weight_decay=1e-6)
     latlon = torch.from_numpy(batch.lonlat[:, ::-1].astype(np.float32))
@@ -91,17 +96,17 @@ def published_step(batch: Batch, model: GeolocationModel) -> Callable[[], None]:
     return step
 
 
-def matrix_products() -> None:
+def matrix_products(batch: int = BATCH, queue: int = QUEUE) -> None:
     """Run the matrix products of a step, forward and both ways back, and nothing else."""
-    rows = BATCH + QUEUE
+    rows = batch + queue
     for _scale in range(3):
         _layer(rows, 512, 1024, first=True)
         _layer(rows, 1024, 1024)
         _layer(rows, 1024, 1024)
         _layer(rows, 1024, 512)
-    _layer(BATCH, FEATURES, 768, first=True)
-    _layer(BATCH, 768, 512)
-    _layer(BATCH, 512, rows)
+    _layer(batch, FEATURES, 768, first=True)
+    _layer(batch, 768, 512)
+    _layer(batch, 512, rows)
 
 
 _TENSORS: dict[tuple[int, int], torch.Tensor] = {}
@@ -120,27 +125,45 @@ def _layer(rows: int, into: int, out: int, *, first: bool = False) -> None:
         gradient @ weight
 
 
-def training(rounds: int = 5) -> Iterator[Figure]:
-    """Compare a step with the published one and with its bare matrix products."""
-    batch = make_batch(torch.randn(BATCH, 1, FEATURES))
+def training(
+    rounds: int = 5, batch: int = BATCH, queue: int = QUEUE, pictures: int = 4096
+) -> Iterator[Figure]:
+    """Compare a step with the published one and with its bare matrix products.
+
+    Parameters
+    ----------
+    rounds : int
+        Rounds of each.
+    batch, queue, pictures : int
+        Pictures a step, places in the queue, and pictures of the feed.
+    """
+    full = (batch, queue) == (BATCH, QUEUE)
+    given = make_batch(torch.randn(batch, 1, FEATURES))
     for published in (False, True):
-        run = settings(published=published)
+        run = settings(published=published, queue=queue, loop={"batch": batch})
         model = build_model(run, feature_dimension=FEATURES, backbone=False)
-        theirs = published_step(batch, model)  # before the step drops what slows both down
+        # Before the step drops what slows both down.
+        theirs = published_step(given, model, queue)
         step = TrainingStep(model, run)
-        works = (lambda step=step: step(batch, 1, LR), theirs, matrix_products)
+        works = (
+            lambda step=step: step(given, 1, LR),
+            theirs,
+            lambda: matrix_products(batch, queue),
+        )
         for work in works:
             work()
         ours, other, products = alternate(*works, rounds=rounds)
         which = "the published weights" if published else "new weights"
-        yield Figure(f"training step, features, {which}", median(ours), "s")
-        yield Figure(
-            f"times faster than geoclip.train, {which}", median_ratio(other, ours), "x", 1.0, False
-        )
+        yield timed(f"training step, features, {which}", ours, "s")
+        name = f"times faster than geoclip.train, {which}"
+        yield timed(name, ratios(other, ours), "x", 1.0 if full else None, False, better="more")
         if not published:
-            share = median_ratio(products, ours)
-            yield Figure("training step, share of the ceiling", share, "x", 0.85, False)
-    yield Figure("feed of cached features, share of the step", waiting() / median(ours), "x", 0.05)
+            share = ratios(products, ours)
+            name, target = "training step, share of the ceiling", 0.85 if full else None
+            yield timed(name, share, "x", target, False, ceiling=CEILING)
+    share = [waiting(pictures, batch=batch) / median(ours)]
+    name, target = "feed of cached features, share of the step", 0.05 if full else None
+    yield timed(name, share, "x", target, better="less")
 
 
 class Colours:
@@ -159,7 +182,7 @@ class Colours:
         return Image.new("RGB", (8, 8), (row % 256, row // 256 % 256, 0))
 
 
-def waiting(pictures: int = 4096, batches: int = 20) -> float:
+def waiting(pictures: int = 4096, batches: int = 20, batch: int = BATCH) -> float:
     """Seconds that a batch of stored features takes, its pages in memory."""
     half = (0.5, 0.5, 0.5)
     tower = Tower(
@@ -173,7 +196,7 @@ def waiting(pictures: int = 4096, batches: int = 20) -> float:
     views = ViewSettings(augment="none", pool=1)
     with tempfile.TemporaryDirectory() as folder:
         data = write_features(Colours(pictures), tower, folder, views=views, progress=False)
-        order = GlobalOrder(np.arange(pictures), batch=BATCH, seed=0)
+        order = GlobalOrder(np.arange(pictures), batch=batch, seed=0)
         feed = FeatureFeed(data, order, views, seed=0)
         list(feed.batches(0, batches))
         return seconds(lambda: list(feed.batches(0, batches))) / batches
@@ -192,7 +215,7 @@ def training_on(
     with tempfile.TemporaryDirectory() as folder:
         run = settings(
             data={"kind": "manifest", "path": "unused"},
-            image={"init": "geoclip.v1", "weights": str(_random_clip(Path(folder)))},
+            image={"init": "geoclip.v1", "weights": str(random_clip(Path(folder)))},
             loop={"batch": batch, "precision": precision, "device": str(device)},
         )
         model = build_model(run, device=device)
