@@ -1,12 +1,12 @@
 """``geoembed gallery list | build | info``: places with their embeddings, to search in."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from geoembed.cli.output import print_json, table
+from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 from geoembed.errors import OptionError
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+
+FLAGS = {**TABLE_FLAGS, "force": "--force"}
 
 _WHAT = "Registered name, or a folder that 'gallery build' wrote."
 
@@ -56,7 +58,9 @@ def list_galleries(
 @app.command()
 def build(
     source: str | None = typer.Argument(
-        None, metavar="[NAME|TABLE]", help="Registered gallery, or a table file of places."
+        None,
+        metavar="[NAME|TABLE]",
+        help="Registered gallery; or a table file of places, or a folder of Parquet files.",
     ),
     grid: float | None = typer.Option(
         None, "--grid", metavar="KM", help="An even grid instead, one place a square of that side."
@@ -76,8 +80,23 @@ def build(
     ),
     layers: str = typer.Option("final", "--layers", help="Which layers make up a vector."),
     dtype: str = typer.Option("float32", "--dtype", help="float32, or float16: half the room."),
+    precision: str | None = typer.Option(
+        None, "--precision", help="Computed in: float32, float64; int8 with --backend onnx."
+    ),
+    backend: str | None = typer.Option(
+        None, "--backend", help="auto, torch or onnx: what the encoder runs in."
+    ),
     geometry: str = typer.Option(
         "point", "--geometry", help="What stands for lines and polygons in TABLE."
+    ),
+    lon: str | None = typer.Option(
+        None, "--lon-column", "--lon", metavar="NAME", help="Column of the longitude in TABLE."
+    ),
+    lat: str | None = typer.Option(
+        None, "--lat-column", "--lat", metavar="NAME", help="Column of the latitude in TABLE."
+    ),
+    crs: str | None = typer.Option(
+        None, "--crs", help="CRS of coordinates in TABLE that do not carry one."
     ),
     device: str = typer.Option("auto", "--device", help="Such as cpu or cuda."),
     force: bool = typer.Option(False, "--force", help="Replace a gallery that is there."),
@@ -88,23 +107,30 @@ def build(
     A registered gallery is put into geoembed's cache, where everything finds it; with -o it is
     written into a folder instead, as are tables and grids. Equal places become one.
 
+    Vectors are written as they are computed, so memory does not grow with them. The same command
+    goes on with a build that was stopped.
+
     Example:
         geoembed gallery build geoclip.100k
         geoembed gallery build shops.csv -o shops
         geoembed gallery build --grid 10 --within kenya.gpkg -o kenya10 --dtype float16
+        geoembed gallery build --grid 4 -o world4 --dtype float16 --backend onnx --precision int8
     """
     if [source, grid, h3].count(None) != 2:
         raise typer.BadParameter("Give a NAME or TABLE, or --grid KM, or --h3 RESOLUTION: one.")
     from geoembed.extending.registry import gallery_specs
-    from geoembed.galleries import Gallery, load_gallery
+    from geoembed.galleries import Gallery, places_of
 
     options: dict[str, Any] = {
         "encoder": encoder or "geoclip.v1",
         "layers": layers,
         "dtype": dtype,
         "device": device,
+        "precision": precision,
+        "backend": backend,
         "progress": False if as_json else None,
     }
+    reading = {"geometry": geometry, "lon": lon, "lat": lat, "crs": crs}
     specs = gallery_specs()
     if source in specs and encoder is None:
         options["encoder"] = specs[source].encoder
@@ -113,18 +139,22 @@ def build(
     if output is None:
         if source not in specs or within is not None:
             raise OptionError("Say where the gallery is to be written: -o FOLDER.")
-        made = load_gallery(source, **options)
+        with notes_told(FLAGS), terminable():
+            made = Gallery.of(places_of(source), **options)
     else:
         _check_output(output, force)
-        places = _places(source, grid, h3, within, sea=sea, geometry=geometry)
-        made = Gallery.build(places, output, force=force, **options)
+        with notes_told(FLAGS), terminable():
+            places = _places(source, grid, h3, within, sea=sea, reading=reading)
+            made = Gallery.build(places, output, force=force, **options)
     size = made.embeddings.nbytes
     if as_json:
         facts = {"name": made.name, "places": len(made), "bytes": size, "digest": made.digest}
-        print_json(facts | {"folder": str(made.folder) if made.folder else None})
+        where = {"folder": str(made.folder) if made.folder else None}
+        print_json(facts | where | {"resumed": made.resumed})
         return
-    where = f" in {made.folder}" if made.folder else ""
-    print(f"{made.name}: {len(made):,} places, {size / 1e6:,.1f} MB of vectors{where}")
+    told = f" in {made.folder}" if made.folder else ""
+    before = f" ({made.resumed:,} done before)" if made.resumed else ""
+    print(f"{made.name}: {len(made):,} places{before}, {size / 1e6:,.1f} MB of vectors{told}")
 
 
 @app.command()
@@ -148,9 +178,10 @@ def info(
     from geoembed.extending.registry import gallery_specs
 
     facts, places = _registered(name) if name in gallery_specs() else _folder(name)
+    from geoembed.cli.gallery_places import read_lonlat
     from geoembed.galleries.coverage import coverage_of
 
-    there = None if truth is None else _read_table(truth, "point")
+    there = None if truth is None else read_lonlat(truth)
     found = coverage_of(places.lonlat, places.counts, there)
     if as_json:
         print_json({**facts, **_plain(found)})
@@ -174,11 +205,12 @@ def _places(
     within: Path | None,
     *,
     sea: bool,
-    geometry: str,
+    reading: dict[str, Any],
 ) -> "GalleryPlaces":
+    from geoembed.cli.gallery_places import table_places
     from geoembed.cli.polygons import read_polygons
     from geoembed.extending.registry import gallery_specs
-    from geoembed.galleries import GalleryPlaces, places_of
+    from geoembed.galleries import places_of
     from geoembed.galleries.builders import grid_places, h3_places
 
     polygons = None if within is None else read_polygons(within)
@@ -187,12 +219,8 @@ def _places(
     if h3 is not None:
         return h3_places(h3, polygons, land_only=not sea)
     assert source is not None
-    if source in gallery_specs():
-        places = places_of(source)
-    else:
-        path = Path(source)
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-") or "places"
-        places = GalleryPlaces.of(_read_table(path, geometry), name=name, source=path.name)
+    known = source in gallery_specs()
+    places = places_of(source) if known else table_places(source, **reading)
     return places.take(places.rows_within(polygons))
 
 
@@ -205,19 +233,6 @@ def _check_table(source: str) -> None:
     meant = path.exists() or path.suffix[1:].isalpha() or "/" in source
     if source not in specs and not meant:
         raise unknown_name("gallery", source, specs)
-
-
-def _read_table(path: Path, geometry: str) -> Any:
-    """Longitudes and latitudes (n, 2) of the rows of a table file."""
-    import numpy as np
-
-    from geoembed.coordinates import read_places
-    from geoembed.streaming import read_frames
-
-    if geometry == "sample":
-        raise OptionError("--geometry sample makes many places of a row: choose another.")
-    read = [read_places(frame, geometry=geometry).lonlat for frame in read_frames(path)]
-    return np.concatenate([np.empty((0, 2)), *read])
 
 
 def _registered(name: str) -> tuple[dict[str, Any], "GalleryPlaces"]:

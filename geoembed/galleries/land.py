@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geoembed.data import is_land
 from geoembed.galleries.lattice import lattice_blocks, lattice_size
+from geoembed.progress import progress_bar
 from geoembed.weights import cache_dir
 
 __all__ = ["land_grid_places"]
@@ -19,7 +20,7 @@ __all__ = ["land_grid_places"]
 # Changed when the lattice or the way of looking up land changes.
 _VERSION: Final = 1
 # Coarser grids are quicker laid than read; larger ones are not worth their room.
-_FEWEST, _MOST = 50_000, 20_000_000
+_FEWEST, _MOST = 50_000, 40_000_000
 
 
 def land_grid_places(spacing_km: float) -> NDArray[np.float64]:
@@ -50,8 +51,12 @@ def land_grid_places(spacing_km: float) -> NDArray[np.float64]:
     kept = None if path is None else _read(path)
     if kept is not None:
         return kept
-    blocks = [block[is_land(*block.T)] for block in lattice_blocks(count)]
-    lonlat: NDArray[np.float64] = np.concatenate([np.empty((0, 2)), *blocks])
+    blocks = [np.empty((0, 2))]
+    with progress_bar(None, text="looking up land", unit="place", total=count) as bar:
+        for block in lattice_blocks(count):
+            blocks.append(block[is_land(*block.T)])
+            bar.update(len(block))
+    lonlat: NDArray[np.float64] = np.concatenate(blocks)
     if path is not None:
         # Without room for it, it is laid anew next time: nothing is lost.
         with suppress(OSError):
