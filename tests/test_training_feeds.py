@@ -4,12 +4,14 @@ import json
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from itertools import islice
+from multiprocessing.heap import BufferWrapper, Heap
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,6 +244,20 @@ def test_data_that_cannot_be_sent_are_told_of():
     data = SimpleNamespace(picture=lambda row: None, names=["a"] * 4, lonlat=np.zeros((4, 2)))
     with pytest.raises(TrainingError, match=r"cannot be started: .*pickle"):
         next(image_feed(data, batch=4, workers=1).batches(0, 2))
+
+
+def test_memory_that_workers_cannot_share_is_told_of(pictures, monkeypatch):
+    # What earlier feeds have given back would do.
+    monkeypatch.setattr(BufferWrapper, "_heap", Heap())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    told = r"share .*B of memory.*: File too large\. Make room"
+    try:
+        with pytest.raises(TrainingError, match=told):
+            next(image_feed(pictures, workers=1).batches(0, 6))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert children() == []
 
 
 def test_workers_outlive_signals_to_the_group_and_end_with_the_feed(pictures):

@@ -22,8 +22,11 @@ from geoembed.training.feature_store import open_features
 from geoembed.training.loop import train
 from geoembed.training.model import build_model
 from geoembed.training.model_folder import write_model_folder
+from geoembed.training.opening import open_data
+from geoembed.training.plan import plan_run
 from geoembed.training.run_model import model_of_training
-from geoembed.training.settings import TrainingSettings
+from geoembed.training.settings import TrainingSettings, ViewSettings
+from geoembed.training.splitting import split_rows
 
 WORLD = {"kind": "bluemarble", "crops": 24, "crop_size": 16, "validation": 0.3}
 
@@ -75,6 +78,20 @@ def features(base, tmp_path_factory):
 def on_features(features, base, **image):
     data = {"kind": "features", "path": str(features), "validation": 0.3}
     return settings({"backbone": str(base), "head": [7], **image}, data, views={"pool": 2})
+
+
+def plan_of(chosen):
+    data = open_data(chosen.data)
+    return plan_run(chosen, data, split_rows(data.lonlat, chosen.data))
+
+
+def test_a_plan_refuses_features_that_the_run_would_refuse(base, features):
+    chosen = on_features(features, base)
+    assert plan_of(chosen).steps == 2
+    with pytest.raises(OptionError, match=r"drawn in another way: views.min_area = 0.5, features"):
+        plan_of(chosen.model_copy(update={"views": ViewSettings(min_area=0.5)}))
+    with pytest.raises(OptionError, match=r"views.pool = 3, but the features are of 2 views"):
+        plan_of(chosen.model_copy(update={"views": ViewSettings(pool=3)}))
 
 
 def check_export(folder, base):
@@ -183,6 +200,8 @@ def test_features_of_another_tower_are_refused_whatever_its_name(base, features,
     ):
         with pytest.raises(OptionError, match=told):
             train(on_features(features, backbone), tmp_path / "run", progress=False)
+        with pytest.raises(OptionError, match=told):
+            plan_of(on_features(features, backbone))
     with pytest.raises(UnknownNameError, match="'local.my-model'"):
         train(on_features(features, "local.my-model"), tmp_path / "run", progress=False)
     # The same tower from elsewhere is the same.

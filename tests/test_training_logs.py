@@ -271,8 +271,41 @@ def test_weights_and_biases_only_where_it_is_asked_for(folder, monkeypatch, wand
 def test_weights_and_biases_that_fails_costs_no_run(folder, monkeypatch, wandb):
     monkeypatch.setenv("WANDB_API_KEY", "key")
     wandb.broken = "no network"
-    with pytest.warns(UserWarning, match="Weights & Biases is left out: no network"):
-        assert open_trackers(folder, SETTINGS, 0) == []
+    with pytest.warns(UserWarning, match="Weights & Biases is left out from here on: no network"):
+        trackers = open_trackers(folder, SETTINGS, 0)
+    write(folder, trackers=trackers)
+    assert wandb.logged == []
+
+
+def test_a_tracker_that_fails_later_costs_no_run(folder, monkeypatch, wandb):
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    log = RunLog(folder, trackers=open_trackers(folder, SETTINGS, 0))
+    log.metrics(10, 1.25, {"loss": 0.5})
+    monkeypatch.setattr(Wandb, "log", lambda self, values: 1 / 0)
+    with pytest.warns(UserWarning, match="Weights & Biases is left out from here on: division"):
+        log.metrics(20, 2.5, {"loss": 0.25})
+    # Once is enough, and whoever failed is not asked to end in order.
+    log.metrics(30, 3.75, {"loss": 0.125})
+    log.close()
+    assert (len(wandb.logged), wandb.finished) == (1, 0)
+    assert [row["step"] for row in read_metrics(folder)] == [10, 20, 30]
+
+
+def test_tensorboard_on_a_full_disk_costs_no_run(folder, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    (tracker,) = open_trackers(folder, SETTINGS, 0)
+    writer = tracker._tracker._writer
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "add_scalar", full)
+    with pytest.warns(UserWarning, match="TensorBoard is left out .*: .*No space left on device"):
+        tracker.log(1, {"loss": 1.0})
+    tracker.log(2, {"loss": 1.0})
+    tracker.close()
+    writer.close()
 
 
 # -- curves ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from geoembed.training.settings import TrainingSettings
 from geoembed.training.splitting import Split, split_rows
 from geoembed.training.tasks import LearningModel, Step, TrainingTask, Validation
 
-__all__ = ["Parts", "assemble"]
+__all__ = ["Parts", "assemble", "check_features"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +113,7 @@ def assemble(
             "processes: take a larger batch."
         )
     if task is None:
-        _check_tower(settings, data)
+        check_features(settings, data)
     order = GlobalOrder(split.train, settings.loop.batch, settings.seed)
     task = PairTask() if task is None else task
     model = task.build_model(settings, data, processes.device)
@@ -135,8 +135,21 @@ def assemble(
     )
 
 
-def _check_tower(settings: TrainingSettings, data: PictureData | FeatureData) -> None:
-    """Refuse features of another tower than the one that the model would name."""
+def check_features(settings: TrainingSettings, data: PictureData | FeatureData) -> None:
+    """Refuse stored features of another tower than the one that the model would name.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Of the run.
+    data : PictureData or FeatureData
+        Pictures fit always, and so do features that do not know their tower.
+
+    Raises
+    ------
+    OptionError
+        If the tower is another one, or takes pictures that are prepared otherwise.
+    """
     name = getattr(data, "tower", "")
     if not name:
         return

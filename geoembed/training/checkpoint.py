@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import torch
 
@@ -115,10 +115,15 @@ def write_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     """
     target = checkpoint_path(folder, step)
     partial = target.with_name(f".{target.name}{_PARTIAL}")
+    failure: OSError | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save(dict(state), file)
+            noting = _Noting(file)
+            try:
+                torch.save(dict(state), cast("IO[bytes]", noting))
+            finally:
+                failure = noting.failure
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
@@ -126,7 +131,7 @@ def write_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             partial.unlink()
-        raise TrainingError(_not_written(folder, step, error)) from error
+        raise TrainingError(_not_written(folder, step, failure or error)) from error
     return target
 
 
@@ -279,6 +284,24 @@ def sweep_checkpoints(folder: Path, step: int) -> None:
     for number, path in list_checkpoints(folder).items():
         if number > step:
             path.replace(path.with_name(path.name + _DAMAGED))
+
+
+class _Noting:
+    """A file that remembers why a write failed: torch tells of a wrong position in its place."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 
 from geoembed.errors import OptionError
 from geoembed.training.amounts import size_text, time_text
-from geoembed.training.batches import TrainingData
+from geoembed.training.assembling import check_features
+from geoembed.training.batches import FeatureData, TrainingData
+from geoembed.training.feeds import FeatureFeed
 from geoembed.training.model import GeolocationModel, build_model
 from geoembed.training.order import GlobalOrder
 from geoembed.training.plan_measuring import Costs, measure_costs
@@ -144,7 +146,7 @@ def plan_run(
     ------
     OptionError
         If the batch is larger than there are training places, or smaller than there are
-        processes, or parts do not fit together.
+        processes, or parts do not fit together, such as features of another tower or other views.
     WeightsError, MissingWeightsError
         If what the run starts from is not here.
 
@@ -170,6 +172,11 @@ def plan_run(
         )
     steps = total_steps(settings, order)
     features = getattr(data, "dimension", None)
+    if features is not None:
+        stored = cast("FeatureData", data)
+        check_features(settings, stored)
+        # It refuses views that were drawn otherwise, as it does in a run.
+        FeatureFeed(stored, order, settings.views, seed=settings.seed)
     device = resolve_device(settings.loop.device)
     model = build_model(
         settings, device=device, feature_dimension=features, backbone=features is None

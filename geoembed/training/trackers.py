@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
@@ -49,22 +50,47 @@ def open_trackers(folder: RunFolder, settings: TrainingSettings, step: int) -> l
     Warns
     -----
     UserWarning
-        If Weights & Biases cannot be started: the run goes on without it.
+        If one of them cannot be started, or fails later: the run goes on without it.
     """
     found: list[Tracker] = []
     if find_spec("tensorboard") is not None:
-        found.append(_TensorBoard(folder, step))
+        found.append(_Sheltered("TensorBoard", lambda: _TensorBoard(folder, step)))
     if any(os.environ.get(name) for name in _ASKED) and find_spec("wandb") is not None:
-        try:
-            found.append(_WeightsAndBiases(folder, settings))
-        except Exception as error:  # its server, its login: none of them is worth a run
-            warnings.warn(
-                f"Weights & Biases is left out: {error}. Metrics are in the run's folder all the "
-                "same.",
-                UserWarning,
-                stacklevel=2,
-            )
+        found.append(_Sheltered("Weights & Biases", lambda: _WeightsAndBiases(folder, settings)))
     return found
+
+
+class _Sheltered:
+    """A tracker whose failures, such as a full disk or a server that is gone, cost no run."""
+
+    def __init__(self, name: str, open_it: Callable[[], Tracker]) -> None:
+        self._name = name
+        self._tracker: Tracker | None = None
+        with self._told():
+            self._tracker = open_it()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        if self._tracker is not None:
+            with self._told():
+                self._tracker.log(step, values)
+
+    def close(self) -> None:
+        if self._tracker is not None:
+            with self._told():
+                self._tracker.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever it is, the run's own files hold the numbers
+            self._tracker = None
+            warnings.warn(
+                f"{self._name} is left out from here on: {error}. Metrics are in the run's folder "
+                "all the same.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 class _TensorBoard:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from geoembed.errors import GeoembedError, OptionError, TrainingError
+from geoembed.training.amounts import size_text
 from geoembed.training.view_cutting import CutViews, Job, Pixels, ViewCutter, job_rows
 
 __all__ = ["ViewWorkers", "cut_here"]
@@ -101,7 +102,7 @@ class ViewWorkers:
             raise OptionError(f"workers={workers!r}: give at least 1.")
         context = _context(cutter)
         shape = (workers * _JOBS, *cutter.shape(job_rows(views), views))
-        memory = context.RawArray("f", int(np.prod(shape)))
+        memory = _shared(context, shape)
         self._slots: Pixels = np.frombuffer(memory, np.float32).reshape(shape)
         self._free = list(range(len(self._slots)))
         self._workers: list[_Worker] = []
@@ -182,6 +183,19 @@ def _context(cutter: ViewCutter) -> BaseContext:
     # The server imports once what all need; its processes then start in milliseconds.
     context.set_forkserver_preload([__name__, type(cutter.data).__module__])
     return context
+
+
+def _shared(context: BaseContext, shape: tuple[int, ...]) -> Any:
+    """Get memory that all processes share; it lies in a file of a file system in memory."""
+    count = int(np.prod(shape))
+    try:
+        return context.RawArray("f", count)
+    except OSError as error:
+        raise TrainingError(
+            f"Processes that read pictures share {size_text(4 * count)} of memory, which cannot "
+            f"be had: {error.strerror or error}. Make room in /dev/shm or the folder of temporary "
+            "files, or take fewer processes with loop.workers, or 0."
+        ) from error
 
 
 def _start(
