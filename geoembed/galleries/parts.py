@@ -94,7 +94,7 @@ def take_part(folder: Path, identity: dict[str, Any] | None) -> tuple[Part, list
     OSError
         If no folder can be made.
     """
-    others = []
+    others: list[Path] = []
     for left in sorted(folder.parent.glob(".*~*~*~*.part")):
         if identity is None or left.name.rsplit("~", 3)[0] != f".{folder.name}":
             continue
