@@ -28,20 +28,26 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 
 
 def onnx_backend(
-    bulk: int = BULK, places: int | None = None, singles: int = 100, rounds: int = 5
+    bulk: int = BULK,
+    places: int | None = None,
+    singles: int = 100,
+    rounds: int = 5,
+    gallery: str = "geoclip.100k",
 ) -> Iterator[Figure]:
     """Measure geoclip.v1 in 8 bits and in float32, both sides in turn and on as many threads.
 
     Parameters
     ----------
     bulk : int
-        Places of the gallery of 100K that are timed together.
+        Places of the gallery that are timed together.
     places : int, optional
         How many of them nearness is judged on; all if not given.
     singles : int
         Single places, one after the other, of which the median counts.
     rounds : int
         Rounds of everything.
+    gallery : str
+        Registered name of the gallery whose places are encoded.
     """
     int8 = ge.load_encoder("geoclip.v1", backend="onnx", precision="int8")
     float32 = ge.load_encoder("geoclip.v1", backend="onnx")
@@ -55,18 +61,19 @@ def onnx_backend(
         lambda: featurizer.transform(place),
         lambda: float32.encode(7.45, 46.95),
     )
-    rounds = [[_of_many(work, singles) for work in works] for _ in range(2 * rounds - 1)]
-    ours, theirs, whole, exact = zip(*rounds, strict=True)
+    turns = [[_of_many(work, singles) for work in works] for _ in range(2 * rounds - 1)]
+    ours, theirs, whole, exact = zip(*turns, strict=True)
     for name, taken, most in (
         ("one point, int8", ours, 1.0),
         ("one point, int8, LocationFeaturizer.transform", whole, 1.0),
         ("one point, float32", exact, None),
     ):
-        yield timed(name, [1000 * t for t in taken], "ms", most)
+        growth = Growth("encode, onnx int8", "rows", 1) if name == "one point, int8" else None
+        yield timed(name, [1000 * t for t in taken], "ms", most, growth=growth)
     name = "one point, int8: times faster than torch"
     yield timed(name, ratios(theirs, ours), "x", better="more")
 
-    lonlat = ge.load_gallery("geoclip.100k").lonlat
+    lonlat = ge.load_gallery(gallery).lonlat
     lon, lat = np.random.default_rng(0).permutation(lonlat)[:bulk].T
     ours, theirs, exact = alternate(
         lambda: int8.encode(lon, lat),
@@ -90,7 +97,7 @@ def onnx_backend(
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(theirs_all, axis=1)
         cosines = (found * theirs_all).sum(axis=1) / norms
         apart = np.linalg.norm(found - theirs_all, axis=1) / np.linalg.norm(theirs_all, axis=1)
-        rows = f"{len(lonlat):,} places of geoclip.100k"
+        rows = f"{len(lonlat):,} places of {gallery}"
         yield Figure(
             f"{name}: mean cosine, {rows}", cosines.mean(), "", least, False, better="more"
         )

@@ -181,7 +181,7 @@ SUITES: Final[dict[str, Suite]] = {
             "onnx_backend:onnx_backend",
             {},
             {"bulk": 4_096, "places": 4_096, "rounds": 3},
-            {"bulk": 64, "places": 64, "singles": 2, "rounds": 1},
+            {"bulk": 64, "places": 64, "singles": 2, "rounds": 1, "gallery": "cities"},
         ),
     ),
     "scaling": _suite(

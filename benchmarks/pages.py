@@ -1,0 +1,87 @@
+"""The page on performance, made from a run: tables of figures, ceilings and growth, a picture."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from document import Run
+from figures import Figure, as_table, number
+from growth import draw_growth, growth_table
+from suites import SUITES
+
+__all__ = ["write_pages"]
+
+
+def write_pages(run: Run, docs: Path) -> list[Path]:
+    """Write ``figures/bench*.md`` and ``_static/bench_growth_*.png``; return what was written."""
+    figures = [figure for _, figure in run.figures()]
+    texts = {
+        "bench.md": "\n".join([_caption(run), "", *_suites(run)]),
+        "bench_ceilings.md": _ceilings(run),
+        "bench_growth.md": growth_table(figures) + "\n",
+    }
+    folder = docs / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *draw_growth(figures, docs / "_static")]
+
+
+def _caption(run: Run) -> str:
+    about = run.about
+    minutes = sum(suite.seconds for suite in run.suites.values()) / 60
+    sizes = sorted({suite.size for suite in run.suites.values()})
+    loads = [suite.load for suite in run.suites.values()]
+    cores = about.get("cores", "?")
+    text = (
+        f"Measured with `make bench` on {about.get('date')}: geoembed {about.get('geoembed')}, "
+        f"torch {about.get('torch')}, python {about.get('python')}, {about.get('processor')} "
+        f"({about.get('machine')}, {about.get('capability')}), {cores} cores, "
+        f"{about.get('threads')} threads; {' and '.join(sizes)} size, {minutes:,.0f} minutes."
+    )
+    if loads and isinstance(cores, int) and max(loads) > cores:
+        text += (
+            f" **The machine had other work to do** (load {min(loads):g} to {max(loads):g} when "
+            "suites began): times, rates and memory are not those of a free machine."
+        )
+    return text
+
+
+def _suites(run: Run) -> Iterable[str]:
+    for name, suite in run.suites.items():
+        says = SUITES[name].says if name in SUITES else ""
+        yield f"### {name[:1].upper()}{name[1:]}"
+        yield ""
+        yield f"{says[:1].upper()}{says[1:]}. It took {number(suite.seconds)} s."
+        yield ""
+        if suite.status != "done":
+            # Where the log lies is of no use to a reader.
+            why = suite.error.partition(" (see ")[0] or "it was stopped"
+            yield f"**Not measured whole**: {why}."
+            yield ""
+        if suite.figures:
+            yield as_table(suite.figures)
+            yield ""
+
+
+def _ceilings(run: Run) -> str:
+    """Every share of a ceiling, with what the ceiling is."""
+    lines = ["| suite | what | share | quartiles | the ceiling |", "|---|---|---:|---:|---|"]
+    for name, figure in run.figures():
+        if figure.ceiling is not None:
+            lines.append(f"| {name} | {_what(figure)} | {_share(figure)} | {figure.ceiling} |")
+    return "\n".join(lines) + "\n"
+
+
+def _what(figure: Figure) -> str:
+    """Leave out of a name what the column says."""
+    name = figure.name
+    for said in (": share of the ceiling", "share of the ceiling, ", ", share of the ceiling"):
+        name = name.replace(said, "")
+    return name
+
+
+def _share(figure: Figure) -> str:
+    spread = ""
+    if figure.spread is not None:
+        spread = " - ".join(f"{each:.2f}" for each in figure.spread)
+    return f"{figure.value:.2f} | {spread}"

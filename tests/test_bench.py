@@ -1,0 +1,304 @@
+"""`make bench`: suites in processes of their own, results that stay, runs that are compared."""
+
+import copy
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ROOT / "benchmarks" / "run.py"
+
+
+def bench(*arguments, **options):
+    command = [sys.executable, str(RUN), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def figure(name, value, unit="x", **more):
+    keep = {"target": None, "at_most": True, "spread": None, "better": None, "ceiling": None}
+    return {"name": name, "value": value, "unit": unit, "growth": None, **keep, **more}
+
+
+def document(*figures, size="full", status="done", **about):
+    machine = {
+        "geoembed": "1",
+        "torch": "2",
+        "python": "3",
+        "machine": "x",
+        "processor": "p",
+        "cores": 2,
+        "threads": 2,
+        "capability": "c",
+    }
+    suite = {
+        "status": status,
+        "size": size,
+        "seconds": 1.0,
+        "load": 0.1,
+        "error": "" if status == "done" else "RuntimeError: no",
+        "figures": list(figures),
+    }
+    return {
+        "format": "geoembed-bench",
+        "version": 2,
+        "about": {**machine, **about},
+        "suites": {"featurize": suite},
+    }
+
+
+def compared(folder, old, new):
+    """Compare two documents; return what came out and each figure's row of the table."""
+    for name, content in (("old.json", old), ("new.json", new)):
+        folder.joinpath(name).write_text(json.dumps(content))
+    done = bench("--from", folder / "new.json", "--compare", folder / "old.json")
+    assert not done.stderr, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| feat")]
+    return done, {row[1]: row for row in rows}
+
+
+def child_of(process):
+    """Return the one process that a process has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return int(children.read_text().split()[0])
+
+
+def wait_for(what, seconds=60):
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
+    return found
+
+
+def measured(path, suite, least):
+    """Whether so many figures of a suite that still runs are in the file."""
+    if not path.exists():
+        return False
+    state = json.loads(path.read_text())["suites"].get(suite)
+    return state is not None and state["status"] == "running" and len(state["figures"]) >= least
+
+
+def test_the_list_names_every_suite_without_measuring():
+    done = bench("--list")
+    assert done.returncode == 0
+    names = [line[:15].strip() for line in done.stdout.splitlines()]
+    assert names == [
+        "start-up", "featurize", "files", "rasters", "heads", "maps", "geolocate", "gallery",
+        "large gallery", "index", "training step", "feeds", "onnx", "scaling",
+    ]  # fmt: skip
+
+
+def test_a_suite_that_is_killed_loses_nothing_and_is_measured_again_by_a_resumed_run(tmp_path):
+    asked = ["--size", "tiny", "--only", "feeds", "start-up", "--output", str(tmp_path)]
+    path = tmp_path / "bench.json"
+    with subprocess.Popen(
+        [sys.executable, str(RUN), *asked],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: measured(path, "feeds", 3))
+        os.kill(child_of(process), signal.SIGKILL)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "ended by SIGKILL" in said
+    assert "feeds was not measured whole: ended by SIGKILL" in errors
+    before = json.loads(path.read_text())["suites"]
+    assert before["feeds"]["status"] == "failed"
+    assert len(before["feeds"]["figures"]) >= 3
+    assert before["start-up"]["status"] == "done"
+
+    done = bench(*asked, "--resume", "--compare", path)
+    assert done.returncode == 0, done.stderr
+    assert "start-up: measured already" in done.stdout
+    after = json.loads(path.read_text())["suites"]
+    assert after["start-up"] == before["start-up"]
+    assert after["feeds"]["status"] == "done"
+    assert len(after["feeds"]["figures"]) > len(before["feeds"]["figures"])
+    assert after["feeds"]["error"] == ""
+
+
+def test_a_run_that_is_stopped_ends_its_suite_and_keeps_what_it_had(tmp_path):
+    asked = ["--size", "tiny", "--only", "feeds", "--output", str(tmp_path)]
+    path = tmp_path / "bench.json"
+    with subprocess.Popen(
+        [sys.executable, str(RUN), *asked],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: measured(path, "feeds", 1))
+        child = child_of(process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "--resume goes on from there" in errors
+    assert not Path(f"/proc/{child}").exists()
+    kept = json.loads(path.read_text())["suites"]["feeds"]
+    assert kept["figures"]
+    assert kept["status"] == "running"
+
+
+def test_a_file_that_is_no_result_is_refused_before_anything_is_measured(tmp_path):
+    def refused(path, match, *more):
+        done = bench("--only", "start-up", "--output", tmp_path / "out", "--compare", path, *more)
+        assert done.returncode == 2
+        assert re.search(match, done.stderr), done.stderr
+        assert "measuring" not in done.stdout
+        assert not (tmp_path / "out").exists()
+
+    path = tmp_path / "old.json"
+    refused(path, r"old\.json is not there: name the bench\.json of a run, or measure one")
+    path.write_text(json.dumps(document())[:-20])
+    refused(path, r"is no JSON, or was cut")
+    path.write_bytes(b"\x93NUMPY\xff")
+    refused(path, r"cannot be read")
+    path.write_text('{"type": "FeatureCollection"}')
+    refused(path, r"holds JSON, but no results of benchmarks")
+    path.write_text('{"about": {}, "figures": []}')
+    refused(path, r"written before suites had a process of their own: measure one")
+    path.write_text(json.dumps({**document(), "version": 3}))
+    refused(path, r"has version 3 of the format, this geoembed reads 2")
+    path.write_text(json.dumps({**document(), "suites": {"featurize": {"status": "done"}}}))
+    refused(path, r"not as they are written")
+
+
+def test_unknown_suites_and_contradicting_options_are_refused(tmp_path):
+    done = bench("--only", "featurise", "--output", tmp_path)
+    assert done.returncode == 2
+    assert "there is no suite 'featurise': choose from start-up, featurize" in done.stderr
+    done = bench("--from", "new.json", "--resume", "--output", tmp_path)
+    assert done.returncode == 2
+    assert "--from measures nothing" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_of_another_machine_are_not_resumed(tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(document(figure("rate", 1.0))))
+    before = path.read_bytes()
+    done = bench("--only", "start-up", "--output", tmp_path, "--resume")
+    assert done.returncode == 2
+    assert re.search(r"measured elsewhere \(processor: p and .*leave --resume out", done.stderr)
+    assert path.read_bytes() == before
+
+
+def test_only_what_leaves_the_noise_is_worse(tmp_path):
+    steady, shaky = (0.99, 1.01), (0.7, 1.3)
+    old = document(
+        figure("share", 1.0, spread=steady, better="more"),
+        figure("shaky", 1.0, spread=shaky, better="more"),
+        figure("gained", 1.0, spread=steady, better="less"),
+        figure("nearly", 1.0, spread=steady, better="less"),
+        figure("once", 100.0, "MB"),
+        figure("rate", 100.0, "points/s", spread=(99.0, 101.0)),
+        figure("undirected", 1.0, spread=steady),
+        figure("bits", 0.0, "difference", target=0.0),
+        figure("mean cosine", 0.9998, "", target=0.999, at_most=False),
+    )
+    new = copy.deepcopy(old)
+    values = {
+        "share": 0.9, "shaky": 0.9, "gained": 0.8, "nearly": 1.04, "once": 115.0,
+        "rate": 80.0, "undirected": 1.5, "bits": 1e-9, "mean cosine": 0.998,
+    }  # fmt: skip
+    for each in new["suites"]["featurize"]["figures"]:
+        each["value"] = values[each["name"]]
+    done, rows = compared(tmp_path, old, new)
+    assert done.returncode == 1
+    verdicts = {name: row[-1].strip(" |") for name, row in rows.items()}
+    assert verdicts == {
+        "share": "**worse**", "shaky": "", "gained": "better", "nearly": "", "once": "",
+        "rate": "**worse**", "undirected": "moved", "bits": "**target missed**",
+        "mean cosine": "**target missed**",
+    }  # fmt: skip
+    assert rows["share"][2:5] == ["1 x", "0.9 x", "0.9"]
+    assert "worse beyond noise: 4" in done.stdout
+    done, _ = compared(tmp_path, new, old)
+    # The other way round: what had got better now is worse, beside what nobody gave a direction.
+    assert done.returncode == 1
+    assert "worse beyond noise: 1\n  featurize: gained" in done.stdout
+    done, rows = compared(tmp_path, old, old)
+    assert done.returncode == 0
+    assert {row[-1].strip(" |") for row in rows.values()} == {""}
+    assert "nothing is worse beyond noise" in done.stdout
+
+
+def test_seconds_are_compared_on_one_machine_only_and_ratios_on_any(tmp_path):
+    old = document(figure("share", 1.0, spread=(1, 1), better="more"), figure("time", 1.0, "s"))
+    new = document(
+        figure("share", 0.5, spread=(0.5, 0.5), better="more"), figure("time", 9.0, "s"), threads=1
+    )
+    done, rows = compared(tmp_path, old, new)
+    assert done.returncode == 1
+    assert rows["time"][-1] == "not compared (another machine) |"
+    assert rows["share"][-1] == "**worse** |"
+    assert (
+        "ratios are compared, seconds, rates and memory are not (threads: 2 and 1)" in done.stdout
+    )
+
+
+def test_other_sizes_and_suites_that_failed_are_told_apart(tmp_path):
+    old = document(figure("share", 1.0, spread=(1, 1), better="more"))
+    new = document(figure("share", 0.5, spread=(0.5, 0.5), better="more"), size="quick")
+    done, rows = compared(tmp_path, old, new)
+    assert done.returncode == 0
+    assert rows["share"][-1] == "not compared (full size and quick size) |"
+
+    tmp_path.joinpath("new.json").write_text(json.dumps(document(status="failed")))
+    done = bench("--from", tmp_path / "new.json", "--compare", tmp_path / "old.json")
+    assert done.returncode == 3
+    assert "gone (its suite failed)" in done.stdout
+    assert "featurize was not measured whole: RuntimeError: no" in done.stderr
+
+
+def test_the_page_shows_ceilings_and_how_cost_grows(tmp_path):
+    growing = [
+        figure(
+            f"encode, {rows:,} points",
+            seconds,
+            "s",
+            growth={"series": "encode", "axis": "rows", "at": rows},
+        )
+        for rows, seconds in ((1_000, 0.2), (10_000, 2.0), (100_000, 24.0))
+    ]
+    share = figure(
+        "share of the ceiling, 10 points", 0.91, spread=(0.9, 0.92), ceiling="bare products"
+    )
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(document(*growing, share)))
+    done = bench("--from", path, "--docs", tmp_path / "docs")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "docs" / "figures"
+    growth = folder.joinpath("bench_growth.md").read_text().splitlines()
+    assert growth[2:] == [
+        "| encode | 1,000 rows | 200 ms | 200 µs | 1 | 1 |",
+        "| encode | 10,000 rows | 2 s | 200 µs | 10 | 10 |",
+        "| encode | 100,000 rows | 24 s | 240 µs | 100 | 120 |",
+    ]
+    ceilings = folder.joinpath("bench_ceilings.md").read_text()
+    assert "| featurize | 10 points | 0.91 | 0.90 - 0.92 | bare products |" in ceilings
+    page = folder.joinpath("bench.md").read_text()
+    assert "### Featurize" in page
+    assert "| encode, 1,000 points | 0.2 s |" in page
+    pictures = [tmp_path / "docs" / "_static" / f"bench_growth_{t}.png" for t in ("light", "dark")]
+    assert all(each.stat().st_size > 5_000 for each in pictures)
+    before = [each.read_bytes() for each in pictures]
+    bench("--from", path, "--docs", tmp_path / "docs")
+    assert [each.read_bytes() for each in pictures] == before
+
+
+@pytest.mark.slow
+def test_every_suite_runs_end_to_end(tmp_path):
+    done = bench("--size", "tiny", "--output", tmp_path, "--docs", tmp_path / "docs")
+    suites = json.loads(tmp_path.joinpath("bench.json").read_text())["suites"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: suite["error"] for name, suite in suites.items() if suite["error"]} == {}
+    assert all(suite["figures"] for suite in suites.values())
+    assert (tmp_path / "docs" / "figures" / "bench_growth.md").exists()
