@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,21 +11,11 @@ from geoembed.cli.main import main
 from geoembed.training.config import list_recipes, load_settings
 from geoembed.training.matrix_report import MatrixResult
 
+TINY_RUN = tomllib.loads(Path(__file__).with_name("tiny_run.toml").read_text("utf-8"))
 TINY = [
-    "data.crops=80",
-    "data.validation=0.3",
-    "location.sigmas=[1.0]",
-    "location.frequencies=4",
-    "location.hidden=[8]",
-    "location.output=8",
-    "image.widths=[4, 4]",
-    "image.head=[8]",
-    "loop.batch=16",
-    "loop.steps=2",
-    "loop.workers=0",
-    "loop.device=cpu",
-    "objective.queue=0",
-    "validation.gallery=train",
+    f"{section}.{field}={json.dumps(value)}"
+    for section, fields in TINY_RUN.items()
+    for field, value in fields.items()
 ]
 SET = [word for each in TINY for word in ("--set", each)]
 

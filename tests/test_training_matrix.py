@@ -1,6 +1,8 @@
 """Matrices of runs: how they are read, what is run again and what is kept, what the report says."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,22 +18,11 @@ from geoembed.training.matrix_running import run_matrix
 from geoembed.training.settings_text import differences
 from geoembed.training.stopping import RunStopped
 
+TINY_RUN = tomllib.loads(Path(__file__).with_name("tiny_run.toml").read_text("utf-8"))
 TINY = [
-    "data.crops=80",
-    "data.validation=0.3",
-    "location.sigmas=[1.0]",
-    "location.frequencies=4",
-    "location.hidden=[8]",
-    "location.output=8",
-    "image.widths=[4, 4]",
-    "image.head=[8]",
-    "loop.batch=16",
-    "loop.steps=2",
-    "loop.workers=0",
-    "loop.device=cpu",
-    "objective.queue=0",
-    "optimiser.warmup_steps=0",
-    "validation.gallery=train",
+    f"{section}.{field}={json.dumps(value)}"
+    for section, fields in TINY_RUN.items()
+    for field, value in fields.items()
 ]
 
 
