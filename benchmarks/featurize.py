@@ -14,7 +14,7 @@ __all__ = ["featurize", "matrix_products", "points"]
 
 SIZES = (1_000, 10_000, 100_000)
 LARGE = 1_000_000
-PUBLISHED = 50_000
+PUBLISHED = 20_000
 REPEATS, DISTINCT = 1_000_000, 10_000
 # Enough products for a steady rate; measured directly beside every timed run.
 CEILING_POINTS = 40_960

@@ -24,7 +24,20 @@ ROUNDS = 5
 # Units of what a change of the machine does not change; "x" is a ratio of two sides of one run.
 _COMPARABLE = {"x", "", "difference", "levels", "nats"}
 # Units that say by themselves which way is better.
-_LESS = {"s", "ms", "h", "MB", "GB", "GiB", "TB", "difference", "levels", "nats", "dollars"}
+_LESS = {
+    "s",
+    "ms",
+    "h",
+    "bytes",
+    "MB",
+    "GB",
+    "GiB",
+    "TB",
+    "difference",
+    "levels",
+    "nats",
+    "dollars",
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from geoembed.streaming import embed_file
 __all__ = ["files"]
 
 ROWS = (30_000, 300_000, 3_000_000)
-DISTINCT = 40_000
+DISTINCT = 20_000
 REPEATED = 200_000
 _GROUP = 50_000
 

@@ -155,7 +155,9 @@ def building(count: int = BUILT) -> Iterator[Figure]:
             Gallery.build(places, folder, encoder=encoder, progress=False, force=True)
 
         ours, theirs = alternate(
-            build, lambda: ge.encode(lon, lat, encoder=encoder, progress=False)
+            build,
+            lambda: ge.encode(lon, lat, encoder=encoder, progress=False),
+            rounds=3,
         )
     name = f"building a gallery of {count:,} places"
     yield timed(name, [count / t for t in ours], "places/s")

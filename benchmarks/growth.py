@@ -20,8 +20,16 @@ _AXES: Final = {
 }
 # Ink, lines of the grid, and colours of series that can be told apart on either ground.
 _THEMES: Final = {
-    "light": ("#333c42", "#d5dbdf", ("#1b6ca8", "#c2571a", "#4a8a3c", "#8a4f9e", "#7a6a1f")),
-    "dark": ("#d6dde2", "#4a545b", ("#6cb6ee", "#f0995f", "#8ccf7e", "#cf9be0", "#d8c873")),
+    "light": (
+        "#333c42",
+        "#d5dbdf",
+        ("#1b6ca8", "#c2571a", "#4a8a3c", "#8a4f9e", "#7a6a1f", "#a3324b"),
+    ),
+    "dark": (
+        "#d6dde2",
+        "#4a545b",
+        ("#6cb6ee", "#f0995f", "#8ccf7e", "#cf9be0", "#d8c873", "#f08a9d"),
+    ),
 }
 _DPI: Final = 150
 
@@ -68,7 +76,7 @@ def growth_table(figures: Iterable[Figure]) -> str:
 def draw_growth(figures: Iterable[Figure], folder: Path) -> list[Path]:
     """Draw cost over size, one panel an axis, for light and for dark pages; transparent PNGs.
 
-    Dashed lines grow in proportion, from the first point of the first series.
+    Dashed lines are in proportion to the last point of the first series.
     """
     from matplotlib.figure import Figure as Sheet
 
@@ -77,8 +85,11 @@ def draw_growth(figures: Iterable[Figure], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for theme, (ink, faint, colours) in _THEMES.items():
-        sheet = Sheet(figsize=(3.3 * max(1, len(axes)), 3.6), layout="constrained")
-        panels = sheet.subplots(1, max(1, len(axes)), squeeze=False)[0]
+        columns, rows = min(2, len(axes)) or 1, (len(axes) + 1) // 2 or 1
+        sheet = Sheet(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
+        panels = sheet.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(axes) :]:
+            panel.remove()
         for panel, axis in zip(panels, axes, strict=False):
             chosen = {name: points for name, (each, points) in series.items() if each == axis}
             _draw_panel(panel, axis, chosen, ink, colours)
@@ -103,17 +114,20 @@ def _draw_panel(
         colour = colours[number_ % len(colours)]
         panel.plot(at, cost, "o-", color=colour, markersize=4, linewidth=1.6, label=name)
     at, cost = zip(*next(iter(series.values())), strict=True)
-    power = -1 if axis == "workers" else 1
+    panel.set(xlabel=_AXES[axis], ylabel="seconds", xscale="linear" if axis == "workers" else "log")
     if axis != "k":
-        line = [cost[0] * (each / at[0]) ** power for each in at]
+        # The last point has the least of what every call costs, whatever its size; of workers it is
+        # the first that the others are held against.
+        anchor, power = (0, -1) if axis == "workers" else (-1, 1)
+        line = [cost[anchor] * (each / at[anchor]) ** power for each in at]
         panel.plot(at, line, "--", color=ink, linewidth=0.9, alpha=0.7, label="in proportion")
-    panel.set(xscale="log", yscale="log", xlabel=_AXES[axis], ylabel="seconds")
     if axis in ("k", "workers"):
         ticks = sorted({each for points in series.values() for each, _ in points})
         panel.set_xticks(ticks, [f"{each:g}" for each in ticks])
         panel.xaxis.set_minor_locator(_no_ticks())
-        low, high = panel.get_ylim()
-        panel.set_ylim(low / 2, high * 2)
+        panel.set_ylim(bottom=0)
+    else:
+        panel.set_yscale("log")
     legend = panel.legend(
         fontsize=6.5, frameon=False, labelcolor=ink, loc="lower left", bbox_to_anchor=(-0.02, 1.0)
     )

@@ -25,7 +25,7 @@ from geoembed.heads.softmax import PathSoftmax
 
 __all__ = ["against_scikit_learn", "heads", "maps"]
 
-ROWS = (3_000, 30_000, 100_000)
+ROWS = (10_000, 100_000)
 CLASSES = 200
 # Columns: layers, and seconds and megabytes that a fit and a prediction may take.
 WIDTHS = {512: ("final", 60.0, 3000.0), 4096: ("best", 300.0, 6000.0)}

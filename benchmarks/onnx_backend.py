@@ -30,7 +30,7 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 def onnx_backend(
     bulk: int = BULK,
     places: int | None = None,
-    singles: int = 100,
+    singles: int = 50,
     rounds: int = 5,
     gallery: str = "geoclip.100k",
 ) -> Iterator[Figure]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from document import Run
+from document import Run, write_run
 from figures import Figure, as_table, number
 from growth import draw_growth, growth_table
 from suites import SUITES
@@ -12,7 +12,7 @@ __all__ = ["write_pages"]
 
 
 def write_pages(run: Run, docs: Path) -> list[Path]:
-    """Write ``figures/bench*.md`` and ``_static/bench_growth_*.png``; return what was written."""
+    """Write ``figures/bench*.md``, the run itself and ``_static/bench_growth_*.png``; say which."""
     figures = [figure for _, figure in run.figures()]
     texts = {
         "bench.md": "\n".join([_caption(run), "", *_suites(run)]),
@@ -23,7 +23,10 @@ def write_pages(run: Run, docs: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [*(folder / name for name in texts), *draw_growth(figures, docs / "_static")]
+    # What a later run, on this machine or another, is compared with.
+    write_run(run, folder / "bench.json")
+    written = [folder / name for name in [*texts, "bench.json"]]
+    return [*written, *draw_growth(figures, docs / "_static")]
 
 
 def _caption(run: Run) -> str:

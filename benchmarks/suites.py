@@ -152,7 +152,9 @@ SUITES: Final[dict[str, Suite]] = {
     "large gallery": _suite(
         "galleries built in a stream, killed and resumed",
         3,
-        Part("large_gallery:large_gallery", {}, {}, None),
+        Part("large_gallery:large_gallery", {"rows": 400_000}, {"rows": 100_000}, None),
+        # Fewer are built before they can be killed.
+        Part("large_gallery:merging", None, None, {"rows": 2_000}),
     ),
     "index": _suite(
         "approximate search against the exact one: recall, speed, opening",
@@ -190,7 +192,7 @@ SUITES: Final[dict[str, Suite]] = {
         Part("workers:workers", {}, {"rows": 20_000}, {"rows": 400}),
         Part(
             "scaling:scaling",
-            {"rows": 96_000, "file_rows": 1_000_000},
+            {"rows": 64_000, "file_rows": 600_000},
             None,
             None,
         ),
