@@ -2,12 +2,14 @@
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 
 from geoembed.data import label_country, load_countries
 from geoembed.errors import CoordinateError
 from geoembed.extending.registry import gallery_spec
 from geoembed.galleries import Gallery
+from geoembed.galleries import coverage as coverage_module
 from geoembed.galleries.builders import geoclip_100k, grid_places
 from geoembed.galleries.coverage import THRESHOLDS_KM, coverage_of
 from geoembed.geodesy import destination, distance_km
@@ -84,3 +86,14 @@ def test_of_a_gallery_with_truths_in_any_crs(tmp_path, monkeypatch):
     assert "South America" in str(report)
     with pytest.raises(CoordinateError, match="no usable place"):
         gallery.coverage_report(gpd.GeoSeries([None], crs=4326))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 100])
+def test_looking_block_by_block_changes_nothing(monkeypatch, count):
+    lonlat = np.random.default_rng(5).uniform((-180, -90), (180, 90), size=(count, 2))
+    whole = coverage_of(lonlat, np.ones(count, np.int64))
+    monkeypatch.setattr(coverage_module, "_BLOCK", 7)
+    parts = coverage_of(lonlat, np.ones(count, np.int64))
+    np.testing.assert_equal(parts.spacing_km, whole.spacing_km)
+    pd.testing.assert_frame_equal(parts.continents, whole.continents)
+    assert whole.continents["places"].sum() == count

@@ -24,6 +24,8 @@ AT_SEA: Final = "at sea"
 # Candidates for the nearest place: on the sphere their order may be another.
 _CANDIDATES: Final = 4
 _PERCENTILES: Final = (5, 50, 95)
+# Places at a time: memory grows with their tree, and not with what is found for each.
+_BLOCK: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,7 @@ def coverage_of(
     >>> round(report.spacing_km[50], 2)
     110.57
     """
-    tree = KDTree(to_unit_vectors(lonlat))
-    spacing = np.full(1, np.nan)
-    if len(lonlat) > 1:
-        _, nearest = tree.query(to_unit_vectors(lonlat), k=2)
-        # Two places so close that rounding swaps them are neighbours of each other all the same.
-        other = np.where(nearest[:, 0] == np.arange(len(lonlat)), nearest[:, 1], nearest[:, 0])
-        spacing = distance_km(*lonlat.T, *lonlat[other].T)
+    spacing = _spacing_km(lonlat) if len(lonlat) > 1 else np.full(1, np.nan)
     ceiling: dict[float, float] = {}
     if truth is not None:
         away = nearest_km(truth, lonlat)
@@ -156,10 +152,27 @@ def nearest_km(truth: ArrayLike, places: ArrayLike) -> NDArray[np.float64]:
     return nearest
 
 
+def _spacing_km(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure from every place to the nearest other one, block by block."""
+    units = to_unit_vectors(lonlat)
+    tree = KDTree(units)
+    spacing = np.empty(len(lonlat))
+    for start in range(0, len(lonlat), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(lonlat)))
+        _, nearest = tree.query(units[rows], k=2)
+        # Two places so close that rounding swaps them are neighbours of each other all the same.
+        other = np.where(nearest[:, 0] == rows, nearest[:, 1], nearest[:, 0])
+        spacing[rows] = distance_km(*lonlat[rows].T, *lonlat[other].T)
+    return spacing
+
+
 def _continents(lonlat: NDArray[np.float64]) -> pd.DataFrame:
-    names = pd.Series(label_country(*lonlat.T, column="continent")).fillna(AT_SEA)
     areas = _continent_areas()
-    found = names.value_counts().reindex([*areas, AT_SEA], fill_value=0)
+    found = pd.Series(0, index=[*areas, AT_SEA])
+    for start in range(0, len(lonlat), _BLOCK):
+        block = lonlat[start : start + _BLOCK]
+        names = pd.Series(label_country(*block.T, column="continent")).fillna(AT_SEA)
+        found += names.value_counts().reindex(found.index, fill_value=0)
     density = [
         found[name] / areas[name] * 1000 if name in areas else np.nan for name in found.index
     ]
