@@ -1,5 +1,6 @@
 """Frames of dask: told from others, mapped partition by partition, on workers that fit."""
 
+import importlib
 import sys
 import threading
 from collections.abc import Callable
@@ -93,8 +94,17 @@ def map_frames(
     client = _client()
     if client is not None:
         check_workers(client)
+    # Whoever calls has loaded what computes: without torch here, the work needs none there.
+    needs_torch = "torch" in sys.modules
     result = frame.map_partitions(
-        _on_partition, function, frame._meta, bytes_a_row, __version__, meta=meta, token=name
+        _on_partition,
+        function,
+        frame._meta,
+        bytes_a_row,
+        __version__,
+        needs_torch,
+        meta=meta,
+        token=name,
     )
     if getattr(frame, "spatial_partitions", None) is not None and hasattr(meta, "crs"):
         result.spatial_partitions = frame.spatial_partitions
@@ -141,7 +151,7 @@ def limit_threads() -> None:
 
     A worker of dask counts on one core a thread. Torch by itself uses all of them, and its own
     setting holds for the thread that makes it: so every task makes it. On the main thread, where
-    dask's synchronous scheduler works, nothing is changed.
+    dask's synchronous scheduler works, nothing is changed; nor where nobody has imported torch.
 
     Examples
     --------
@@ -149,8 +159,10 @@ def limit_threads() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         return
-    import torch
-
+    if "torch" not in sys.modules:
+        return
+    # Another thread may be in the middle of importing it: this waits.
+    torch = importlib.import_module("torch")
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
 
@@ -194,12 +206,19 @@ def worker_address() -> str | None:
 
 
 def _on_partition(
-    part: Any, function: Callable[[Any], Any], like: Any, bytes_a_row: int, version: str
+    part: Any,
+    function: Callable[[Any], Any],
+    like: Any,
+    bytes_a_row: int,
+    version: str,
+    needs_torch: bool,
 ) -> Any:
     if version != __version__:
         # A worker that came after the check.
         raise WorkerError(_differing({__version__: [worker_address() or "here"]}, version))
     _check_alike(part, like)
+    if needs_torch:
+        importlib.import_module("torch")
     limit_threads()
     memory = thread_memory()
     needed = _COPIES * bytes_a_row * len(part)

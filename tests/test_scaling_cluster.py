@@ -15,7 +15,7 @@ import pytest
 
 import geoembed as ge
 from geoembed.errors import CoordinateError, OptionError, WorkerError
-from geoembed.scaling import embed_folder, engine
+from geoembed.scaling import embed_folder, engine, joining
 from geoembed.streaming import embed_file
 
 distributed = pytest.importorskip("distributed")
@@ -219,7 +219,7 @@ def test_other_weights_on_a_worker_are_told(processes, source, tmp_path, monkeyp
 
 
 def test_a_scheduler_that_is_not_there(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(joining, "_REFUSED_SECONDS", 0.5)
     asked = {"encoder": "xyz", "scheduler": "tcp://127.0.0.1:9"}
     with pytest.raises(WorkerError, match="No scheduler answers at tcp://127.0.0.1:9.*dask sched"):
         embed_folder(source, tmp_path / "out", **asked)

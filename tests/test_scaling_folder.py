@@ -365,16 +365,39 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_damaged_manifest_and_a_damaged_source(source, tmp_path):
+def test_a_torn_manifest_is_made_again_for_the_same_job_and_no_other(source, tmp_path, counted):
     out = tmp_path / "out"
     go(source, out)
-    (out / "_geoembed" / "manifest.json").write_text("{")
-    with pytest.raises(TableError, match="The manifest .*manifest.json is damaged"):
+    manifest = out / "_geoembed" / "manifest.json"
+    whole = manifest.read_text()
+    for change in (dict.fromkeys(["encoder"], "wrap"), {"force": True, "encoder": "wrap"}):
+        manifest.write_text("{")
+        with pytest.raises(TableError, match="The manifest .*manifest.json is damaged"):
+            go(source, out, **change)
+    torn = out / parts_of(out)[5]
+    os.truncate(torn, 50)
+    counted.clear()
+    report = go(source, out)
+    assert (report.redone, counted) == ((parts_of(out)[5],), [parts_of(out)[5]])
+    assert json.loads(manifest.read_text())["request"] == json.loads(whole)["request"]
+    manifest.write_text("")
+    (out / "thesis.txt").touch()
+    with pytest.raises(TableError, match="is damaged"):
         go(source, out)
+
+
+def test_a_damaged_source_is_named(source, tmp_path):
     data = source / "half=a" / "data.parquet"
     os.truncate(data, data.stat().st_size // 2)
     with pytest.raises(TableError, match="half=a/data.parquet is no readable Parquet file"):
         go(source, tmp_path / "new")
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TableError, match="empty holds no Parquet file. Names must end in"):
+        go(tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_parquet_reader_of_the_manifest_sees_no_part(source, tmp_path):

@@ -14,9 +14,10 @@ from geoembed.encoders import load_encoder
 from geoembed.errors import GeoembedError, OptionError, TableError
 from geoembed.geometries import check_samples
 from geoembed.progress import progress_bar
-from geoembed.scaling.engine import Cluster, connect, do_here
+from geoembed.scaling.engine import Cluster, Task, do_here
+from geoembed.scaling.joining import connect
 from geoembed.scaling.listing import SourceFile, list_files
-from geoembed.scaling.part import Job, Part, PartDone, open_part
+from geoembed.scaling.part import Job, Part, PartDone, embed_part, open_part
 from geoembed.scaling.plan import OutputFolder, job_id, plan_parts
 from geoembed.streaming.request import check_batch_rows, check_choices
 from geoembed.streaming.run import Run
@@ -223,7 +224,9 @@ def embed_folder(
             _do(left, job, cluster, done, total=sum(p.rows for p in parts), progress=progress)
         folder.finish(facts, parts, done)
     except BaseException as error:
-        error.add_note(_kept(folder, parts, job))
+        note = _kept(folder, parts, job)
+        if note:
+            error.add_note(note)
         raise
     finally:
         folder.release()
@@ -307,17 +310,24 @@ def _do(
             done[part.name] = part
             bar.update(rows[part.name])
 
+        tasks = [
+            Task(f"embed-{job.id}-{p.name}", f"{p.url}, row group {p.group}", (p, job))
+            for p in parts
+        ]
         if cluster is None:
-            do_here(parts, job, finished)
+            do_here(embed_part, tasks, finished)
         else:
-            cluster.do(parts, job, finished)
+            cluster.do(embed_part, tasks, finished)
 
 
 def _kept(folder: OutputFolder, parts: Sequence[Part], job: Job) -> str:
+    """Say what is done, and how to go on; nothing where nothing is done."""
     try:
         done, _ = folder.find_done(parts, job.id)
     except (OSError, GeoembedError):
         return f"What is done is kept in {job.target}."
+    if not done:
+        return ""
     return (
         f"{len(done):,} of {len(parts):,} parts are done and kept in {job.target}. The same call "
         "goes on from there."

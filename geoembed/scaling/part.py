@@ -1,6 +1,5 @@
 """The unit of work: one row group of a Parquet file in, one part file out."""
 
-import os
 import shutil
 import socket
 import tempfile
@@ -18,6 +17,7 @@ from geoembed.encoders.sharing import shared_encoder
 from geoembed.errors import GeoembedError, TableError, WorkerError
 from geoembed.partitions import limit_threads, worker_address
 from geoembed.scaling.listing import is_local, locate, open_parquet
+from geoembed.scaling.storing import put_whole
 from geoembed.streaming.parquet_source import ParquetSource
 from geoembed.streaming.request import Request
 from geoembed.streaming.run import Run
@@ -165,9 +165,10 @@ def embed_part(part: Part, job: Job) -> PartDone:
         What `geoembed.embed_file` raises; a note says which part it was, and on which worker.
     """
     try:
-        limit_threads()
         _check_version(job)
         encoder = shared_encoder(job.encoder, **job.options)
+        # After the encoder, which has imported torch by now if it needs it.
+        limit_threads()
         _check_here(job, encoder)
         with _work_folder(job) as folder, closing(open_part(part, job)) as source:
             file = folder / "part.parquet"
@@ -224,15 +225,8 @@ def _work_folder(job: Job) -> Iterator[Path]:
 
 def _publish(file: Path, job: Job, part: Part) -> None:
     system, path = locate(job.target)
-    name = f"{path}/{part.name}"
     try:
-        if is_local(system):
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, name)
-        else:
-            # Object stores show a file when all of it is there.
-            system.makedirs(name.rpartition("/")[0], exist_ok=True)
-            system.put_file(str(file), name)
+        put_whole(system, file, f"{path}/{part.name}", f"{path}/{WORK_FOLDER}")
     except OSError as error:
         raise TableError(f"{job.target}/{part.name} cannot be written: {error}.") from error
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from geoembed.errors import TableError
 from geoembed.scaling.listing import SourceFile, is_local, locate, open_parquet
 from geoembed.scaling.part import MANIFEST, OWN_FOLDER, WORK_FOLDER, Part, PartDone
+from geoembed.scaling.storing import write_whole
 from geoembed.streaming.workspace import differences
 
 __all__ = ["OutputFolder", "job_id", "plan_parts"]
@@ -77,7 +78,7 @@ class OutputFolder:
         if self.system.isfile(self.path):
             raise TableError(f"{self._target} is a file. Give the name of a folder.")
         try:
-            before = self._read_manifest()
+            before = self._read_manifest(request, parts)
             self._refuse_strangers(before)
             if before is not None:
                 changed = differences(before["request"], json.loads(json.dumps(request)))
@@ -117,12 +118,7 @@ class OutputFolder:
             "parts": described,
         }
         text = json.dumps(manifest, indent=1).encode()
-        if is_local(self.system):
-            draft = f"{self.path}/{MANIFEST}.new"
-            self.system.pipe_file(draft, text)
-            self.system.mv(draft, f"{self.path}/{MANIFEST}")
-        else:
-            self.system.pipe_file(f"{self.path}/{MANIFEST}", text)
+        write_whole(self.system, text, f"{self.path}/{MANIFEST}")
 
     def find_done(self, parts: Sequence[Part], job: str) -> tuple[dict[str, PartDone], list[str]]:
         """Return the parts that are whole, by name, and the names of files that are torn."""
@@ -158,17 +154,42 @@ class OutputFolder:
         names = [str(path)[start:] for path in self.system.find(self.path)]
         return [n for n in names if not any(p.startswith((".", "_")) for p in n.split("/"))]
 
-    def _read_manifest(self) -> dict[str, Any] | None:
+    def _read_manifest(
+        self, request: Mapping[str, Any], parts: Sequence[Part]
+    ) -> dict[str, Any] | None:
+        """Read what the folder was begun for; None if it is new.
+
+        A manifest that is torn is made again if all that is there is of this very request: on
+        some stores a process that is killed leaves half of one.
+        """
         try:
             manifest = json.loads(self.system.cat_file(f"{self.path}/{MANIFEST}"))
             return dict(manifest) if manifest["format"] == _FORMAT else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError) as error:
+            if self._holds_only(parts, job_id(request)):
+                return {"request": dict(request), "parts": [{"name": p.name} for p in parts]}
             raise TableError(
                 f"The manifest {self._target}/{MANIFEST} is damaged: {error}. Choose another "
                 "folder, or remove this one."
             ) from error
+
+    def _holds_only(self, parts: Sequence[Part], job: str) -> bool:
+        """Tell whether every file is a part of this job, whole or torn."""
+        named = {part.name for part in parts}
+        return all(name in named and self._may_be_of(name, job) for name in self._files())
+
+    def _may_be_of(self, name: str, job: str) -> bool:
+        """Tell whether a file is torn, or a part of this job."""
+        try:
+            with open_parquet(self.system, f"{self.path}/{name}") as file:
+                metadata = file.metadata.metadata or {}
+        except (TableError, OSError, pa.ArrowException):
+            return True
+        with suppress(KeyError, ValueError, AttributeError):
+            return bool(json.loads(metadata[b"geoembed"]).get("job") == job)
+        return False
 
     def _refuse_strangers(self, before: Mapping[str, Any] | None) -> None:
         ours = set() if before is None else {part["name"] for part in before["parts"]}
