@@ -600,23 +600,24 @@ def test_columns_and_crs_of_a_table_can_be_named(tmp_path, capsys):
     np.testing.assert_allclose(load_gallery(tmp_path / "g").lonlat, [[1.0, 0.0]], atol=1e-9)
 
 
-def test_the_command_tells_what_was_done_before(tmp_path, monkeypatch, capsys):
-    arguments = ["gallery", "build", "--grid", "500", "--encoder", "xyz", "-o", str(tmp_path / "g")]
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_tells_what_is_kept_and_what_was_done_before(
+    tmp_path, monkeypatch, capsys, sent, code
+):
     from geoembed.galleries import making
 
-    inner = making.encode_rows
-
-    def stopping(made, lonlat, out, *, start, progress):
-        made.block_size = None
-        out[start : start + 100] = made.finish(made.values(lonlat[start : start + 100]))
-        raise KeyboardInterrupt
-
+    arguments = ["gallery", "build", "--grid", "500", "--encoder", "xyz", "-o", str(tmp_path / "g")]
     with monkeypatch.context() as patch:
+
+        def stopping(made, lonlat, out, *, start, progress):
+            out[start : start + 100] = made.finish(made.values(lonlat[start : start + 100]))
+            os.kill(os.getpid(), sent)
+            time.sleep(10)
+
         patch.setattr(making, "encode_rows", stopping)
-        assert main(arguments) == 130
+        assert main(arguments) == code
     err = capsys.readouterr().err
     assert re.search(r"100 of [\d,]+ places are encoded and kept for a week, in ", err)
-    monkeypatch.setattr(making, "encode_rows", inner)
     assert main(arguments) == 0
     assert re.search(r"places \(100 done before\), ", capsys.readouterr().out)
 

@@ -139,11 +139,11 @@ def build(
     if output is None:
         if source not in specs or within is not None:
             raise OptionError("Say where the gallery is to be written: -o FOLDER.")
-        with notes_told(FLAGS), terminable():
+        with terminable(), notes_told(FLAGS):
             made = Gallery.of(places_of(source), **options)
     else:
         _check_output(output, force)
-        with notes_told(FLAGS), terminable():
+        with terminable(), notes_told(FLAGS):
             places = _places(source, grid, h3, within, sea=sea, reading=reading)
             made = Gallery.build(places, output, force=force, **options)
     size = made.embeddings.nbytes
