@@ -12,6 +12,7 @@ import geoembed as ge
 
 __all__ = ["featurize", "matrix_products", "points"]
 
+ROUNDS, _LONG_ROUNDS = 5, 3
 SIZES = (1_000, 10_000, 100_000)
 LARGE = 1_000_000
 PUBLISHED = 20_000
@@ -45,6 +46,7 @@ def featurize(
     large: int = LARGE,
     published: int = PUBLISHED,
     repeated: tuple[int, int] = (REPEATS, DISTINCT),
+    rounds: int = ROUNDS,
 ) -> Iterator[Figure]:
     """Measure everything about featurizing arrays.
 
@@ -58,15 +60,17 @@ def featurize(
         Points given to the published encoder.
     repeated : tuple of 2 ints
         Rows, and the different places among them.
+    rounds : int
+        Rounds of everything but the large number; fewer where a round takes long.
     """
-    yield from throughput(sizes)
+    yield from throughput(sizes, rounds)
     yield from at_once(large)
-    yield from against_published(published)
-    yield from repeats(*repeated)
-    yield from single_point()
+    yield from against_published(published, min(rounds, _LONG_ROUNDS))
+    yield from repeats(*repeated, rounds)
+    yield from single_point(10 * rounds)
 
 
-def throughput(sizes: Sequence[int] = SIZES) -> Iterator[Figure]:
+def throughput(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> Iterator[Figure]:
     """Measure the rate at each size beside the rate of the bare matrix products."""
     encoder = ge.load_encoder("geoclip.v1", device="cpu")
     block = encoder.blocks_of()
@@ -77,7 +81,7 @@ def throughput(sizes: Sequence[int] = SIZES) -> Iterator[Figure]:
         ours, bare = alternate(
             lambda lon=lon, lat=lat: ge.encode(lon, lat, encoder=encoder, progress=False),
             lambda n=products: matrix_products(n, block),
-            rounds=3 if size >= 100_000 else 7,
+            rounds=min(rounds, _LONG_ROUNDS) if size >= 100_000 else rounds,
         )
         share = ratios([t / products for t in bare], [t / size for t in ours])
         yield from _rate(size, ours, share, held=size >= block)
@@ -93,7 +97,7 @@ def at_once(size: int = LARGE) -> Iterator[Figure]:
     yield Figure(f"peak memory above the output, {size:,} points", found["peak_mb"], "MB", 600.0)
 
 
-def against_published(count: int = PUBLISHED) -> Iterator[Figure]:
+def against_published(count: int = PUBLISHED, rounds: int = _LONG_ROUNDS) -> Iterator[Figure]:
     """Compare with the published encoder called once on the same points."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,13 +113,15 @@ def against_published(count: int = PUBLISHED) -> Iterator[Figure]:
 
     encoder = ge.load_encoder("geoclip.v1", device="cpu")
     ours, other = alternate(
-        lambda: ge.encode(lon, lat, encoder=encoder, progress=False), theirs, rounds=3
+        lambda: ge.encode(lon, lat, encoder=encoder, progress=False), theirs, rounds=rounds
     )
     name = f"times faster than geoclip.LocationEncoder, {count:,} points"
     yield timed(name, ratios(other, ours), "x", 1.2, False)
 
 
-def repeats(count: int = REPEATS, distinct: int = DISTINCT) -> Iterator[Figure]:
+def repeats(
+    count: int = REPEATS, distinct: int = DISTINCT, rounds: int = ROUNDS
+) -> Iterator[Figure]:
     """Compare many rows of few places with those places alone."""
     lon, lat = points(distinct)
     which = np.random.default_rng(1).integers(0, distinct, count)
@@ -123,6 +129,7 @@ def repeats(count: int = REPEATS, distinct: int = DISTINCT) -> Iterator[Figure]:
     few, many = alternate(
         lambda: ge.encode(lon, lat, encoder=encoder, progress=False),
         lambda: ge.encode(lon[which], lat[which], encoder=encoder, progress=False),
+        rounds=rounds,
     )
     name = f"{count:,} rows of {distinct:,} places against {distinct:,} rows"
     yield timed(name, ratios(many, few), "x", 3.0)

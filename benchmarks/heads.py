@@ -271,9 +271,9 @@ def against_scikit_learn(rows: int = 6_000, rounds: int = 3) -> Iterator[Figure]
     yield timed(what, ratios(slow, fast), "x", better="more")
     yield Figure(f"{name}: held-out log-loss, ours", losses[0], "nats")
     yield Figure(f"{name}: held-out log-loss, LogisticRegression", losses[1], "nats")
-    held = 2e-3 if rows >= 6_000 else None
+    most = 2e-3 if rows >= 6_000 else None
     apart = abs(losses[0] / losses[1] - 1)
-    yield Figure(f"{name}: relative difference", apart, "x", held, better="less")
+    yield Figure(f"{name}: relative difference", apart, "x", most, better="less")
 
 
 if __name__ == "__main__":

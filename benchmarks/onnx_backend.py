@@ -111,7 +111,7 @@ def onnx_backend(
         ("torch", {"device": "cpu"}),
     ):
         code = FRESH.format(options=options, torch=name == "torch")
-        peak = []
+        peak: list[float] = []
 
         def fresh(code: str = code, peak: list[float] = peak) -> None:
             done = subprocess.run(

@@ -74,7 +74,13 @@ SUITES: Final[dict[str, Suite]] = {
             "featurize:featurize",
             {},
             {"sizes": (1_000, 10_000), "large": 100_000, "published": 10_000},
-            {"sizes": (64, 128), "large": 256, "published": 64, "repeated": (1_000, 64)},
+            {
+                "sizes": (64, 128),
+                "large": 256,
+                "published": 64,
+                "repeated": (1_000, 64),
+                "rounds": 1,
+            },
         ),
     ),
     "files": _suite(
