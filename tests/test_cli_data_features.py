@@ -88,9 +88,25 @@ def test_features_of_a_table_are_written_and_told_of(run, photos, tmp_path, caps
         "bytes": 15360,
         "bad": 1,
         "missing": 1,
+        "notes": [],
         "seconds_per_view": None,
         "digest": stored.digest,
     }
+
+
+def test_rows_that_were_left_out_are_told_of(run, photos, tmp_path, capsys):
+    table = pd.read_csv(photos)
+    table.loc[1, "LAT"] = None
+    table.to_csv(tmp_path / "gap.csv", index=False)
+    options = ["--images", photos.parent, "--views", 1, "--max-bad", "0.5"]
+    dropped = ["--set", "data.on_invalid=drop"]
+    run("-o", tmp_path / "f", *options, *dropped, source=tmp_path / "gap.csv")
+    told = "left out of the manifest: 1 row without a place or a picture"
+    assert capsys.readouterr().out.splitlines()[0] == told
+    run("-o", tmp_path / "f", *options, *dropped, "--json", source=tmp_path / "gap.csv")
+    assert json.loads(capsys.readouterr().out)["notes"] == [told]
+    run("-o", tmp_path / "g", *options, source=tmp_path / "gap.csv", code=1)
+    assert "or pass data.on_invalid='drop' to leave them out" in capsys.readouterr().err
 
 
 def test_too_many_bad_pictures_stop_it(run, tmp_path, capsys):

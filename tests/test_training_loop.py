@@ -122,6 +122,23 @@ def test_what_a_run_leaves_in_its_folder_with_curves(tmp_path):
     assert [row["step"] for row in rows if "val_loss" in row] == [10, 20, 25]
 
 
+def test_what_is_left_out_is_said_and_written_down(tmp_path, capsys):
+    data = Memory()
+    data.notes = ("left out of the manifest: 3 rows without a place or a picture",)
+    data.missing, data.reasons = ["lost.jpg"], ["There is no such file."]
+    data.valid[:2] = False
+    run(settings_of(), tmp_path / "run", data, progress=None)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"small: {data.notes[0]}"
+    listed = (tmp_path / "run" / "bad_pictures.csv").read_text().splitlines()[1:]
+    assert listed[0] == "lost.jpg,,There is no such file."
+    there = tmp_path / "run" / "bad_pictures.csv"
+    noun = "picture" if len(listed) == 1 else "pictures"
+    assert said[-1] == f"small: {len(listed)} {noun} could not be used, listed in {there}"
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert (told["notes"], told["missing"]) == (list(data.notes), 1)
+
+
 def test_steps_after_the_last_line_have_a_line_of_their_own(tmp_path):
     run(settings_of({"steps": 7, "log_every": 5}), tmp_path / "run")
     rows = read_metrics(RunFolder(tmp_path / "run"))

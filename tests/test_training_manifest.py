@@ -133,6 +133,31 @@ def test_settings_name_the_columns(photos):
     assert data.lonlat.tolist() == [list(place) for place in LAND]
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"file_column": "shot"}, TableError, r"has no column 'shot'.*with data\.file_column=\."),
+        ({"lon_column": "x"}, OptionError, r"^data\.lon_column= was given without data\.lat_col"),
+        ({"images": "nowhere"}, OptionError, r"^data\.images='nowhere' is no folder"),
+    ],
+)
+def test_errors_of_settings_name_settings(photos, settings, error, told):
+    with pytest.raises(error, match=told):
+        open_data(DataSettings(path=str(photos / "manifest.csv"), **settings))
+
+
+def test_rows_without_a_place_are_an_error_or_counted(photos):
+    table = read(photos)
+    table.loc[[1, 3], "LAT"] = None
+    table.to_csv(photos / "gaps.csv", index=False)
+    path = str(photos / "gaps.csv")
+    with pytest.raises(CoordinateError, match=r"rows 1, 3.* pass data\.on_invalid='drop'"):
+        open_data(DataSettings(path=path))
+    data = open_data(DataSettings(path=path, on_invalid="drop"))
+    assert data.names == ("0.png", "2.png", "4.png")
+    assert data.notes == ("left out of the manifest: 2 rows without a place or a picture",)
+
+
 def test_settings_without_data_are_refused(tmp_path):
     with pytest.raises(OptionError, match=r"data.kind = 'manifest' needs data.path"):
         open_data(DataSettings())

@@ -185,6 +185,13 @@ def test_gallery_whose_size_is_not_known_is_left_out_and_said(world):
 
 
 @pytest.mark.usefixtures("measured")
+def test_a_plan_says_what_was_left_out_of_the_data(world, monkeypatch):
+    data, split = world
+    monkeypatch.setattr(data, "notes", ("left out: 7 rows",), raising=False)
+    assert "note     left out: 7 rows" in plan_run(settings_of(), data, split).to_text()
+
+
+@pytest.mark.usefixtures("measured")
 def test_a_queue_that_holds_the_own_places_is_said(world):
     data, split = world
     rows = len(split.train)

@@ -112,6 +112,9 @@ def features(
             device=device,
             precision=precision,
         )
+        if not as_json:
+            for note in getattr(data, "notes", ()):
+                print(note)
         plan: dict[str, Any] = {}
         if dry_run or not _is_whole(output):
             planned = plan_features(data, loaded, views=settings.views, workers=workers)
@@ -133,7 +136,7 @@ def features(
             max_bad=settings.data.max_bad,
             progress=False if as_json else None,
         )
-    _report(stored, plan, as_json=as_json)
+    _report(stored, plan, list(getattr(data, "notes", ())), as_json=as_json)
 
 
 def _settings(
@@ -178,7 +181,9 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _report(stored: "StoredFeatures", plan: dict[str, Any], *, as_json: bool) -> None:
+def _report(
+    stored: "StoredFeatures", plan: dict[str, Any], notes: list[str], *, as_json: bool
+) -> None:
     from geoembed.training.amounts import size_text
     from geoembed.training.feature_folder import BAD_PICTURES
 
@@ -193,6 +198,7 @@ def _report(stored: "StoredFeatures", plan: dict[str, Any], *, as_json: bool) ->
                 "bytes": stored.bytes,
                 "bad": bad,
                 "missing": len(stored.missing),
+                "notes": notes,
                 "seconds_per_view": plan.get("seconds_per_view"),
                 "digest": stored.digest,
             }

@@ -71,13 +71,19 @@ class Keeper:
         Of the run.
     folder : RunFolder
         Checked by `check_folder`.
+
+    Attributes
+    ----------
+    listed : int
+        Pictures in bad_pictures.csv; 0 in processes that do not write.
     """
 
     def __init__(self, parts: Parts, folder: RunFolder) -> None:
         self.parts, self.folder = parts, folder
         self.log: RunLog | None = None
         self._writes = parts.processes.rank == 0
-        self._listed = -1
+        self.listed = 0
+        self._bad = -1
 
     def start(self) -> Progress:
         """Go on from the last whole checkpoint, or start where there is none.
@@ -253,9 +259,9 @@ class Keeper:
             **(parts.validator.bad if parts.validator is not None else {}),
         }
         bad = gather_bad(parts.processes, own)
-        if self._writes and len(bad) != self._listed:
-            write_bad(self.folder, parts.data, bad)
-            self._listed = len(bad)
+        if self._writes and len(bad) != self._bad:
+            self.listed = write_bad(self.folder, parts.data, bad)
+            self._bad = len(bad)
 
 
 def _describe_data(parts: Parts) -> Mapping[str, Any]:
@@ -270,6 +276,7 @@ def _describe_data(parts: Parts) -> Mapping[str, Any]:
         "training_bounds": np.concatenate([lonlat.min(axis=0), lonlat.max(axis=0)]).tolist(),
         "order": parts.order.digest,
         "missing": len(getattr(data, "missing", [])),
+        "notes": list(getattr(data, "notes", [])),
     }
     if parts.task.facts():
         found["task"] = parts.task.facts()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoembed.errors import TrainingError
+from geoembed.evaluation.geolocation.words import counted
 from geoembed.progress import progress_bar
 from geoembed.training.assembling import Parts, assemble
 from geoembed.training.batches import Batch, FeatureData, PictureData
@@ -179,6 +180,8 @@ class _Loop:
     def run(self, show: bool | None) -> RunResult:
         """Take the steps that are left."""
         self.progress = progress = self.keeper.start()
+        for left_out in getattr(self.parts.data, "notes", ()):
+            self._say(left_out)
         if progress.step:
             self._say(f"goes on after step {progress.step:,} of {self.steps:,}")
         bar = progress_bar(
@@ -194,6 +197,9 @@ class _Loop:
             # Not in the checkpoint: a longer run takes these steps into its next line.
             self._log_steps()
         self.keeper.draw()
+        if bad := self.keeper.listed:
+            there = self.keeper.folder.bad_pictures
+            self._say(f"{counted(bad, 'picture')} could not be used, listed in {there}")
         return RunResult(
             folder=self.keeper.folder.path,
             step=progress.step,

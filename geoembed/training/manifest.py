@@ -59,6 +59,8 @@ class FolderPictures:
         Which row of the manifest each row is.
     manifest : Manifest
         All of it.
+    notes : tuple of str
+        What was left out of it, and what stands in it more than once.
 
     Raises
     ------
@@ -96,7 +98,7 @@ class FolderPictures:
         # Texts take a fifth of the room of paths.
         found = find_pictures(read, self.folder)
         paths = [None if path is None else str(path) for path in found]
-        self.manifest = read
+        self.manifest, self.notes = read, read.notes
         self.rows: NDArray[np.int64] = np.flatnonzero([path is not None for path in paths])
         self.lonlat = read.lonlat[self.rows]
         self.names: Sequence[str] = tuple(read.files[row] for row in self.rows)

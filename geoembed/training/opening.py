@@ -1,15 +1,28 @@
 """The data of a run, whatever kind they are of."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from geoembed.errors import OptionError, TableError
+from geoembed.errors import GeoembedError, OptionError, TableError
 from geoembed.training.settings import DataSettings
 
 if TYPE_CHECKING:
     from geoembed.training.batches import FeatureData, PictureData
 
 __all__ = ["check_missing", "open_data"]
+
+# What readers of data call an option, and the setting that gives it.
+_SETTINGS: Final = {
+    "file": "data.file_column",
+    "images": "data.images",
+    "lat": "data.lat_column",
+    "lon": "data.lon_column",
+    "on_invalid": "data.on_invalid",
+}
+_OPTION: Final = re.compile(rf"(?<![\w.])({'|'.join(_SETTINGS)})( ?=)")
 
 # The crops are a data set of their own: no run's seed changes them.
 _CROPS_SEED = 0
@@ -58,18 +71,20 @@ def open_data(settings: DataSettings) -> "PictureData | FeatureData":
     if settings.kind == "shards":
         from geoembed.training.shards import ShardPictures
 
-        data = ShardPictures(settings.path, on_invalid=settings.on_invalid)
+        with _named_as_settings():
+            data = ShardPictures(settings.path, on_invalid=settings.on_invalid)
     else:
         from geoembed.training.manifest import FolderPictures
 
-        data = FolderPictures(
-            settings.path,
-            settings.images,
-            file=settings.file_column or None,
-            lon=settings.lon_column or None,
-            lat=settings.lat_column or None,
-            on_invalid=settings.on_invalid,
-        )
+        with _named_as_settings():
+            data = FolderPictures(
+                settings.path,
+                settings.images,
+                file=settings.file_column or None,
+                lon=settings.lon_column or None,
+                lat=settings.lat_column or None,
+                on_invalid=settings.on_invalid,
+            )
     check_missing(data, settings.max_bad)
     return data
 
@@ -113,6 +128,17 @@ def check_missing(data: "PictureData", max_bad: float) -> None:
         f"used, more than data.max_bad = {max_bad:g}: {shown}{more}. Bring them, take them out of "
         "the data, or allow a larger share."
     )
+
+
+@contextmanager
+def _named_as_settings() -> Iterator[None]:
+    """Have errors that speak of options speak of the settings that they come from."""
+    try:
+        yield
+    except GeoembedError as error:
+        words = _OPTION.sub(lambda found: f"{_SETTINGS[found[1]]}{found[2]}", str(error))
+        error.args = (words, *error.args[1:])
+        raise
 
 
 def _check_path(settings: DataSettings) -> None:

@@ -185,7 +185,7 @@ def plan_run(
     step_s = _step_seconds(settings, model, costs, processes)
     epochs = order.epoch(steps)
     validations, each_s, notes = _validation(settings, split, costs, order)
-    notes += _copies(settings, len(split.train))
+    notes += [*_copies(settings, len(split.train)), *getattr(data, "notes", ())]
     busy = torch.get_num_threads() if device.type == "cpu" else 1
     threads = f" with {busy} thread{'s' * (busy > 1)}" if device.type == "cpu" else ""
     plan = Plan(
