@@ -66,6 +66,7 @@ def test_several_files_and_every_option_reach_their_place(source, monkeypatch):
         "--precision": "float64", "--device": "cpu", "--seam": "blend", "--geometry": "sample",
         "--samples": "3", "--on-invalid": "drop", "--crs": "EPSG:4326", "--prefix": "e",
         "--batch-rows": "7", "--lon": "x", "--lat": "y", "--scheduler": "tcp://h:1",
+        "--backend": "torch",
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]
     main(["embed", "in/0.parquet", "in/1.parquet", "-o", "out", "--engine", "dask", *words])
@@ -76,6 +77,7 @@ def test_several_files_and_every_option_reach_their_place(source, monkeypatch):
         "seam": "blend", "geometry": "sample", "samples": 3, "on_invalid": "drop",
         "crs": "EPSG:4326", "prefix": "e", "batch_rows": 7, "lon": "x", "lat": "y",
         "device": "cpu", "layers": "final", "overwrite": False, "force": False,
+        "backend": "torch",
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
 

@@ -7,7 +7,7 @@ import typer
 
 from geoembed.cli.output import print_json, table
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
-from geoembed.errors import MissingExtraError
+from geoembed.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from geoembed.evaluation.comparison import Comparison
@@ -24,6 +24,8 @@ FLAGS = {
     "model": "--model NAME",
     "force": "--force",
     "baselines": "--baselines knn,gp,mean",
+    "scheduler": "--scheduler ADDRESS",
+    "workers": "--workers N",
 }
 
 
@@ -119,6 +121,19 @@ def compare(
     cache: Path | None = typer.Option(
         None, "--cache", metavar="FOLDER", help="Keep vectors here for other comparisons."
     ),
+    engine: str | None = typer.Option(
+        None, "--engine", metavar="dask", help="Compute the vectors on several workers."
+    ),
+    scheduler: str | None = typer.Option(
+        None, "--scheduler", metavar="ADDRESS", help="Of a dask cluster, such as tcp://host:8786."
+    ),
+    workers: int | None = typer.Option(
+        None,
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Workers to start here, instead of a cluster; one a core by default. 0: none.",
+    ),
     force: bool = typer.Option(
         False,
         "--force/--resume",
@@ -134,6 +149,8 @@ def compare(
     and .png, and errors.png, a map. Finished folds are kept there: a run that was stopped goes
     on, and further encoders are added to those that are done.
 
+    With --engine dask the vectors are computed on workers, and the models fitted here.
+
     Example:
         geoembed compare soils.gpkg --target ph -o ph-encoders
         geoembed compare plots.csv -t habitat --encoders geoclip.v1:scales,xyz --block-km 200 -o out
@@ -143,6 +160,7 @@ def compare(
     from geoembed.evaluation.compare import DEFAULT_ENCODERS, compare_encoders
 
     with terminable(), notes_told(FLAGS):
+        workers = _workers(engine, scheduler, workers)
         rows, lost = read_training_table(
             source,
             targets,
@@ -172,6 +190,8 @@ def compare(
             geometry=geometry,
             folder=folder,
             cache=cache,
+            scheduler=scheduler,
+            workers=workers,
             force=force,
             progress=False if quiet or as_json else None,
         )
@@ -182,6 +202,21 @@ def compare(
         print_json(found.to_dict())
     elif not quiet:
         _print(found, folder, missing)
+
+
+def _workers(engine: str | None, scheduler: str | None, workers: int | None) -> int | None:
+    """Return how many workers to start; refuse what only --engine dask can do."""
+    if engine is None:
+        if scheduler is not None or workers is not None:
+            raise OptionError("--scheduler and --workers are for --engine dask.")
+        return None
+    if engine != "dask":
+        raise OptionError(f"--engine {engine} is not one of: dask.")
+    if scheduler is not None or workers is not None:
+        return workers
+    from geoembed.scaling.joining import usual_workers
+
+    return usual_workers()
 
 
 def _names(text: str, *, none: bool = False) -> list[str]:

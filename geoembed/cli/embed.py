@@ -13,6 +13,8 @@ __all__ = ["embed"]
 FLAGS = {
     **TABLE_FLAGS,
     "prefix": "--prefix NAME",
+    "backend": "--backend onnx",
+    "precision": "--precision float32",
     "scheduler": "--scheduler ADDRESS",
     "workers": "--workers N",
 }
@@ -49,7 +51,15 @@ def embed(
         "float32", "--dtype", help="Of the values: float32, float16 or float64."
     ),
     precision: str = typer.Option(
-        "float32", "--precision", help="Computed in: float32, float64, bfloat16, float16."
+        "float32",
+        "--precision",
+        help="Computed in: float32, float64, bfloat16, float16; with --backend onnx also int8.",
+    ),
+    backend: str = typer.Option(
+        "auto",
+        "--backend",
+        metavar="auto|torch|onnx",
+        help="onnx computes on the CPU without torch; auto does so for .onnx files.",
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, mps."),
     seam: str = typer.Option(
@@ -137,6 +147,7 @@ def embed(
         "precision": precision,
         "device": device,
         "seam": seam,
+        "backend": backend,
     }
     if engine is not None:
         _embed_folder(engine, sources, target, layer, scheduler, workers, asked)

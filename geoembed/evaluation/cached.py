@@ -5,8 +5,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from geoembed import __version__
 from geoembed.coordinates import read_places
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.blocks import encode_blocks
 from geoembed.errors import OptionError
+from geoembed.evaluation.drafts import Draft
+from geoembed.progress import progress_bar
+from geoembed.scaling.places import PlaceWorkers, slice_rows
 
 __all__ = ["CachedEncoder", "write_atomically"]
 
@@ -40,7 +43,10 @@ class CachedEncoder(LocationEncoder):
     folder : str or Path, optional
         Keep the vectors in a file of this folder, which is made if it is not there, and use the
         file instead of memory. The file is found again by the same encoder (name, options,
-        SHA-256 of the weights), the same places and the same version of geoembed.
+        SHA-256 of the weights), the same places and the same version of geoembed; one whose
+        making was stopped is gone on with.
+    workers : PlaceWorkers, optional
+        Who computes them; this process if not given.
     progress : bool or None
         Show a progress bar; None shows one on a terminal when the work is long.
 
@@ -51,7 +57,7 @@ class CachedEncoder(LocationEncoder):
     path : Path or None
         File of the vectors; None where they are in memory.
     seconds : float
-        Time that it took to compute them; NaN where the file was there.
+        Time that it took to compute them; NaN where the file, or some of it, was there.
 
     Raises
     ------
@@ -59,12 +65,17 @@ class CachedEncoder(LocationEncoder):
         If `encoder` is no LocationEncoder.
     CoordinateError
         If `places` cannot be read as places.
+    TableError
+        If the folder cannot be written.
+    WorkerError
+        If the workers are not fit, or are lost again and again.
 
     Notes
     -----
     A vector is bit by bit the one that `geoembed.featurizer.encode_places` gives for all the
     places at once; in other blocks a matrix product may round its last bits differently. Two
-    processes may make the same file: each writes its own and renames it when it is whole.
+    processes may make the same file: the second writes one of its own, and the last to finish
+    gives its own the name.
     A pickle holds the recipe of the wrapped encoder and no vectors.
 
     Examples
@@ -87,6 +98,7 @@ class CachedEncoder(LocationEncoder):
         places: Any,
         *,
         folder: str | Path | None = None,
+        workers: PlaceWorkers | None = None,
         progress: bool | None = None,
     ) -> None:
         if not isinstance(encoder, LocationEncoder):
@@ -104,17 +116,15 @@ class CachedEncoder(LocationEncoder):
         self._keys = keys
         ordered = lonlat[np.sort(firsts)]
         self.path: Path | None = None
+        making = _Making(encoder, ordered, workers or PlaceWorkers(), progress)
         start = time.perf_counter()
         if folder is None:
-            vectors = np.empty((len(ordered), encoder.dimension), dtype=encoder.dtype)
-            encode_blocks(encoder, ordered, vectors, progress=progress)
-            self._vectors: Vectors = vectors
+            self._vectors: Vectors = making.in_memory()
+            resumed = False
         else:
             self.path = Path(folder).expanduser() / f"{_digest(encoder, ordered)}.npy"
-            found = _load(self.path, encoder, ordered)
-            self._vectors = _make(self.path, encoder, ordered, progress) if found is None else found
-            start = start if found is None else np.nan
-        self.seconds = time.perf_counter() - start
+            self._vectors, resumed = making.in_file(self.path)
+        self.seconds = np.nan if resumed else time.perf_counter() - start
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
@@ -243,20 +253,85 @@ def _load(path: Path, encoder: LocationEncoder, lonlat: NDArray[np.float64]) -> 
     return None
 
 
-def _make(
-    path: Path, encoder: LocationEncoder, lonlat: NDArray[np.float64], progress: bool | None
-) -> Vectors:
-    shape = (len(lonlat), encoder.dimension)
-    path.parent.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class _Making:
+    """The vectors of some places, as they are made."""
 
-    def fill(draft: Path) -> None:
-        vectors = np.lib.format.open_memmap(draft, mode="w+", dtype=encoder.dtype, shape=shape)
-        encode_blocks(encoder, lonlat, vectors, progress=progress)
+    encoder: LocationEncoder
+    lonlat: NDArray[np.float64]
+    workers: PlaceWorkers
+    progress: bool | None
+
+    def in_memory(self) -> Vectors:
+        """Make them in an array."""
+        vectors = np.empty(self._shape, dtype=self.encoder.dtype)
+        self._fill(vectors)
+        return vectors
+
+    def in_file(self, path: Path) -> tuple[Vectors, bool]:
+        """Make them in a file, or find them there; say whether some were there before."""
+        found = _load(path, self.encoder, self.lonlat)
+        if found is not None:
+            return found, True
+        try:
+            draft = Draft(path, self._shape, self.encoder.dtype, slice_rows(self.encoder))
+        except BlockingIOError:
+            # Another process is at it. Waiting for it would be as long as doing it.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, self._fill_file)
+            return self._opened(path), False
+        found = _load(path, self.encoder, self.lonlat)
+        if found is not None:  # made between the two looks
+            draft.close()
+            return found, True
+        resumed = draft.done > 0
+        try:
+            self._encode(draft.missing, draft.keep, draft.done)
+            draft.finish()
+        except BaseException as error:
+            if draft.done:
+                error.add_note(
+                    f"{draft.done:,} of {len(self.lonlat):,} vectors of {self.encoder.name!r} are "
+                    f"done and kept in {path.parent}. The same request goes on from there."
+                )
+            draft.close()
+            raise
+        return self._opened(path), resumed
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.lonlat), self.encoder.dimension
+
+    def _fill_file(self, path: Path) -> None:
+        vectors = np.lib.format.open_memmap(
+            path, mode="w+", dtype=self.encoder.dtype, shape=self._shape
+        )
+        self._fill(vectors)
         vectors.flush()
 
-    write_atomically(path, fill)
-    made: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    return made
+    def _fill(self, vectors: Vectors) -> None:
+        def keep(start: int, some: Vectors) -> None:
+            vectors[start : start + len(some)] = some
+
+        self._encode(range(0, len(self.lonlat), slice_rows(self.encoder)), keep, 0)
+
+    def _encode(
+        self, starts: Sequence[int], keep: Callable[[int, Vectors], object], done: int
+    ) -> None:
+        text = f"embedding with {self.encoder.name}"
+        total = len(self.lonlat)
+        with progress_bar(self.progress, text=text, unit="place", total=total, done=done) as bar:
+
+            def finished(start: int, some: Vectors) -> None:
+                keep(start, some)
+                bar.update(len(some))
+
+            rows = slice_rows(self.encoder)
+            self.workers.encode(self.encoder, self.lonlat, starts, rows, finished)
+
+    def _opened(self, path: Path) -> Vectors:
+        made: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        return made
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

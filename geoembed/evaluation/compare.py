@@ -20,6 +20,8 @@ from geoembed.evaluation.protocols import ProtocolLearner, load_protocol, protoc
 from geoembed.evaluation.running import run_cells
 from geoembed.evaluation.tabulating import tabulate
 from geoembed.evaluation.tasks import Task, read_task
+from geoembed.partitions import is_lazy
+from geoembed.scaling.places import PlaceWorkers
 from geoembed.splits.folds import read_rows
 
 __all__ = ["DEFAULT_ENCODERS", "compare_encoders", "run_protocol"]
@@ -59,6 +61,8 @@ def compare_encoders(
     geometry: str = "point",
     folder: str | Path | None = None,
     cache: str | Path | None = None,
+    scheduler: Any = None,
+    workers: int | None = None,
     force: bool = False,
     progress: bool | None = None,
 ) -> Comparison:
@@ -70,7 +74,8 @@ def compare_encoders(
     Parameters
     ----------
     table : GeoDataFrame, DataFrame, geometries or array of shape (n, 2)
-        Places, as `geoembed.read_places` takes them; arrays are (lon, lat), degrees, WGS 84.
+        Places, as `geoembed.read_places` takes them; arrays are (lon, lat), degrees, WGS 84. A
+        frame of dask is brought into memory, without its vectors.
     target : str, list of str, array, Series or DataFrame
         Columns of the table to predict, or the values. Labels are classified (accuracy), several
         numbers whose rows sum to 1 are fractions (mean R2 over the classes), other numbers are
@@ -117,6 +122,11 @@ def compare_encoders(
     cache : str or Path, optional
         Keep vectors in this folder for other comparisons. Without it they lie in `folder` while
         an encoder is at work, or in memory.
+    scheduler : str or distributed.Client, optional
+        Address of a dask scheduler whose workers compute the vectors. Models are fitted here.
+    workers : int, optional
+        Workers to start on this machine for that, each with one thread. Without either, or with
+        0, this process computes them.
     force : bool
         Start anew, whatever lies in `folder`.
     progress : bool or None
@@ -140,6 +150,9 @@ def compare_encoders(
         If an option is not one of those offered, or the places lie in fewer blocks than folds.
     UnknownNameError
         If an encoder, a head or a protocol is not known.
+    WorkerError
+        If no scheduler answers, its workers are not fit (the message says which version of
+        geoembed is where), or workers are lost again and again.
 
     See Also
     --------
@@ -159,6 +172,9 @@ def compare_encoders(
     """
     frozen = None if protocol is None else load_protocol(protocol)
     repeats = _check_seeds(seeds, random_state)
+    hands = PlaceWorkers(scheduler, workers)
+    if is_lazy(table):
+        table = table.compute()
     places = read_rows(table, crs, geometry)
     task = read_task(table, target, head)
     X = points_frame(table, places)
@@ -207,16 +223,18 @@ def compare_encoders(
         "splits": {plan.name: plan.digest() for plan in plans},
     }
     store = CellStore(None if folder is None else Path(folder).expanduser(), request, force=force)
-    runs = run_cells(
-        contenders,
-        plans,
-        places,
-        task,
-        {own: learner(own) for own in {contender.model for contender in contenders}},
-        store=store,
-        cache=None if cache is None else Path(cache).expanduser(),
-        progress=progress,
-    )
+    with hands:
+        runs = run_cells(
+            contenders,
+            plans,
+            places,
+            task,
+            {own: learner(own) for own in {contender.model for contender in contenders}},
+            store=store,
+            cache=None if cache is None else Path(cache).expanduser(),
+            workers=hands,
+            progress=progress,
+        )
     notes = [*_notes(task, places, plans), *notes]
     return tabulate(runs, plans, task, places, notes=notes, request=request)
 

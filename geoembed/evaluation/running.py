@@ -15,6 +15,7 @@ from geoembed.evaluation.plans import Fold, Plan
 from geoembed.evaluation.tabulating import Run
 from geoembed.evaluation.tasks import Task
 from geoembed.progress import progress_bar
+from geoembed.scaling.places import PlaceWorkers
 
 __all__ = ["run_cells"]
 
@@ -30,6 +31,7 @@ def run_cells(
     *,
     store: CellStore,
     cache: Path | None,
+    workers: PlaceWorkers,
     progress: bool | None,
 ) -> list[Run]:
     """Do every cell that is not done; the vectors of one encoder are held at a time.
@@ -50,6 +52,8 @@ def run_cells(
         Where finished cells are kept.
     cache : Path or None
         Folder that keeps the vectors.
+    workers : PlaceWorkers
+        Who computes them.
     progress : bool or None
         Show a progress bar.
 
@@ -68,12 +72,18 @@ def run_cells(
             bar.update(len(cells))
             done += len(cells)
             if len(cells) < len(folds):
-                vectors = CachedEncoder(
-                    contender.encoder,
-                    places,
-                    folder=store.vectors if cache is None else cache,
-                    progress=False,
-                )
+                try:
+                    vectors = CachedEncoder(
+                        contender.encoder,
+                        places,
+                        folder=store.vectors if cache is None else cache,
+                        workers=workers,
+                        # Under the other bar, and gone with the last of its places.
+                        progress=None if progress else progress,
+                    )
+                except BaseException as error:
+                    _tell(error, store, done, total)
+                    raise
                 if np.isfinite(vectors.seconds):
                     seconds[vectors.path] = vectors.seconds
                 if vectors.path in seconds:
