@@ -125,7 +125,7 @@ def _draw_panel(
         ticks = sorted({each for points in series.values() for each, _ in points})
         panel.set_xticks(ticks, [f"{each:g}" for each in ticks])
         panel.xaxis.set_minor_locator(_no_ticks())
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * max(each for points in series.values() for _, each in points))
     else:
         panel.set_yscale("log")
     legend = panel.legend(

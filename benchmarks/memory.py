@@ -64,8 +64,10 @@ def file_case(rows: int) -> dict[str, Any]:
     import pyarrow.parquet as pq
     from featurize import points
 
+    import geoembed as ge
     from geoembed.streaming import embed_file
 
+    ge.encode([0.0], [0.0], progress=False)  # weights are loaded once, whatever a file's size
     lon, lat = points(FILE_PLACES)
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "in.parquet", Path(name) / "out.parquet"

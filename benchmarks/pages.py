@@ -1,9 +1,10 @@
 """The page on performance, made from a run: tables of figures, ceilings and growth, a picture."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from document import Run, write_run
+from document import Run, SuiteRun, write_run
 from figures import Figure, as_table, number
 from growth import draw_growth, growth_table
 from suites import SUITES
@@ -24,7 +25,8 @@ def write_pages(run: Run, docs: Path) -> list[Path]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     # What a later run, on this machine or another, is compared with.
-    write_run(run, folder / "bench.json")
+    suites = {name: replace(suite, error=_why(suite)) for name, suite in run.suites.items()}
+    write_run(Run(run.about, suites), folder / "bench.json")
     written = [folder / name for name in [*texts, "bench.json"]]
     return [*written, *draw_growth(figures, docs / "_static")]
 
@@ -57,13 +59,16 @@ def _suites(run: Run) -> Iterable[str]:
         yield f"{says[:1].upper()}{says[1:]}. It took {number(suite.seconds)} s."
         yield ""
         if suite.status != "done":
-            # Where the log lies is of no use to a reader.
-            why = suite.error.partition(" (see ")[0] or "it was stopped"
-            yield f"**Not measured whole**: {why}."
+            yield f"**Not measured whole**: {_why(suite) or 'it was stopped'}."
             yield ""
         if suite.figures:
             yield as_table(suite.figures)
             yield ""
+
+
+def _why(suite: SuiteRun) -> str:
+    """Why a suite failed, without where its log lies: that is of no use to a reader."""
+    return suite.error.partition(" (see ")[0]
 
 
 def _ceilings(run: Run) -> str:

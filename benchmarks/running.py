@@ -84,7 +84,7 @@ def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], Non
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK)
                 if time.monotonic() - started > limit:
-                    run.error = f"stopped after {limit / 60:,.0f} minutes, see {log}"
+                    run.error = f"stopped after {limit / 60:,.0f} minutes (see {log})"
                     break
                 figures, _ = _read(found)
                 if len(figures) > len(run.figures):
@@ -116,7 +116,7 @@ def _why(code: int, error: str, log: Path) -> str:
         what = f"ended by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             what += " (the system does that when memory runs out)"
-        return f"{what}, see {log}"
+        return f"{what} (see {log})"
     error = error or _last(log.read_text(encoding="utf-8", errors="replace"))
     return f"{error} (see {log})"
 
