@@ -297,11 +297,11 @@ def build_slowly(folder, seconds, tell=None):
         tell.send(made.resumed)
 
 
-def start(*arguments):
+def start(*arguments, target=build_slowly):
     """Fork a process, which begins at once: there is time for many kills."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
-        process = multiprocessing.get_context("fork").Process(target=build_slowly, args=arguments)
+        process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
         process.start()
     return process
 
@@ -323,6 +323,58 @@ def test_killed_at_random_moments_it_gets_there_in_the_end(tmp_path):
     expected = encoder().encode(*LONLAT.T)
     np.testing.assert_array_equal(load_gallery(folder).embeddings, expected)
     Gallery.build(places(), folder, encoder=encoder(), force=True)
+    assert left_in(tmp_path) == []
+
+
+def end_at(moment, folder):
+    """Replace a gallery, in a process that is killed at some moment after the last vector."""
+    rename, unlink = Path.rename, Path.unlink
+
+    def end(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def renaming(path, target):
+        if moment == "between the renames" and path.suffix == ".part" and target == folder:
+            end()
+        return rename(path, target)
+
+    def unlinking(path, **options):
+        if moment == "after the renames" and path.parent == folder:
+            end()
+        return unlink(path, **options)
+
+    Path.rename, Path.unlink = renaming, unlinking
+    if moment == "while digests are made":
+        store_module.digest_array = end
+    elif moment == "before the renames":
+        store_module._rename = end
+    build_slowly(folder, 0.0)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "while digests are made",
+        "before the renames",
+        "between the renames",
+        "after the renames",
+    ],
+)
+def test_a_replacement_killed_at_the_end_loses_neither_the_old_gallery_nor_the_new(
+    tmp_path, moment
+):
+    folder = tmp_path / "g"
+    Gallery.build(places(300), folder, encoder=encoder())
+    process = start(moment, folder, target=end_at)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(OptionError, match="is there already"):
+        Gallery.build(places(), folder, encoder=encoder())
+    new = moment == "after the renames"
+    assert len(load_gallery(folder)) == (COUNT if new else 300)
+    made = Gallery.build(places(), folder, encoder=encoder(), force=True)
+    assert made.resumed == (0 if new else COUNT)
+    np.testing.assert_array_equal(made.embeddings, encoder().encode(*LONLAT.T))
     assert left_in(tmp_path) == []
 
 
