@@ -174,7 +174,7 @@ def test_rows_that_are_none_are_refused(gallery, rows, message):
 
 
 def test_more_than_there_is_among_the_rows_is_refused(gallery):
-    with pytest.raises(OptionError, match="k=3 does not fit: the gallery has 2 places"):
+    with pytest.raises(OptionError, match="k=3 does not fit: rows= holds 2 places"):
         gallery.search(gallery.embeddings[:1], 3, rows=[1, 2])
 
 

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.coordinates import read_places
 from geoembed.encoders.base import LocationEncoder
-from geoembed.errors import OptionError
 from geoembed.extending.registry import index_spec, resolve_factory
 from geoembed.galleries.cache import encoder_again, find_again
 from geoembed.galleries.coverage import Coverage, coverage_of
-from geoembed.galleries.index import ExactIndex, Found, GalleryIndex
+from geoembed.galleries.index import Found, GalleryIndex, positions_of
+from geoembed.galleries.index_files import staged_indexes
 from geoembed.galleries.making import Making
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import publish_folder, read_folder
@@ -207,16 +207,14 @@ class Gallery(Making):
         index : str
             Registered name of how to search.
         rows : array of int or bool, optional
-            Search only among these positions, or where a mask of length n is True: always one by
-            one, whatever the index. Where the same part is searched again and again, `restrict` or
-            `take` keep it.
+            Search only among these positions, or where a mask of length n is True.
 
         Returns
         -------
         scores : array of shape (m, k), float32
             Falling.
         rows : array of shape (m, k), int64
-            Positions in this gallery; of equal scores the lower one comes first.
+            Positions in this gallery; of equal scores the lower one first.
 
         Raises
         ------
@@ -225,18 +223,49 @@ class Gallery(Making):
         UnknownNameError
             If there is no such index.
         """
-        if rows is not None:
-            among = _positions(rows, len(self))
-            part = ExactIndex(self.embeddings[among], device=self.device)
-            scores, found = part.search(queries, k)
-            return scores, among[found]
-        if index not in self._indexes:
-            spec = index_spec(index)
-            made = resolve_factory(spec.factory, owner=spec.owner)(
-                self.embeddings, device=self.device
-            )
-            self._indexes[index] = made
-        return self._indexes[index].search(queries, k)
+        made = self.index(index)
+        return made.search(queries, k, None if rows is None else positions_of(rows, len(self)))
+
+    def index(
+        self, name: str = "exact", *, progress: bool | None = None, **options: Any
+    ) -> GalleryIndex:
+        """Return a way to search the gallery; it is made when it is first asked for, then kept.
+
+        Parameters
+        ----------
+        name : str
+            Registered name, as for `search`.
+        progress : bool, optional
+            Show a progress bar, where making it takes long.
+        **options
+            Those of the index. With any of them it is made anew, and `search` uses it from then on.
+
+        Returns
+        -------
+        GalleryIndex
+            Its `facts` say how it was built, and how much it finds.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such index.
+        OptionError
+            If an option does not fit.
+
+        Examples
+        --------
+        >>> Gallery.cities(5_000_000).index("exact").search(np.eye(1, 512), 1)[1].shape
+        (1, 1)
+        """
+        if name not in self._indexes or options:
+            spec = index_spec(name)
+            factory = resolve_factory(spec.factory, owner=spec.owner)
+            if isinstance(factory, type) and issubclass(factory, GalleryIndex):
+                made = factory.for_gallery(self, progress=progress, **options)
+            else:
+                made = factory(self.embeddings, device=self.device, **options)
+            self._indexes[name] = made
+        return self._indexes[name]
 
     def restrict(self, within: Any) -> Self:
         """Return the part of the gallery that lies in polygons.
@@ -278,7 +307,7 @@ class Gallery(Making):
         OptionError
             If they are no rows of the gallery, or none.
         """
-        rows = _positions(rows, len(self))
+        rows = positions_of(rows, len(self))
         if len(rows) == len(self):
             return self
         places = self.places.take(rows)
@@ -292,7 +321,7 @@ class Gallery(Making):
         ----------
         folder : str or Path
             Made by this; ``lonlat.npy``, ``counts.npy``, ``embeddings.npy`` and ``gallery.json``
-            come to lie in it.
+            come to lie in it, and ``indexes`` if there are any that keep files.
         force : bool
             Replace a folder that is there.
 
@@ -303,15 +332,19 @@ class Gallery(Making):
         TableError
             If it cannot be written, or the disk is full; nothing is left behind.
         """
-        publish_folder(
-            folder,
-            self.facts,
-            self.places,
-            self.embeddings.shape,
-            self.dtype,
-            _copier(self.embeddings),
-            force=force,
-        )
+        with staged_indexes(self.folder, folder) as staged:
+            path = publish_folder(
+                folder,
+                self.facts,
+                self.places,
+                self.embeddings.shape,
+                self.dtype,
+                _copier(self.embeddings),
+                force=force,
+            )
+            staged(path)
+        for made in self._indexes.values():
+            made.save(path)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -357,21 +390,6 @@ class Gallery(Making):
             self.embeddings, self.folder = find_again(
                 self.places, self.facts, self.folder, self.device
             )
-
-
-def _positions(rows: ArrayLike, length: int) -> NDArray[np.int64]:
-    """Distinct rows, ascending, from positions or a mask."""
-    array = np.asarray(rows)
-    if array.dtype == np.bool_ and array.shape == (length,):
-        array = np.flatnonzero(array)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        raise OptionError(
-            f"rows= must be positions, at least one, or a mask of {length:,} with at least one "
-            f"True; got {array.dtype} of shape {array.shape}."
-        )
-    if array.min() < 0 or array.max() >= length:
-        raise OptionError(f"rows= must lie between 0 and {length - 1:,}; some do not.")
-    return np.unique(array).astype(np.int64)
 
 
 def _copier(vectors: NDArray[Any]) -> Callable[[NDArray[Any]], None]:

@@ -1,7 +1,8 @@
 """Search through the vectors of a gallery: the contract, and the exact one."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
 
-__all__ = ["ExactIndex", "GalleryIndex"]
+if TYPE_CHECKING:
+    from geoembed.galleries.gallery import Gallery
+
+__all__ = ["ExactIndex", "Found", "GalleryIndex", "positions_of"]
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -20,6 +24,10 @@ _SCORES: Final = 2**24
 _VALUES: Final = 2**24
 # Queries at a time.
 _QUERIES: Final = 1024
+# A part of the gallery that is asked for again and again is kept, up to so many bytes; of larger
+# ones so many rows are gathered at a time.
+_PART: Final = 512 * 2**20
+_GATHERED: Final = 2**16
 # Neighbouring scores whose maximum is looked at before each of them is.
 _GROUP: Final = 256
 
@@ -28,7 +36,9 @@ class GalleryIndex(ABC):
     """Finds the rows of a gallery whose vectors have the largest dot products with a query.
 
     A plugin subclasses it, keeps what it needs in ``__init__(embeddings, **options)`` and writes
-    `_search`. Checks of queries come from here.
+    `_search`. Checks of queries come from here, and so does the search among some rows, which
+    looks at each of them; an index that knows better writes `_among` as well. One that keeps
+    files with a gallery writes `for_gallery` and `save`.
 
     Parameters
     ----------
@@ -53,7 +63,44 @@ class GalleryIndex(ABC):
         self.embeddings = embeddings
         self.device = device
 
-    def search(self, queries: ArrayLike, k: int) -> Found:
+    @classmethod
+    def for_gallery(
+        cls, gallery: "Gallery", *, progress: bool | None = None, **options: Any
+    ) -> Self:
+        """Make the index of a gallery; what `Gallery.index` calls.
+
+        Parameters
+        ----------
+        gallery : Gallery
+            Its vectors are indexed. Where it lies in a folder, files of an index belong into the
+            folder ``indexes`` there.
+        progress : bool, optional
+            Show a progress bar, where making it takes long.
+        **options
+            Those of the index.
+
+        Returns
+        -------
+        GalleryIndex
+            Ready to be searched.
+        """
+        return cls(gallery.embeddings, device=gallery.device, **options)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the index, plain types: how it was built, how much it finds."""
+        return {}
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - most indexes keep no files
+        """Keep the index with a gallery that was just saved; nothing where it has no files.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the gallery now lies, with the same vectors.
+        """
+
+    def search(self, queries: ArrayLike, k: int, rows: ArrayLike | None = None) -> Found:
         """Find the best rows of every query.
 
         Parameters
@@ -62,6 +109,8 @@ class GalleryIndex(ABC):
             Finite.
         k : int
             How many rows a query, from 1 to the number of rows.
+        rows : array of shape (r,), int, optional
+            Search only among these positions: distinct, ascending, at least k.
 
         Returns
         -------
@@ -73,10 +122,11 @@ class GalleryIndex(ABC):
         Raises
         ------
         OptionError
-            If a shape does not fit, a value is not finite, or k is out of range.
+            If a shape does not fit, a value is not finite, k is out of range, or rows are not
+            positions in order.
         """
         vectors = np.asarray(queries, dtype=np.float32)
-        rows, width = self.embeddings.shape
+        length, width = self.embeddings.shape
         if vectors.ndim != 2 or vectors.shape[1] != width:
             raise OptionError(
                 f"queries have the shape {vectors.shape}: the gallery's vectors have {width} "
@@ -88,16 +138,51 @@ class GalleryIndex(ABC):
                 f"{bad.sum():,} of {len(bad):,} queries hold values that are not finite, the first "
                 f"is row {int(np.argmax(bad))}. Leave them out."
             )
+        among = None if rows is None else _ascending(rows, length)
+        most = length if among is None else len(among)
         whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= rows:
-            raise OptionError(f"k={k!r} does not fit: the gallery has {rows:,} places, so 1 to it.")
+        if not whole or not 1 <= k <= most:
+            where = "the gallery has" if among is None else "rows= holds"
+            raise OptionError(f"k={k!r} does not fit: {where} {most:,} places, so 1 to it.")
         if not len(vectors):
             return np.empty((0, int(k)), np.float32), np.empty((0, int(k)), np.int64)
-        return self._search(vectors, int(k))
+        if among is None or len(among) == length:
+            return self._search(vectors, int(k))
+        return self._among(vectors, int(k), among)
 
     @abstractmethod
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
         """Return scores and rows (m, k) for checked queries; m and k are at least 1."""
+
+    def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
+        """Return the same of a part, given by its rows: here by a look at each of them."""
+        if len(rows) * self.embeddings[:1].nbytes <= _PART:
+            scores, found = self._part(rows).search(queries, k)
+            return scores, rows[found]
+        best: Found | None = None
+        for start in range(0, len(rows), _GATHERED):
+            some = rows[start : start + _GATHERED]
+            part = ExactIndex(self.embeddings[some], device=self.device)
+            scores, found = part.search(queries, min(k, len(some)))
+            found = some[found]
+            if best is not None:
+                # Rows seen before come first, so that of equal scores the lower row stays first.
+                scores = np.concatenate([best[0], scores], axis=1)
+                found = np.concatenate([best[1], found], axis=1)
+                order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+                scores = np.take_along_axis(scores, order, axis=1)
+                found = np.take_along_axis(found, order, axis=1)
+            best = scores, found
+        assert best is not None
+        return best
+
+    def _part(self, rows: NDArray[np.int64]) -> "ExactIndex":
+        """Gather a part; the last one is kept, for many blocks of queries ask for the same."""
+        kept: tuple[NDArray[np.int64], ExactIndex] | None = self.__dict__.get("_kept_part")
+        if kept is None or not np.array_equal(kept[0], rows):
+            kept = rows.copy(), ExactIndex(self.embeddings[rows], device=self.device)
+            self.__dict__["_kept_part"] = kept
+        return kept[1]
 
 
 class ExactIndex(GalleryIndex):
@@ -156,6 +241,56 @@ class ExactIndex(GalleryIndex):
             best = some
         assert best is not None
         return best[0].cpu().numpy(), best[1].cpu().numpy()
+
+
+def positions_of(rows: ArrayLike, length: int) -> NDArray[np.int64]:
+    """Return distinct positions, ascending.
+
+    Parameters
+    ----------
+    rows : array of int or bool
+        Positions in any order, or a mask of length `length`.
+    length : int
+        How many rows there are.
+
+    Returns
+    -------
+    array of int64
+        At least one.
+
+    Raises
+    ------
+    OptionError
+        If they are no positions, or none.
+
+    Examples
+    --------
+    >>> positions_of([3, 1, 3], 5).tolist()
+    [1, 3]
+    """
+    array = np.asarray(rows)
+    if array.dtype == np.bool_ and array.shape == (length,):
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise OptionError(
+            f"rows= must be positions, at least one, or a mask of {length:,} with at least one "
+            f"True; got {array.dtype} of shape {array.shape}."
+        )
+    if array.min() < 0 or array.max() >= length:
+        raise OptionError(f"rows= must lie between 0 and {length - 1:,}; some do not.")
+    return np.unique(array).astype(np.int64)
+
+
+def _ascending(rows: ArrayLike, length: int) -> NDArray[np.int64]:
+    array = np.asarray(rows)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise OptionError(
+            f"rows= must be positions, at least one; got {array.dtype} of shape {array.shape}."
+        )
+    array = array.astype(np.int64, copy=False)
+    if array[0] < 0 or array[-1] >= length or (np.diff(array) <= 0).any():
+        raise OptionError(f"rows= must ascend, each once, between 0 and {length - 1:,}.")
+    return array
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from geoembed.coordinates import read_places
 from geoembed.errors import CoordinateError, OptionError
 from geoembed.galleries import Gallery
+from geoembed.galleries.index import Found
 from geoembed.geodesy import distance_km
 from geoembed.geolocation.answers import Answer, answers_frame
 from geoembed.geolocation.calibration import Assessment
@@ -47,7 +48,8 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
     allow_download : bool
         Whether those weights may be downloaded if they are not on this machine.
     index : str
-        Registered name of how the gallery is searched.
+        Registered name of how the gallery is searched. An approximate one saves time where no
+        radii are asked for: they need the scores of all places.
     tta : {"none", "five", "ten-crop"}
         Views of a picture whose scores are averaged; ``"ten-crop"`` is what the paper reports and
         takes ten times as long.
@@ -211,7 +213,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             raise OptionError(
                 f"top_k={top_k:,} is more than the gallery's {len(self.gallery_):,} places."
             )
-        gallery = self.gallery_ if within is None else self.gallery_.restrict(within)
+        rows = None if within is None else self.gallery_.places.rows_within(within)
         queries = self.ask(
             images, text=text, vectors=vectors, tta=tta, column=column, groups=groups
         )
@@ -222,15 +224,16 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             return self._refine(vectors, answers, within, top_k, distinct_km) if refine else answers
 
         if not radii or not len(good):
-            answers = refined(good, self._search(gallery, good, wanted, distinct_km))
+            answers = refined(good, self._search(good, wanted, distinct_km, rows))
             return answers_frame(queries, answers, None)
         # Radii need the score of every place: with those at hand, no search is needed.
+        gallery = self.gallery_ if rows is None else self.gallery_.take(rows)
         answers, parts, judge = [], [], self._judge(gallery, within, refine)
         for some, scores in score_blocks(good, gallery.embeddings):
             best = (
                 self._pick(gallery, scores, wanted, distinct_km)
                 if self.index == "exact"
-                else self._search(gallery, good[some], wanted, distinct_km)
+                else self._search(good[some], wanted, distinct_km, rows)
             )
             best = refined(good[some], best)
             parts.append(judge(scores, np.stack([lonlat[0] for _, lonlat in best])))
@@ -238,25 +241,24 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         return answers_frame(queries, answers, Assessment.joined(parts))
 
     def _first_answers(self, vectors: NDArray[np.float32], refine: bool) -> NDArray[np.float64]:
-        answers = self._search(self.gallery_, vectors, _STARTS if refine else 1, 25.0 * refine)
+        answers = self._search(vectors, _STARTS if refine else 1, 25.0 * refine)
         if refine:
             answers = self._refine(vectors, answers, None, 1, 0.0)
         return np.stack([lonlat[0] for _, lonlat in answers])
 
     def _search(
-        self, gallery: Gallery, vectors: NDArray[np.float32], top_k: int, distinct_km: float
+        self, vectors: NDArray[np.float32], top_k: int, distinct_km: float, rows: Any = None
     ) -> list[Answer]:
-        """Return scores and places of the gallery's best for every vector."""
-        if not len(vectors):
-            return []
-        found = distinct_rows(
-            lambda queries, k: gallery.search(queries, k, index=self.index),
-            vectors,
-            gallery.lonlat,
-            top_k,
-            distinct_km,
-        )
-        return [(scores, gallery.lonlat[rows]) for scores, rows in found]
+        """Return scores and places of the gallery's best for every vector, perhaps of a part."""
+        lonlat = self.gallery_.lonlat if rows is None else self.gallery_.lonlat[rows]
+
+        def search(some: NDArray[np.float32], k: int) -> Found:
+            # The whole gallery's index is asked, for its parts have none.
+            scores, found = self.gallery_.search(some, k, index=self.index, rows=rows)
+            return scores, found if rows is None else np.searchsorted(rows, found)
+
+        found = distinct_rows(search, vectors, lonlat, top_k, distinct_km)
+        return [(scores, lonlat[best]) for scores, best in found]
 
     def _pick(
         self, gallery: Gallery, scores: NDArray[np.float32], top_k: int, distinct_km: float
