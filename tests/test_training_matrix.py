@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from geoembed.errors import OptionError, TrainingError, UnknownNameError, WeightsError
+from geoembed.errors import OptionError, TableError, TrainingError, UnknownNameError, WeightsError
 from geoembed.training import matrix_running
+from geoembed.training.locking import locked_folder
 from geoembed.training.loop import RunResult
 from geoembed.training.matrix import load_matrix, slug
 from geoembed.training.matrix_report import MatrixResult, compare_runs, tabulate_runs, write_report
@@ -103,6 +104,22 @@ def test_fewer_places_are_passed_more_often():
 def test_wrong_matrix_is_refused(changes, message):
     with pytest.raises((OptionError, UnknownNameError), match=message):
         load_matrix(table_of(**changes))
+
+
+def test_two_processes_do_not_run_one_matrix_at_once(tmp_path):
+    """Else each would put the run that the other is at down as failed."""
+    with (
+        locked_folder(tmp_path, "training a matrix"),
+        pytest.raises(TableError, match=f"Another run is training a matrix in {tmp_path} right"),
+    ):
+        run_matrix(load_matrix(table_of()), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_a_matrix_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="folder .*file/m cannot be made: Not a directory"):
+        run_matrix(load_matrix(table_of()), tmp_path / "file" / "m", progress=False)
 
 
 def test_matrix_that_is_not_there_is_named():

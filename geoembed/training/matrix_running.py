@@ -11,6 +11,7 @@ from typing import Any, Final
 from geoembed.errors import GeoembedError, OptionError, TrainingError
 from geoembed.training.batches import FeatureData, PictureData
 from geoembed.training.checkpoint import list_checkpoints
+from geoembed.training.locking import locked_folder
 from geoembed.training.loop import train
 from geoembed.training.matrix import BASE, Matrix, Variant, slug
 from geoembed.training.matrix_report import MatrixResult, write_report
@@ -63,8 +64,10 @@ def run_matrix(
     ------
     OptionError
         If a finished run in the folder has other settings, or no place is held out.
+    TableError
+        If another process trains a matrix in the folder.
     TrainingError
-        If torchrun has started several processes.
+        If torchrun has started several processes, or the folder cannot be made.
     RunStopped
         After SIGTERM or Ctrl-C, once a checkpoint is written.
     MissingExtraError
@@ -84,7 +87,13 @@ def run_matrix(
     if not matrix.variants[0].settings.data.validation:
         raise OptionError("data.validation = 0 holds out no place: there is nothing to compare.")
     room = _Room(Path(folder).expanduser(), progress)
+    room.prepare()
     room.check(matrix)
+    with locked_folder(room.folder, "training a matrix"):
+        return _run(room, matrix, tell)
+
+
+def _run(room: "_Room", matrix: Matrix, tell: Callable[[str], None] | None) -> list[MatrixResult]:
     results: list[MatrixResult] = []
     written = False
     for seed in matrix.seeds:
@@ -111,6 +120,15 @@ class _Room:
         for seed in matrix.seeds:
             for variant in matrix.variants:
                 self._finished(variant, seed)
+
+    def prepare(self) -> None:
+        """Make the folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(
+                f"The matrix's folder {self.folder} cannot be made: {error.strerror or error}."
+            ) from error
 
     def run_seed(self, matrix: Matrix, seed: int) -> Iterator[tuple[MatrixResult, bool]]:
         """Yield the results of one seed, and whether each was made now."""
