@@ -14,15 +14,18 @@ import warnings
 from collections import namedtuple
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 from geoembed.cli.main import main
 from geoembed.encoders import load_encoder
 from geoembed.errors import CoordinateError, OptionError, TableError
-from geoembed.galleries import Gallery, GalleryPlaces, growing, load_gallery, parts
+from geoembed.galleries import Gallery, GalleryPlaces, builders, growing, load_gallery, parts
 from geoembed.galleries import store as store_module
+from geoembed.galleries.builders import h3_places
 from geoembed.galleries.growing import GrowingVectors
 from geoembed.galleries.places import _hash
 from geoembed.galleries.store import GalleryBuildWarning, publish_folder
@@ -471,6 +474,7 @@ def test_vectors_that_fit_neither_the_cache_nor_memory_are_an_error(monkeypatch,
 MEMORY = """
 import sys
 from pathlib import Path
+import geopandas as gpd
 import numpy as np
 from geoembed.encoders import load_encoder
 from geoembed.galleries import Gallery, GalleryPlaces
@@ -678,9 +682,9 @@ def test_backend_and_precision_reach_the_encoder_and_are_remembered(tmp_path):
     pytest.importorskip("onnxruntime")
     some = places(50)
     options = {"backend": "onnx", "precision": "int8"}
-    made = Gallery.build(some, tmp_path / "g", dtype="float16", **options)
+    made = Gallery.build(some, tmp_path / "g", encoder="bluemarble.v1", dtype="float16", **options)
     assert (made.facts["backend"], made.facts["precision"]) == ("onnx", "int8")
-    exact = load_encoder("geoclip.v1", normalize=True).encode(*some.lonlat.T)
+    exact = load_encoder("bluemarble.v1", normalize=True).encode(*some.lonlat.T)
     cosines = np.sum(made.embeddings.astype(np.float32) * exact, axis=1)
     assert 0.99 < cosines.min() < 0.9999999
     assert load_gallery(tmp_path / "g").load_encoder().precision == "int8"
@@ -695,3 +699,25 @@ def test_the_description_says_what_the_vectors_are(tmp_path):
         made.folder / "embeddings.npy"
     )
     assert made.facts["sha256"] == facts["sha256"]
+
+
+@pytest.mark.parametrize("resolution", [0, 2])
+def test_cells_of_h3_come_in_the_order_of_their_numbers(resolution):
+    h3 = pytest.importorskip("h3")
+    cells = sorted(
+        cell for root in h3.get_res0_cells() for cell in h3.cell_to_children(root, resolution)
+    )
+    expected = np.array([h3.cell_to_latlng(cell)[::-1] for cell in cells])
+    np.testing.assert_array_equal(h3_places(resolution, land_only=False).lonlat, expected)
+
+
+def test_cells_of_h3_in_polygons_are_each_there_once(monkeypatch):
+    h3 = pytest.importorskip("h3")
+    # The two boxes share cells, and 500 cells are a block.
+    boxes = gpd.GeoSeries([shapely.box(10, 40, 14, 44), shapely.box(13, 40, 17, 44)], crs=4326)
+    monkeypatch.setattr(builders, "_H3_BLOCK", 500)
+    found = h3_places(5, boxes, land_only=False).lonlat
+    cells = {cell for box in boxes for cell in h3.geo_to_cells(box, 5)}
+    assert len(cells) > 600
+    expected = np.array([h3.cell_to_latlng(cell)[::-1] for cell in sorted(cells)])
+    np.testing.assert_array_equal(found, expected)
