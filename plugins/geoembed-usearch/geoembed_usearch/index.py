@@ -1,60 +1,98 @@
-"""An HNSW graph over the vectors of a gallery, kept beside the galleries in geoembed's cache."""
+"""An HNSW graph over the vectors of a gallery, kept with the gallery or in geoembed's cache."""
 
-import hashlib
-import json
-import os
-import tempfile
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from geoembed.errors import OptionError
-from geoembed.galleries import GalleryCacheWarning, GalleryIndex
-from geoembed.galleries.index import ExactIndex
-from geoembed.progress import progress_bar
-from geoembed.weights import cache_dir
+from geoembed.errors import OptionError, TableError
+from geoembed.galleries import Gallery, GalleryIndex
+from geoembed.galleries.index import ExactIndex, Found
+from geoembed.galleries.index_files import INDEXES
+from geoembed_usearch.calibrating import calibrate, checked_queries
+from geoembed_usearch.graph import numbers_of, walk, whole
+from geoembed_usearch.keeping import Home, identity_of_gallery
+from geoembed_usearch.lists import Lists
+from geoembed_usearch.opening import Opener
+from geoembed_usearch.recall import truth_of
+from geoembed_usearch.scoring import best_of
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-__all__ = ["UsearchIndex"]
+__all__ = ["UsearchIndex", "UsearchInt8Index"]
 
-FORMAT: Final = 1
-
-# Rows added at a time, and bytes hashed at a time.
-_ROWS: Final = 50_000
-_BYTES: Final = 2**24
-# More candidates than are asked for: half precision confuses neighbours, exact scores do not.
-_SPARE: Final = 16
+# Candidates beyond those asked for, which the gallery's own vectors put in order: rounded numbers
+# confuse neighbours, those of 8 bits more of them.
+_SPARE: Final = {"float16": (1, 22), "int8": (2, 60)}
 # Beyond this share of the gallery a walk over the graph is no faster than looking at every row.
 _MOST: Final = 0.1
+# A part of so few rows is looked at row by row at once: that takes no longer than a walk.
+_FEW: Final = 20_000
 
 
 class UsearchIndex(GalleryIndex):
     """Find the most similar rows by a walk over a graph: nearly always the best, much faster.
 
     The graph (HNSW; Malkov and Yashunin, arXiv:1603.09320) keeps vectors in half precision. It is
-    built once and kept in geoembed's cache, from where it is memory-mapped. The rows that it finds
-    are scored again with the gallery's own vectors, so scores are those of the exact search.
+    built once and kept, in the gallery's folder or in geoembed's cache, from where it is
+    memory-mapped. What it finds is scored again with the gallery's own vectors, so scores are those
+    of the exact search. How much of what the exact search finds it finds as well is measured when
+    it is built, for queries that are no rows of the gallery; so many candidates are followed that
+    it is `target`. Queries further off than those for which it is reached, such as random
+    directions, are answered by the exact search.
 
     Parameters
     ----------
     embeddings : array of shape (n, d)
         Unit vectors, float32 or float16, perhaps memory-mapped.
     device : str
-        Where rows are compared one by one if more than a tenth of the gallery is asked for; the
-        graph is searched on the CPU.
-    connectivity : int
-        Neighbours a place in the graph.
-    expansion_add, expansion_search : int
-        Candidates followed while the graph is built and while it is searched; more find more.
+        Where rows are compared one by one; the graph is searched on the CPU.
+    connectivity : int, optional
+        Neighbours a place in the graph; what is there if not given, else 16.
+    expansion_add : int, optional
+        Candidates followed while it is built; what is there if not given, else 128.
+    expansion_search : int, optional
+        Candidates followed while it is searched; as many as `target` takes if not given.
+    target : float
+        Share of the ten best that is to be found, above 0 and below 1.
+    queries : array of shape (m, d), optional
+        Such as those to come: the target is held for them as well. Only looked at when the index is
+        built.
+    far : {"exact", "graph"}
+        What answers queries for which the target is not reached.
     threads : int
         Of building and searching; 0 takes every core.
+    checkpoint : float
+        Seconds after which a build keeps the part that is done.
+    rebuild : bool
+        Build it again even if it is there.
     progress : bool, optional
-        Show a progress bar while the graph is built.
+        Show a progress bar while it is built.
+
+    Attributes
+    ----------
+    path : Path or None
+        Where the graph lies; None if it is in memory only.
+    expansion_search, lists_search : int
+        Candidates followed over the graph and lists looked through, a query; 0 does without.
+    answered : dict of str to int
+        How many queries were answered so far by ``"graph"`` and by ``"exact"`` search.
+
+    Raises
+    ------
+    OptionError
+        If an option does not fit, or the index in a gallery's folder is of other vectors or was
+        built with other options.
+    TableError
+        If the index in a gallery's folder is damaged or of another format.
+
+    Warns
+    -----
+    GalleryCacheWarning
+        If an index in the cache is not what it should be (it is built again), it cannot be kept,
+        or the target is not reached.
 
     Examples
     --------
@@ -64,150 +102,257 @@ class UsearchIndex(GalleryIndex):
     [[3]]
     """
 
+    _DTYPE = "float16"
+
     def __init__(
         self,
         embeddings: NDArray[np.floating[Any]],
         *,
         device: str = "auto",
-        connectivity: int = 16,
-        expansion_add: int = 128,
-        expansion_search: int = 256,
+        connectivity: int | None = None,
+        expansion_add: int | None = None,
+        expansion_search: int | None = None,
+        target: float = 0.98,
+        queries: ArrayLike | None = None,
+        far: str = "exact",
         threads: int = 0,
+        checkpoint: float = 120.0,
+        rebuild: bool = False,
         progress: bool | None = None,
+        _gallery: Gallery | None = None,
     ) -> None:
         super().__init__(embeddings, device=device)
-        self.threads = _whole("threads", threads, 0)
-        self.shape = {
-            "connectivity": _whole("connectivity", connectivity, 2),
-            "expansion_add": _whole("expansion_add", expansion_add, 1),
+        if far not in ("exact", "graph"):
+            raise OptionError(f"far={far!r} is not one of: exact, graph.")
+        number = isinstance(target, float | int) and not isinstance(target, bool)
+        if not number or not 0.0 < target < 1.0:
+            raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
+        self.far = far
+        self.threads = whole("threads", threads, 0)
+        asked = {"connectivity": connectivity, "expansion_add": expansion_add}
+        options = {name: value for name, value in asked.items() if value is not None}
+        self._calibration: dict[str, Any] = {
+            "target": float(target),
+            "queries": None if queries is None else checked_queries(queries, embeddings.shape[1]),
+            "expansion": None
+            if expansion_search is None
+            else whole("expansion_search", expansion_search, 1),
         }
-        self.expansion_search = _whole("expansion_search", expansion_search, 1)
+        self.answered = {"graph": 0, "exact": 0}
         self._exact: ExactIndex | None = None
-        self.path, self._graph = self._open(progress)
+        self._mask: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
+        opener = Opener(
+            embeddings if _gallery is None else _gallery,
+            self._DTYPE,
+            options,
+            threads=self.threads,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        found = None if rebuild else opener.find()
+        found = opener.make(self._calibrated) if found is None else found
+        self.path, self._graph, lists, self._facts = found
+        self._lists = None if lists is None else Lists(embeddings, lists)
+        self.expansion_search = expansion_search or int(self._facts["expansion_search"])
+        self.lists_search = int(self._facts["lists_search"])
+        self._far_below = float(self._facts["far_below"])
 
-    def _search(
-        self, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        rows = len(self.embeddings)
-        count = min(rows, k + _SPARE)
-        if count > max(_MOST * rows, 2 * _SPARE):
-            return self._one_by_one(queries, k)
-        self._graph.expansion_search = max(self.expansion_search, count)
-        # For one query the package answers in another shape than for many.
-        asked = queries if len(queries) > 1 else np.repeat(queries, 2, axis=0)
-        matches = self._graph.search(asked, count, threads=self.threads)
-        found = np.asarray(matches.keys)[: len(queries)].astype(np.int64)
-        short = np.asarray(matches.counts)[: len(queries)] < count
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        best = np.empty((len(queries), k), dtype=np.int64)
-        for row in np.flatnonzero(~short):
-            # In the order of the gallery, so that of equal scores the lower row comes first.
-            candidates = np.sort(found[row])
-            exact = self.embeddings[candidates].astype(np.float32) @ queries[row]
-            order = np.argsort(-exact, kind="stable")[:k]
-            scores[row], best[row] = exact[order], candidates[order]
-        if short.any():
-            # The graph is not connected everywhere: a walk may end early.
-            scores[short], best[short] = self._one_by_one(queries[short], k)
+    @classmethod
+    def for_gallery(cls, gallery: Gallery, *, progress: bool | None = None, **options: Any) -> Self:
+        """Open the index that lies in a gallery's folder or in the cache, or build it.
+
+        Parameters
+        ----------
+        gallery : Gallery
+            What is searched.
+        progress : bool, optional
+            Show a progress bar while it is built.
+        **options
+            Those of the index.
+
+        Returns
+        -------
+        UsearchIndex
+            Memory-mapped where it could be kept.
+        """
+        return cls(
+            gallery.embeddings,
+            device=gallery.device,
+            progress=progress,
+            _gallery=gallery,
+            **options,
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it was built, and how much it finds; plain types."""
+        path = None if self.path is None else str(self.path)
+        return {**self._facts, "path": path, "expansion_search": self.expansion_search}
+
+    def measure(self, queries: ArrayLike, name: str = "given") -> dict[str, Any]:
+        """Measure how much of what the exact search finds is found for some queries.
+
+        Parameters
+        ----------
+        queries : array of shape (m, d)
+            Finite, none of them zero.
+        name : str
+            What they are.
+
+        Returns
+        -------
+        dict
+            ``queries``, ``count``, ``best`` (median cosine of their best rows), ``recall@1``,
+            ``recall@10`` and ``recall@100``.
+        """
+        vectors = checked_queries(queries, self.embeddings.shape[1])
+        (asked,) = truth_of(self.embeddings, self.device, [(name, vectors)])
+        return asked.measured(self.search).as_dict()
+
+    def save(self, folder: Path) -> None:
+        """Keep the graph with a gallery that was just saved, if it is not there yet.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the gallery lies, with the same vectors.
+
+        Raises
+        ------
+        TableError
+            If it cannot be written.
+        """
+        home = Home(folder / INDEXES)
+        if self.path is None or home.description(self._DTYPE).exists():
+            return
+        saved = Gallery.load(folder)
+        try:
+            home.copy(self.path, identity_of_gallery(saved), self._facts)
+        except OSError as error:
+            raise TableError(
+                f"The index cannot be written to {home.folder}: {error.strerror or error}."
+            ) from error
+
+    # -- searching -------------------------------------------------------------------------------
+
+    def _search(self, queries: NDArray[np.float32], k: int) -> Found:
+        if self._candidates(k) > max(_MOST * len(self.embeddings), 32):
+            return self._one_by_one(queries, k, None)
+        rows = [self._walk(queries, k, 0)] if self.expansion_search else []
+        if self.lists_search and self._lists is not None:
+            rows.append(self._lists.candidates(queries, self._lists_for(k)))
+        return self._scored(queries, k, np.concatenate(rows, axis=1), None)
+
+    def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
+        length, count = len(self.embeddings), self._candidates(k)
+        # Rows far down the list are found less surely than the first: only its first half counts.
+        depth = max(self.expansion_search // 2, count)
+        if len(rows) <= max(_FEW, 2 * count) or depth > _MOST * length:
+            return self._one_by_one(queries, k, rows)
+        inside, found = self._inside(rows), []
+        enough = np.ones(len(queries), dtype=np.bool_)
+        if self.expansion_search:
+            walked = self._walk(queries, k, depth)
+            walked[~inside[walked]] = -1
+            # Where too few of them lie inside, the walk went elsewhere.
+            enough = (walked >= 0).sum(axis=1) >= count
+            found.append(walked)
+        if self.lists_search and self._lists is not None:
+            found.append(self._lists.candidates(queries, self._lists_for(k), inside))
+        return self._scored(queries, k, np.concatenate(found, axis=1), rows, enough)
+
+    def _scored(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        candidates: NDArray[np.int64],
+        rows: NDArray[np.int64] | None,
+        enough: NDArray[np.bool_] | None = None,
+    ) -> Found:
+        """Score candidates; answer the rest by the exact search."""
+        if candidates.shape[1] < k:
+            return self._one_by_one(queries, k, rows)
+        scores, best = best_of(self.embeddings, queries, candidates, k)
+        good = np.isfinite(scores[:, -1]) & ~self._far(queries, scores)
+        good = good if enough is None else good & enough
+        self.answered["graph"] += int(good.sum())
+        if not good.all():
+            scores[~good], best[~good] = self._one_by_one(queries[~good], k, rows)
         return scores, best
 
+    def _candidates(self, k: int) -> int:
+        times, more = _SPARE[self._DTYPE]
+        return min(len(self.embeddings), times * k + more)
+
+    def _lists_for(self, k: int) -> int:
+        # The hundredth best is found as surely as the tenth only if more are looked through.
+        return max(self.lists_search, -(-k * self.lists_search // 40))
+
+    def _walk(self, queries: NDArray[np.float32], k: int, depth: int) -> NDArray[np.int64]:
+        count = max(self._candidates(k), depth)
+        follow = max(self.expansion_search, 2 * self._candidates(k), depth)
+        numbers = numbers_of(queries, self._DTYPE)
+        return walk(self._graph, numbers, count, follow, self.threads)
+
+    def _far(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether queries are further off than those for which the graph finds enough."""
+        lengths = np.linalg.norm(queries, axis=1)
+        limit = self._far_below if self.far == "exact" else -1.0
+        far: NDArray[np.bool_] = (scores[:, 0] < limit * lengths) | (lengths == 0.0)
+        return far
+
     def _one_by_one(
-        self, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
+    ) -> Found:
+        self.answered["exact"] += len(queries)
         if self._exact is None:
             self._exact = ExactIndex(self.embeddings, device=self.device)
-        return self._exact.search(queries, k)
+        return self._exact.search(queries, k, rows)
 
-    def _open(self, progress: bool | None) -> "tuple[Path | None, Index]":
-        """Map the graph from the cache, or build it and put it there."""
-        facts = {"format": FORMAT, **self.shape, "vectors": _digest(self.embeddings)}
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        path = cache_dir() / "indexes" / f"usearch-{key[:24]}.usearch"
-        if path.is_file():
-            try:
-                return path, self._view(path)
-            except Exception as error:  # the package raises what it likes for a damaged file
-                warnings.warn(
-                    f"The index {path} is damaged ({error}). It is built again.",
-                    GalleryCacheWarning,
-                    stacklevel=3,
-                )
-        graph = self._build(progress)
-        try:
-            _write(graph, path)
-            return path, self._view(path)
-        except OSError as error:
-            warnings.warn(
-                f"The index cannot be kept in {path.parent} ({error.strerror or error}): it is in "
-                "memory only and will be built again next time. Mend the folder, or set "
-                "GEOEMBED_CACHE to another one.",
-                GalleryCacheWarning,
-                stacklevel=3,
-            )
-            return None, graph
+    def _inside(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return a mask of the rows; the last one is kept."""
+        if self._mask is None or not np.array_equal(self._mask[0], rows):
+            mask = np.zeros(len(self.embeddings), dtype=np.bool_)
+            mask[rows] = True
+            self._mask = rows.copy(), mask
+        return self._mask[1]
 
-    def _empty(self) -> "Index":
-        # Not at the top: where usearch's wheel is loaded before pyproj's, PROJ reads no numbers any
-        # more ("non double value", pyproj issue 801). geoembed's rooms have imported pyproj by now.
-        from usearch.index import Index
+    def _follow(self, queries: NDArray[np.float32], k: int, expansion: int, lists: int) -> Found:
+        """Search with other settings than those that are found best, to find the best."""
+        self.expansion_search, self.lists_search, self._far_below = expansion, lists, -1.0
+        return self._search(queries, k)
 
-        return Index(ndim=self.embeddings.shape[1], metric="cos", dtype="f16", **self.shape)
-
-    def _view(self, path: Path) -> "Index":
-        described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if described["bytes"] != path.stat().st_size or described["sha256"] != _file_digest(path):
-            raise ValueError("it is not what was written")
-        graph = self._empty()
-        graph.view(str(path))
-        if graph.size != len(self.embeddings):
-            raise ValueError(f"it holds {graph.size:,} of {len(self.embeddings):,} rows")
-        return graph
-
-    def _build(self, progress: bool | None) -> "Index":
-        graph = self._empty()
-        total = len(self.embeddings)
-        with progress_bar(progress, text="indexing", unit="place", total=total) as bar:
-            for start in range(0, total, _ROWS):
-                part = np.asarray(self.embeddings[start : start + _ROWS], dtype=np.float16)
-                keys = np.arange(start, start + len(part), dtype=np.uint64)
-                graph.add(keys, part, threads=self.threads)
-                bar.update(len(part))
-        return graph
+    def _calibrated(self, graph: "Index", lists: NDArray[np.int64] | None) -> dict[str, Any]:
+        self._graph = graph
+        self._lists = None if lists is None else Lists(self.embeddings, lists)
+        known = calibrate(
+            self.embeddings,
+            self.device,
+            self._follow,
+            **self._calibration,
+            lists=lists is not None,
+        )
+        self.answered = {"graph": 0, "exact": 0}
+        return known
 
 
-def _whole(name: str, value: object, least: int) -> int:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:  # type: ignore[operator]
-        raise OptionError(f"{name}={value!r} is no whole number of at least {least}.")
-    return int(value)  # type: ignore[call-overload]
+class UsearchInt8Index(UsearchIndex):
+    """Do the same with a graph of 8 bits a value: three fifths of the room.
 
+    Everything else is as in `UsearchIndex`; more candidates are scored again.
 
-def _digest(embeddings: NDArray[np.floating[Any]]) -> str:
-    """SHA-256 of type, shape and every value."""
-    digest = hashlib.sha256(f"{embeddings.dtype}{embeddings.shape}".encode())
-    step = max(1, _BYTES // (embeddings.shape[1] * embeddings.itemsize))
-    for start in range(0, len(embeddings), step):
-        digest.update(np.ascontiguousarray(embeddings[start : start + step]).data)
-    return digest.hexdigest()
+    Parameters
+    ----------
+    embeddings : array of shape (n, d)
+        Unit vectors, float32 or float16, perhaps memory-mapped.
+    **options
+        Those of `UsearchIndex`.
 
+    Examples
+    --------
+    >>> vectors = np.eye(8, dtype=np.float32)
+    >>> UsearchInt8Index(vectors).search(vectors[3:4], 1)[1].tolist()
+    [[3]]
+    """
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(graph: "Index", path: Path) -> None:
-    """Write under a temporary name, then rename: no half file is ever found."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".usearch-", dir=path.parent) as folder:
-        part = Path(folder, path.name)
-        try:
-            graph.save(str(part))
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
-        described = {"bytes": part.stat().st_size, "sha256": _file_digest(part)}
-        text = json.dumps(described) + "\n"
-        beside = part.with_suffix(".json")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-        os.replace(beside, path.with_suffix(".json"))
+    _DTYPE = "int8"

@@ -1,15 +1,25 @@
 """Tests of the plugin, run against geoembed itself."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from time import perf_counter
 
 import geoembed_usearch
 import numpy as np
 import pytest
-from geoembed_usearch.index import UsearchIndex
+from geoembed_usearch.building import insertion_blocks
+from geoembed_usearch.index import UsearchIndex, UsearchInt8Index
+from geoembed_usearch.lists import Lists
+from geoembed_usearch.recall import mixed_queries, noisy_queries, share_found
 
 import geoembed as ge
-from geoembed.errors import OptionError
+from geoembed.errors import OptionError, TableError
 from geoembed.extending.registry import index_spec
 from geoembed.galleries import Gallery, GalleryCacheWarning
 from geoembed.galleries.index import ExactIndex
@@ -36,6 +46,30 @@ def unit_vectors(rows, width=32, seed=0):
 
 
 @pytest.fixture(scope="module")
+def grid():
+    """A dense lattice on the sphere in random Fourier features: many rows as good as the best."""
+    random = np.random.default_rng(0)
+    step = np.arange(9000)
+    z = 1 - 2 * (step + 0.5) / len(step)
+    around = step * np.pi * (3 - np.sqrt(5))
+    xyz = np.stack([np.sqrt(1 - z**2) * np.cos(around), np.sqrt(1 - z**2) * np.sin(around), z], 1)
+    phase = xyz @ random.normal(scale=4.0, size=(3, 32))
+    vectors = np.concatenate([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def brute(vectors, queries, k, rows=None):
+    """Scores of the best by float64 products and sorting."""
+    among = np.arange(len(vectors)) if rows is None else rows
+    scores = queries.astype(np.float64) @ vectors[among].astype(np.float64).T
+    return -np.sort(-scores, axis=1)[:, :k]
+
+
+def recall(vectors, queries, scores, k, rows=None):
+    return float(np.mean(scores >= brute(vectors, queries, k, rows)[:, -1:] - 1e-5))
+
+
+@pytest.fixture(scope="module")
 def cities():
     """Embeddings of the cities of the world, and noisy ones of some of them as queries."""
     lon, lat = ge.data.load_cities()[["lon", "lat"]].to_numpy()[:6000].T
@@ -46,16 +80,18 @@ def cities():
     return vectors, queries
 
 
-def test_the_index_is_known_by_its_name_and_keeps_the_contract():
-    assert index_spec("usearch").owner == "geoembed_usearch 0"
-    assert not index_spec("usearch").exact
-    check_index("usearch")
+@pytest.mark.parametrize("name", ["usearch", "usearch.int8"])
+def test_the_index_is_known_by_its_name_and_keeps_the_contract(name):
+    assert index_spec(name).owner == "geoembed_usearch 0"
+    assert not index_spec(name).exact
+    check_index(name)
 
 
-def test_nearly_all_of_the_best_ten_are_found(cities):
+@pytest.mark.parametrize("kind", [UsearchIndex, UsearchInt8Index])
+def test_nearly_all_of_the_best_ten_are_found(cities, kind):
     vectors, queries = cities
     _, best = ExactIndex(vectors).search(queries, 10)
-    _, rows = UsearchIndex(vectors).search(queries, 10)
+    _, rows = kind(vectors).search(queries, 10)
     found = [len(set(a) & set(b)) / 10 for a, b in zip(best, rows, strict=True)]
     assert np.mean(found) > 0.98
 
@@ -113,40 +149,54 @@ def test_the_graph_is_built_once_and_mapped_from_then_on(own_cache):
     assert opened < built / 3
     queries = unit_vectors(10, 64, seed=2)
     np.testing.assert_array_equal(first.search(queries, 5)[1], second.search(queries, 5)[1])
-    assert sorted(p.suffix for p in (own_cache / "indexes").iterdir()) == [".json", ".usearch"]
+    names = {path.suffix for path in first.path.parent.iterdir() if path.name[0] != "."}
+    assert names <= {".json", ".npy", ".usearch"}
 
 
-def test_other_vectors_and_other_options_have_graphs_of_their_own(own_cache):
+def test_other_vectors_have_graphs_of_their_own(own_cache):
     vectors = unit_vectors(500)
     other = vectors.copy()
     other[-1, -1] += 1e-3
     paths = {
         UsearchIndex(vectors).path,
         UsearchIndex(other).path,
-        UsearchIndex(vectors, connectivity=8).path,
-        UsearchIndex(vectors, expansion_add=64).path,
+        UsearchInt8Index(vectors).path,
         UsearchIndex(vectors.astype(np.float16)).path,
     }
-    assert len(paths) == 5
+    assert len(paths) == 4
     assert UsearchIndex(vectors, expansion_search=32).path in paths
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no description"])
+def test_a_graph_in_the_cache_with_other_options_is_built_again_and_that_is_said(own_cache):
+    vectors = unit_vectors(500)
+    UsearchIndex(vectors)
+    with pytest.warns(GalleryCacheWarning, match="connectivity=16, not 8. It is built again"):
+        again = UsearchIndex(vectors, connectivity=8)
+    assert again.facts["connectivity"] == 8
+    # Whoever asks for nothing takes what is there.
+    assert UsearchIndex(vectors).path == again.path
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "torn description", "format"])
 def test_a_damaged_graph_is_built_again(own_cache, damage):
     vectors = unit_vectors(500)
     path = UsearchIndex(vectors).path
+    description = path.with_name("usearch.float16.json")
     content = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "changed":
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
+    elif damage == "format":
+        description.write_text(description.read_text().replace('"format": 2', '"format": 99'))
     else:
-        path.with_suffix(".json").unlink()
-    with pytest.warns(GalleryCacheWarning, match="is damaged .* It is built again"):
+        description.write_text(description.read_text()[:100])
+    with pytest.warns(GalleryCacheWarning, match="cannot be used: .* It is built again"):
         again = UsearchIndex(vectors)
     np.testing.assert_array_equal(again.search(vectors[:5], 1)[1][:, 0], np.arange(5))
-    assert json.loads(path.with_suffix(".json").read_text())["bytes"] == path.stat().st_size
+    described = json.loads(description.read_text())
+    assert described["bytes"] == again.path.stat().st_size
 
 
 def test_a_cache_that_cannot_be_written_leaves_the_graph_in_memory(own_cache):
@@ -165,6 +215,346 @@ def test_a_cache_that_cannot_be_written_leaves_the_graph_in_memory(own_cache):
 def test_nonsense_is_refused(option):
     with pytest.raises(OptionError, match="is no whole number of at least"):
         UsearchIndex(unit_vectors(50), **option)
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ({"far": "no"}, "far='no' is not one of"),
+        ({"target": 98}, "give a share between 0 and 1"),
+        ({"queries": np.zeros((2, 32))}, "not finite or zero"),
+        ({"queries": np.ones((2, 3))}, "have the shape"),
+    ],
+)
+def test_other_nonsense_is_refused(option, problem):
+    with pytest.raises(OptionError, match=problem):
+        UsearchIndex(unit_vectors(50), **option)
+
+
+# -- queries that are no rows ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [UsearchIndex, UsearchInt8Index])
+@pytest.mark.parametrize("k", [1, 10, 60])
+def test_noisy_and_ambiguous_queries_find_nearly_all_on_a_dense_grid(grid, kind, k):
+    index = kind(grid)
+    assert index.facts["reached"]
+    for queries in (
+        noisy_queries(grid, 0.9, 100, seed=5),
+        noisy_queries(grid, 0.6, 100, seed=5),
+        mixed_queries(grid, 16, 100, seed=5),
+    ):
+        scores, _ = index.search(queries, k)
+        assert recall(grid, queries, scores, k) >= 0.97
+    assert index.answered["graph"] > 0
+
+
+def test_what_is_found_is_measured_when_it_is_built_and_kept_beside_it(own_cache, grid):
+    facts = UsearchIndex(grid).facts
+    table = {one["queries"]: one for one in facts["recall"]}
+    assert table["cosine 0.9 to a row"]["best"] == pytest.approx(0.9, abs=0.02)
+    assert all(0.0 <= one["recall@10"] <= 1.0 for one in table.values())
+    again = UsearchIndex(grid)
+    assert again.facts == facts
+    # The same by another way: brute force over the same queries, all of them by the graph.
+    queries = noisy_queries(grid, 0.4)
+    again.far = "graph"
+    scores, _ = again.search(queries, 10)
+    measured = table["cosine 0.4 to a row"]["recall@10"]
+    assert recall(grid, queries, scores, 10) == pytest.approx(measured, abs=0.002)
+
+
+def test_queries_that_are_too_far_off_are_answered_exactly():
+    vectors = unit_vectors(20_000, 48)
+    index = UsearchIndex(vectors, expansion_search=64)
+    queries = noisy_queries(vectors, 0.0, 40, seed=3)
+    scores, _ = index.search(queries, 10)
+    assert recall(vectors, queries, scores, 10) > 0.98
+    assert index.answered["exact"] > 30
+    index = UsearchIndex(vectors, expansion_search=64, far="graph")
+    scores, _ = index.search(queries, 10)
+    assert index.answered["exact"] == 0
+    assert recall(vectors, queries, scores, 10) < 0.95
+    assert index.search(np.zeros((2, 48)), 3)[1].tolist() == [[0, 1, 2]] * 2
+
+
+def test_a_target_that_is_not_reached_is_said(own_cache):
+    vectors = unit_vectors(20_000, 48)
+    with pytest.warns(GalleryCacheWarning, match="finds less than 98% of the ten best"):
+        index = UsearchIndex(vectors, expansion_search=10, expansion_add=8, connectivity=2)
+    assert not index.facts["reached"]
+
+
+def test_given_queries_are_measured_and_held_to_the_target(own_cache, grid):
+    given = 3.0 * mixed_queries(grid, 3, 50, seed=9)
+    index = UsearchIndex(grid, queries=given)
+    (row,) = [one for one in index.facts["recall"] if one["queries"] == "given"]
+    assert (row["count"], row["recall@10"] >= 0.98) == (50, True)
+    assert index.measure(given)["recall@10"] >= 0.98
+
+
+def test_the_share_found_counts_any_of_equal_rows():
+    wanted = np.array([[0.9, 0.8], [0.5, 0.5]])
+    assert share_found(np.array([[0.9, 0.8], [0.5, 0.5]]), wanted) == 1.0
+    assert share_found(np.array([[0.9, 0.7], [0.5, 0.4]]), wanted) == 0.5
+
+
+def test_the_order_of_insertion_holds_every_row_once_and_goes_on_anywhere():
+    whole = np.concatenate(list(insertion_blocks(40_007)))
+    assert sorted(whole.tolist()) == list(range(40_007))
+    for done in (0, 1, 16_383, 16_384, 39_999, 40_007):
+        rest = [*insertion_blocks(40_007, done), np.empty(0, np.int64)]
+        np.testing.assert_array_equal(np.concatenate(rest), whole[done:])
+
+
+def test_every_row_is_in_one_list_and_lists_hold_what_is_near(grid):
+    lists = Lists(grid, Lists.build(grid, threads=1, progress=False))
+    everything = lists.candidates(grid[:1], 10_000)[0]
+    assert sorted(everything.tolist()) == list(range(len(grid)))
+    queries = noisy_queries(grid, 0.9, 50, seed=1)
+    found = lists.candidates(queries, 8)
+    best = np.argmax(queries @ grid.T, axis=1)
+    assert np.mean([b in f for b, f in zip(best, found, strict=True)]) > 0.95
+
+
+# -- among some rows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [UsearchIndex, UsearchInt8Index])
+def test_among_rows_as_much_is_found_as_without(monkeypatch, grid, kind):
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
+    index = kind(grid)
+    random = np.random.default_rng(2)
+    parts = {
+        "half the earth": np.arange(4000, 9000),
+        "every third": np.arange(0, 9000, 3),
+        "by chance": np.sort(random.choice(9000, 2500, replace=False)),
+    }
+    for name, rows in parts.items():
+        # Some of these resemble places outside of the part.
+        queries = np.concatenate(
+            [noisy_queries(grid, 0.6, 60, seed=4), mixed_queries(grid, 16, 60, seed=4)]
+        )
+        scores, found = index.search(queries, 10, rows=rows)
+        assert np.isin(found, rows).all(), name
+        assert recall(grid, queries, scores, 10, rows) >= 0.97, name
+        exact = np.einsum("md,mkd->mk", queries, grid[found])
+        np.testing.assert_allclose(scores, exact, atol=1e-5)
+    assert index.answered["graph"] > 0
+
+
+def test_among_few_rows_each_is_looked_at(grid):
+    index = UsearchIndex(grid)
+    rows = np.arange(100, 140)
+    queries = noisy_queries(grid, 0.4, 9, seed=8)
+    scores, found = index.search(queries, 40, rows=rows)
+    np.testing.assert_allclose(scores, brute(grid, queries, 40, rows), atol=1e-5)
+    assert (np.sort(found, axis=1) == rows).all()
+
+
+def test_a_localizer_asks_the_gallerys_one_graph_for_a_part(own_cache, monkeypatch):
+    import shapely
+
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 10)
+    gallery = Gallery.cities(encoder="wrap")
+    africa = shapely.box(-20, -35, 50, 35)
+    vectors = noisy_queries(np.asarray(gallery.embeddings), 0.9, 5, seed=1)
+    options = {"vectors": vectors, "within": africa, "radii": False, "top_k": 3}
+    asked = ge.GeoLocalizer(gallery, index="usearch").fit().localize(**options)
+    assert list(gallery._indexes) == ["usearch"]
+    exact = ge.GeoLocalizer(gallery).fit().localize(**options)
+    np.testing.assert_allclose(asked[["lon", "lat"]], exact[["lon", "lat"]])
+
+
+# -- with the gallery ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path, own_cache):
+    """A gallery in a folder of its user."""
+    gallery = Gallery.cities(300_000, encoder="wrap")
+    gallery.save(tmp_path / "user" / "kept")
+    return tmp_path / "user" / "kept"
+
+
+def test_the_index_lies_in_the_gallerys_folder_and_goes_where_it_goes(kept, monkeypatch):
+    gallery = Gallery.load(kept)
+    first = gallery.index("usearch")
+    assert first.path.parent == kept / "indexes"
+    gallery.save(kept.parent / "copy")
+    shutil.move(kept.parent / "copy", kept.parent / "moved")
+    shutil.rmtree(kept)
+    monkeypatch.setattr("geoembed_usearch.opening.build_graph", None)  # nothing is built
+    again = Gallery.load(kept.parent / "moved").index("usearch")
+    assert again.path.parent == kept.parent / "moved" / "indexes"
+    queries = noisy_queries(np.asarray(again.embeddings), 0.6, 5)
+    np.testing.assert_array_equal(again.search(queries, 3)[1], first.search(queries, 3)[1])
+
+
+def test_a_gallery_saved_onto_itself_keeps_its_index(kept, monkeypatch):
+    gallery = Gallery.load(kept)
+    gallery.index("usearch")
+    gallery.save(kept, force=True)
+    monkeypatch.setattr("geoembed_usearch.opening.build_graph", None)
+    assert Gallery.load(kept).index("usearch").path.is_relative_to(kept)
+    assert [p.name for p in kept.parent.iterdir()] == ["kept"]
+
+
+def test_the_index_of_a_gallery_in_memory_is_saved_with_it(tmp_path, own_cache, monkeypatch):
+    part = Gallery.cities(300_000, encoder="wrap").take(np.arange(600))
+    assert part.folder is None
+    part.index("usearch")
+    part.save(tmp_path / "part")
+    monkeypatch.setattr("geoembed_usearch.opening.build_graph", None)
+    loaded = Gallery.load(tmp_path / "part").index("usearch")
+    assert loaded.path.parent == tmp_path / "part" / "indexes"
+
+
+def test_an_index_of_another_gallery_is_refused(kept):
+    Gallery.load(kept).index("usearch")
+    other = kept.with_name("other")
+    Gallery.load(kept).take(np.arange(0, 900, 2)).save(other)
+    shutil.copytree(kept / "indexes", other / "indexes")
+    with pytest.raises(OptionError, match="it was built of other vectors. Build it again: geoemb"):
+        Gallery.load(other).search(np.ones((1, 16)), 1, index="usearch")
+    rebuilt = Gallery.load(other).index("usearch", rebuild=True)
+    assert rebuilt.path.parent == other / "indexes"
+    Gallery.load(other).index("usearch")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"metric": "l2"}, "metric='l2', not 'cosine'"),
+        ({"dtype": "int8"}, "dtype='int8', not 'float16'"),
+        ({"format": 1}, "has the format 1, this plugin reads 2"),
+        ({"graph": "../x.usearch"}, "there is no ../x.usearch beside it"),
+    ],
+)
+def test_an_index_that_says_it_is_something_else_is_refused(kept, change, problem):
+    Gallery.load(kept).index("usearch")
+    path = kept / "indexes" / "usearch.float16.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises((OptionError, TableError), match=problem):
+        Gallery.load(kept).index("usearch")
+
+
+def test_a_graph_under_the_name_of_another_is_refused_by_its_header(kept):
+    gallery = Gallery.load(kept)
+    wrong = gallery.index("usearch.int8")
+    right = gallery.index("usearch")
+    shutil.copyfile(wrong.path, right.path)
+    path = kept / "indexes" / "usearch.float16.json"
+    facts = {fact: wrong.facts[fact] for fact in ("bytes", "parts_sha256")}
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    with pytest.raises(TableError, match="kind_scalar is I8, expected f16"):
+        Gallery.load(kept).index("usearch")
+
+
+def test_other_options_than_those_of_a_folders_index_are_refused(kept):
+    Gallery.load(kept).index("usearch", connectivity=8)
+    with pytest.raises(OptionError, match="built with connectivity=8, not 32"):
+        Gallery.load(kept).index("usearch", connectivity=32)
+    assert Gallery.load(kept).index("usearch").facts["connectivity"] == 8
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_index_in_the_cache(kept, own_cache):
+    (kept / "indexes").write_text("in the way")
+    index = Gallery.load(kept).index("usearch")
+    assert index.path.is_relative_to(own_cache / "indexes")
+
+
+# -- builds that end early -------------------------------------------------------------------------
+
+BUILD = """
+import sys
+from pathlib import Path
+import numpy as np
+from geoembed_usearch.index import UsearchIndex
+vectors = np.load(sys.argv[1])
+print("ready", flush=True)
+index = UsearchIndex(vectors, checkpoint=0.0, threads=1, progress=False)
+print(index.path, flush=True)
+"""
+
+
+def test_a_killed_build_goes_on_where_it_was(own_cache, tmp_path, monkeypatch):
+    vectors = unit_vectors(60_000, 24)
+    np.save(tmp_path / "vectors.npy", vectors)
+    package = str(Path(geoembed_usearch.__file__).parents[1])
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", BUILD, str(tmp_path / "vectors.npy")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    end = time.monotonic() + 60
+    while not (parts := list((own_cache / "indexes").rglob("*.part.json"))):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = json.loads(parts[0].read_text())["rows"]
+    assert 0 < done < 60_000
+    folder = parts[0].parent
+    assert not list(folder.glob("*.usearch"))  # nothing half is ever found
+
+    from geoembed_usearch import building
+
+    started = []
+    bar = building.progress_bar
+    monkeypatch.setattr(
+        building, "progress_bar", lambda *a, **k: started.append(k["done"]) or bar(*a, **k)
+    )
+    index = UsearchIndex(vectors, threads=2, progress=False)
+    assert started[0] >= done
+    assert len(index._graph) == 60_000
+    queries = vectors[::600]
+    np.testing.assert_array_equal(index.search(queries, 1)[1][:, 0], np.arange(0, 60_000, 600))
+    left = [p.name for p in folder.iterdir() if ".part" in p.name or p.name.endswith(".new")]
+    assert left == []
+
+
+def test_the_part_of_another_build_is_not_taken_up(own_cache, tmp_path):
+    from geoembed_usearch.building import build_graph
+    from geoembed_usearch.graph import Shape
+    from geoembed_usearch.keeping import Home
+
+    home = Home(tmp_path / "home")
+    home.folder.mkdir()
+    vectors = unit_vectors(40_000, 8)
+    options = {"threads": 1, "progress": False, "checkpoint": 0.0}
+    shape = Shape(connectivity=4, expansion_add=8)
+    build_graph(vectors, {"of": "these"}, shape, home, **options)
+    assert list(home.folder.glob("*.part.json"))
+    for identity, other in (({"of": "others"}, shape), ({"of": "these"}, Shape(connectivity=5))):
+        graph = build_graph(vectors[:500], identity, other, home, **options)
+        assert len(graph) == 500
+    # A torn part begins anew.
+    for part in home.folder.glob("*.part.[01]"):
+        part.write_bytes(part.read_bytes()[:1000])
+    assert len(build_graph(vectors, {"of": "these"}, shape, home, **options)) == 40_000
+
+
+def test_a_full_disk_leaves_the_graph_in_memory_and_nothing_behind(own_cache, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geoembed_usearch.keeping.save_graph", full)
+    with pytest.warns(GalleryCacheWarning, match="No space left on device"):
+        index = UsearchIndex(unit_vectors(500))
+    assert index.path is None
+    assert [
+        p for p in (own_cache / "indexes").rglob("*") if p.is_file() and p.suffix != ".lock"
+    ] == []
+
+
+def test_too_little_room_is_met_before_anything_is_built(own_cache, monkeypatch):
+    usage = shutil.disk_usage(own_cache)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.warns(GalleryCacheWarning, match="GB are needed, 0.0 GB are free"):
+        index = UsearchIndex(unit_vectors(500))
+    assert index.path is None
 
 
 def test_importing_the_plugin_is_light():

@@ -1,0 +1,329 @@
+"""Where graphs lie: in a folder, each with a description, replaced as a whole."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.weights import cache_dir
+from geoembed_usearch.graph import Shape, view_graph
+
+if TYPE_CHECKING:
+    from usearch.index import Index
+
+    from geoembed.galleries import Gallery
+
+__all__ = ["FORMAT", "Home", "MismatchError", "identity_of_gallery", "identity_of_vectors"]
+
+FORMAT: Final = 2
+
+# Bytes hashed at a time.
+_BYTES: Final = 2**24
+# At an opening so many parts of so many bytes are checked, spread evenly: a millisecond.
+_PARTS: Final = 32
+_PART: Final = 2**15
+
+
+class MismatchError(ValueError):
+    """A file is whole, and belongs to something else: other vectors, other options."""
+
+
+def identity_of_gallery(gallery: "Gallery") -> dict[str, Any]:
+    """Say which vectors a gallery has, without reading them where its folder says so.
+
+    Parameters
+    ----------
+    gallery : Gallery
+        In a folder or in memory.
+
+    Returns
+    -------
+    dict
+        Plain types.
+    """
+    if gallery.folder is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            facts = json.loads((gallery.folder / "gallery.json").read_text(encoding="utf-8"))
+            return {
+                "embeddings_sha256": str(facts["sha256"]["embeddings"]),
+                "places_sha256": str(facts["places_sha256"]),
+                "shape": list(gallery.embeddings.shape),
+                "dtype": str(gallery.embeddings.dtype),
+            }
+    return identity_of_vectors(gallery.embeddings)
+
+
+def identity_of_vectors(embeddings: NDArray[Any]) -> dict[str, Any]:
+    """Say which vectors these are; every value is read.
+
+    Parameters
+    ----------
+    embeddings : array of shape (n, d)
+        Any.
+
+    Returns
+    -------
+    dict
+        Plain types.
+    """
+    digest = hashlib.sha256()
+    step = max(1, _BYTES // max(1, embeddings[:1].nbytes))
+    for start in range(0, len(embeddings), step):
+        digest.update(np.ascontiguousarray(embeddings[start : start + step]).data)
+    return {
+        "values_sha256": digest.hexdigest(),
+        "shape": list(embeddings.shape),
+        "dtype": str(embeddings.dtype),
+    }
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder of graphs.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when something is written.
+    """
+
+    folder: Path
+
+    @classmethod
+    def in_cache(cls, identity: dict[str, Any]) -> "Home":
+        """Return the folder in geoembed's cache that belongs to some vectors."""
+        text = json.dumps([FORMAT, identity], sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        return cls(cache_dir() / "indexes" / key[:24])
+
+    @property
+    def is_cache(self) -> bool:
+        """Whether it lies in geoembed's cache, where anything may be built again."""
+        return self.folder.is_relative_to(cache_dir())
+
+    def description(self, dtype: str) -> Path:
+        """Return where the description of a graph lies."""
+        return self.folder / f"usearch.{dtype}.json"
+
+    def unfinished(self, dtype: str) -> Path:
+        """Return where the part of a graph lies that is built so far."""
+        return self.folder / f".usearch.{dtype}.part"
+
+    def stamp(self, dtype: str) -> int:
+        """Tell one description from the next; 0 if there is none."""
+        try:
+            return self.description(dtype).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def trouble(self, needed: int) -> str:
+        """Say why nothing of `needed` bytes can be kept here; empty if it can."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            return error.strerror or str(error)
+        if free < needed:
+            return f"{needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free"
+        return ""
+
+    def open(
+        self, identity: dict[str, Any], dtype: str, options: dict[str, int | None]
+    ) -> "tuple[Path, Index, NDArray[np.int64] | None, dict[str, Any]] | None":
+        """Map the graph of some vectors.
+
+        Parameters
+        ----------
+        identity : dict
+            Of the vectors.
+        dtype : str
+            Of the graph.
+        options : dict
+            What its shape must be; None takes what is there.
+
+        Returns
+        -------
+        path, graph, lists, description
+            None if there is none.
+
+        Raises
+        ------
+        MismatchError
+            If it belongs to other vectors, or was built with other options.
+        ValueError
+            If it is damaged, or of another format.
+        """
+        try:
+            text = self.description(dtype).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        described = json.loads(text)
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            found = described.get("format") if isinstance(described, dict) else None
+            raise ValueError(f"it has the format {found!r}, this plugin reads {FORMAT}")
+        if described["vectors"] != identity:
+            raise MismatchError("it was built of other vectors")
+        for option, wanted in {"dtype": dtype, "metric": "cosine", **options}.items():
+            if wanted is not None and described[option] != wanted:
+                raise MismatchError(
+                    f"it was built with {option}={described[option]!r}, not {wanted!r}"
+                )
+        path = self.folder / described["graph"]
+        if path.parent != self.folder or not path.is_file():
+            raise ValueError(f"there is no {described['graph']} beside it")
+        size = path.stat().st_size
+        if size != described["bytes"] or described["parts_sha256"] != _parts_digest(path):
+            raise ValueError("it is not what was written")
+        shape = Shape(dtype, described["connectivity"], described["expansion_add"])
+        rows, width = identity["shape"]
+        lists = None
+        if described["lists"]:
+            beside = self.folder / described["lists"]
+            if beside.parent != self.folder or not beside.is_file():
+                raise ValueError(f"there is no {described['lists']} beside it")
+            if described["lists_sha256"] != _parts_digest(beside):
+                raise ValueError("its lists are not what was written")
+            lists = np.load(beside, mmap_mode="r")
+        return path, view_graph(path, width, shape, rows), lists, described
+
+    def publish(
+        self,
+        graph: "Index",
+        lists: NDArray[np.int64] | None,
+        identity: dict[str, Any],
+        shape: Shape,
+        more: dict[str, Any],
+    ) -> Path:
+        """Write a graph with its description; the one that was there is replaced at the end.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or the folder cannot be written; nothing is left behind.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part, beside = _temporary(self.folder), _temporary(self.folder)
+        try:
+            save_graph(graph, part)
+            if lists is not None:
+                with beside.open("wb") as file:
+                    np.save(file, lists)
+            return self._describe(part, None if lists is None else beside, identity, shape, more)
+        finally:
+            part.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
+
+    def copy(self, path: Path, identity: dict[str, Any], described: dict[str, Any]) -> None:
+        """Take a graph that lies elsewhere, for the same vectors under another identity."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part, beside = _temporary(self.folder), _temporary(self.folder)
+        try:
+            shutil.copyfile(path, part)
+            if described["lists"]:
+                shutil.copyfile(path.parent / described["lists"], beside)
+            shape = Shape(*(described[f] for f in ("dtype", "connectivity", "expansion_add")))
+            self._describe(part, beside if described["lists"] else None, identity, shape, described)
+        finally:
+            part.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
+
+    def _describe(
+        self,
+        part: Path,
+        beside: Path | None,
+        identity: dict[str, Any],
+        shape: Shape,
+        more: dict[str, Any],
+    ) -> Path:
+        digest = file_digest(part)
+        path = self.folder / f"usearch.{shape.dtype}-{digest[:12]}.usearch"
+        listed = None if beside is None else path.with_suffix(".npy")
+        described = {
+            **more,
+            "format": FORMAT,
+            "graph": path.name,
+            "metric": "cosine",
+            **shape.as_dict(),
+            "vectors": identity,
+            "usearch": version("usearch"),
+            "bytes": part.stat().st_size,
+            "sha256": digest,
+            "parts_sha256": _parts_digest(part),
+            "lists": None if listed is None else listed.name,
+            "lists_sha256": None if beside is None else _parts_digest(beside),
+        }
+        os.replace(part, path)
+        if beside is not None and listed is not None:
+            os.replace(beside, listed)
+        # From here on the new graph is found; until then the old one was.
+        _write_text(self.description(shape.dtype), described)
+        for old in self.folder.glob(f"usearch.{shape.dtype}-*"):
+            if old not in (path, listed):
+                with suppress(OSError):  # mapped by somebody on a system that forbids it
+                    old.unlink()
+        return path
+
+    @contextmanager
+    def alone(self, dtype: str) -> Iterator[None]:
+        """Let one process at a time build a graph here; others wait, and then find it."""
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system: they build side by side
+            yield
+            return
+        with (self.folder / f".usearch.{dtype}.lock").open("w") as file:
+            with suppress(OSError):  # some network folders know no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def save_graph(graph: "Index", path: Path) -> None:
+    """Write a graph; OSError where the package raises something else."""
+    try:
+        graph.save(str(path))
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of all of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parts_digest(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for position in np.linspace(0, max(0, size - _PART), _PARTS, dtype=np.int64).tolist():
+            file.seek(position)
+            digest.update(file.read(_PART))
+    return digest.hexdigest()
+
+
+def _temporary(folder: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=".usearch-", suffix=".new", dir=folder)
+    os.close(handle)
+    return Path(name)
+
+
+def _write_text(path: Path, document: dict[str, Any]) -> None:
+    part = _temporary(path.parent)
+    try:
+        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        part.chmod(0o644)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

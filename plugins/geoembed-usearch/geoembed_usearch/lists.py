@@ -1,0 +1,145 @@
+"""Lists: every place of a gallery belongs to one of some thousands of them, its guides."""
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoembed.progress import progress_bar
+from geoembed_usearch.graph import Shape, empty_graph, numbers_of, walk
+
+__all__ = ["Lists"]
+
+# Places a list on average, and the fewest places that are worth it.
+_PLACES: Final = 64
+_LEAST: Final = 4096
+# Rows looked up at a time, and candidates followed for each: guides are few, and rows lie near.
+_ROWS: Final = 16_384
+_FOLLOWED: Final = 32
+
+Rows = NDArray[np.int64]
+
+
+class Lists:
+    """Some rows of a gallery, the guides, and for each of them the rows that lie nearest to it.
+
+    A picture may resemble places in many parts of the world. A walk over a graph looks around in
+    one of them; the guides of all parts are few enough to be compared one by one.
+
+    Parameters
+    ----------
+    embeddings : array of shape (n, d)
+        Unit vectors, perhaps memory-mapped.
+    table : array of int64
+        As `build` makes it: the number of guides, the guides, where each list starts and the last
+        one ends, and the rows, list after list.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).standard_normal((5000, 8)).astype(np.float32)
+    >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    >>> lists = Lists(vectors, Lists.build(vectors, threads=1, progress=False))
+    >>> 7 in lists.candidates(vectors[7:8], 2)
+    True
+    """
+
+    def __init__(self, embeddings: NDArray[Any], table: Rows) -> None:
+        guides = int(table[0])
+        self._embeddings = embeddings
+        self._guides = table[1 : 1 + guides]
+        self._starts = table[1 + guides : 2 + 2 * guides]
+        self._rows = table[2 + 2 * guides :]
+        self._vectors: torch.Tensor | None = None
+        self._inside: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        if guides < 1 or len(self._rows) != len(embeddings) or self._starts[-1] != len(self._rows):
+            raise ValueError("its lists are not those of so many rows")
+
+    @staticmethod
+    def build(embeddings: NDArray[Any], *, threads: int, progress: bool | None) -> Rows | None:
+        """Choose guides at random, and find the nearest of every row.
+
+        Parameters
+        ----------
+        embeddings : array of shape (n, d)
+            Unit vectors; read once, block by block.
+        threads : int
+            0 takes every core.
+        progress : bool or None
+            Show a progress bar.
+
+        Returns
+        -------
+        array of int64 or None
+            See `Lists`; None for a gallery so small that nothing is gained.
+        """
+        total, width = embeddings.shape
+        if total < _LEAST:
+            return None
+        count = total // _PLACES
+        rng = np.random.default_rng(total)
+        guides = np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
+        graph = empty_graph(width, Shape())
+        order = rng.permutation(count)
+        for some in np.array_split(order, -(-count // _ROWS)):
+            numbers = numbers_of(embeddings[guides[some]], "float16")
+            graph.add(some.astype(np.uint64), numbers, threads=threads)
+        nearest = np.empty(total, dtype=np.int64)
+        with progress_bar(progress, text="listing", unit="place", total=total) as bar:
+            for start in range(0, total, _ROWS):
+                numbers = numbers_of(embeddings[start : start + _ROWS], "float16")
+                found = walk(graph, numbers, 1, _FOLLOWED, threads)
+                nearest[start : start + _ROWS] = np.maximum(found[:, 0], 0)
+                bar.update(len(numbers))
+        rows = np.argsort(nearest, kind="stable")
+        starts = np.searchsorted(nearest[rows], np.arange(count + 1))
+        return np.concatenate([[count], guides, starts, rows]).astype(np.int64)
+
+    def candidates(
+        self, queries: NDArray[np.float32], count: int, inside: NDArray[np.bool_] | None = None
+    ) -> Rows:
+        """Return the rows of the best lists.
+
+        Parameters
+        ----------
+        queries : array of shape (m, d)
+            Finite.
+        count : int
+            Lists a query.
+        inside : array of shape (n,), bool, optional
+            Which rows count; lists without any are passed over.
+
+        Returns
+        -------
+        array of shape (m, c), int64
+            Distinct rows of each query; -1 where its lists are shorter than the longest.
+        """
+        if self._vectors is None:
+            guides = np.asarray(self._embeddings[self._guides], dtype=np.float32)
+            self._vectors = torch.from_numpy(guides)
+        with torch.inference_mode():
+            scores = torch.from_numpy(np.ascontiguousarray(queries)) @ self._vectors.T
+            if inside is not None:
+                scores[:, ~torch.from_numpy(self._holding(inside))] = -torch.inf
+            best = torch.topk(scores, min(count, scores.shape[1]), dim=1, sorted=False).indices
+        lists = best.numpy()
+        sizes = self._starts[lists + 1] - self._starts[lists]
+        ends = np.cumsum(sizes, axis=1)
+        table = np.full((len(queries), int(ends[:, -1].max())), -1, dtype=np.int64)
+        # Where in the rows, and where in the table, each list's places are.
+        flat = sizes.ravel()
+        within = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+        source = np.repeat(self._starts[lists].ravel(), flat) + within
+        column = np.repeat((ends - sizes).ravel(), flat) + within
+        line = np.repeat(np.arange(len(queries)), sizes.sum(axis=1))
+        found = self._rows[source]
+        table[line, column] = found if inside is None else np.where(inside[found], found, -1)
+        return table
+
+    def _holding(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which lists hold a row that counts; the last answer is kept."""
+        if self._inside is None or self._inside[0] is not inside:
+            sums = np.concatenate([[0], np.cumsum(inside[self._rows])])
+            held = sums[self._starts[1:]] > sums[self._starts[:-1]]
+            self._inside = inside, held
+        return self._inside[1]

@@ -1,0 +1,196 @@
+"""A graph is found where it lies, or built and put there."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoembed.errors import OptionError, TableError
+from geoembed.galleries import Gallery, GalleryCacheWarning
+from geoembed.galleries.index_files import INDEXES
+from geoembed_usearch.building import build_graph, sweep
+from geoembed_usearch.graph import Shape
+from geoembed_usearch.keeping import Home, MismatchError, identity_of_gallery, identity_of_vectors
+from geoembed_usearch.lists import Lists
+
+if TYPE_CHECKING:
+    from usearch.index import Index
+
+__all__ = ["Opened", "Opener"]
+
+# Where it lies, the graph, the lists, and its description.
+Opened = tuple[Path | None, "Index", NDArray[np.int64] | None, dict[str, Any]]
+Calibrated = Callable[["Index", NDArray[np.int64] | None], dict[str, Any]]
+
+
+class Opener:
+    """What decides which graph is meant, and how it is built if it is not there.
+
+    Parameters
+    ----------
+    vectors : Gallery or array of shape (n, d)
+        What is indexed.
+    dtype : str
+        Of the graph.
+    options : dict
+        Of its shape, as far as they were asked for.
+    threads : int
+        0 takes every core.
+    checkpoint : float
+        Seconds after which a build keeps the part that is done.
+    progress : bool or None
+        Show a progress bar.
+    """
+
+    vectors: Gallery | NDArray[Any]
+    dtype: str
+    options: dict[str, int]
+    threads: int
+    checkpoint: float
+    progress: bool | None
+
+    def __init__(
+        self,
+        vectors: Gallery | NDArray[Any],
+        dtype: str,
+        options: dict[str, int],
+        *,
+        threads: int,
+        checkpoint: float,
+        progress: bool | None,
+    ) -> None:
+        self.shape = Shape(dtype, **options)
+        self.dtype, self.options = dtype, options
+        self.threads, self.checkpoint, self.progress = threads, checkpoint, progress
+        if isinstance(vectors, Gallery):
+            self.embeddings = vectors.embeddings
+            self.identity = identity_of_gallery(vectors)
+        else:
+            self.embeddings = vectors
+            self.identity = identity_of_vectors(vectors)
+        self.homes = [Home.in_cache(self.identity)]
+        # Whose vectors were told by their values lies in no folder that says so.
+        folder = vectors.folder if isinstance(vectors, Gallery) else None
+        if folder is not None and "places_sha256" in self.identity:
+            self.homes.insert(0, Home(folder / INDEXES))
+
+    def find(self) -> Opened | None:
+        """Map the graph from the first folder that has it.
+
+        Raises
+        ------
+        OptionError
+            If the one in a gallery's folder is of other vectors or options.
+        TableError
+            If that one is damaged or of another format.
+
+        Warns
+        -----
+        GalleryCacheWarning
+            If the one in the cache is any of these.
+        """
+        for home in self.homes:
+            try:
+                found = home.open(self.identity, self.dtype, dict(self.options))
+            except Exception as error:  # the package raises what it likes for a damaged file
+                self._complain(home, error)
+                return None
+            if found is not None:
+                return found
+        return None
+
+    def make(self, calibrated: Calibrated) -> Opened:
+        """Build the graph, and keep it in the first folder that takes it.
+
+        Parameters
+        ----------
+        calibrated : callable
+            Measures what a graph finds, and says what goes into the description.
+
+        Warns
+        -----
+        GalleryCacheWarning
+            If it cannot be kept, or does not find enough.
+        """
+        rows, width = self.embeddings.shape
+        # While what is done so far is replaced it lies there twice.
+        needed = 2 * rows * self.shape.row_bytes(width)
+        troubles = [home.trouble(needed) for home in self.homes]
+        home = next((h for h, no in zip(self.homes, troubles, strict=True) if not no), None)
+        if home is None:
+            _unkept(self.homes[-1], troubles[-1])
+            return None, *self._built(None, calibrated)
+        before = home.stamp(self.dtype)
+        with home.alone(self.dtype):
+            if home.stamp(self.dtype) != before:  # another process has built it meanwhile
+                found = self.find()
+                if found is not None:
+                    return found
+            graph, lists, facts = self._built(home, calibrated)
+            try:
+                home.publish(graph, lists, self.identity, self.shape, facts)
+                sweep(home, self.dtype)
+                found = home.open(self.identity, self.dtype, {})
+            except OSError as error:
+                _unkept(home, error.strerror or str(error))
+                return None, graph, lists, facts
+        assert found is not None
+        return found
+
+    def _built(
+        self, home: Home | None, calibrated: Calibrated
+    ) -> tuple["Index", NDArray[np.int64] | None, dict[str, Any]]:
+        start = perf_counter()
+        graph = build_graph(
+            self.embeddings,
+            self.identity,
+            self.shape,
+            home,
+            threads=self.threads,
+            progress=self.progress,
+            checkpoint=self.checkpoint,
+        )
+        lists = Lists.build(self.embeddings, threads=self.threads, progress=self.progress)
+        seconds = round(perf_counter() - start, 1)
+        facts = calibrated(graph, lists)
+        if not facts["reached"]:
+            warnings.warn(
+                f"The index finds less than {facts['target']:.0%} of the ten best rows even with "
+                f"{facts['expansion_search']:,} candidates. Queries of which the best row has a "
+                f"cosine below {facts['far_below']:g} are answered by the exact search. More "
+                "neighbours (connectivity=32, expansion_add=256) find more.",
+                GalleryCacheWarning,
+                stacklevel=7,
+            )
+        described = {**self.shape.as_dict(), "metric": "cosine", "seconds": seconds, **facts}
+        return graph, lists, {"rows": len(self.embeddings), **described}
+
+    def _complain(self, home: Home, error: Exception) -> None:
+        where = home.description(self.dtype)
+        if home.is_cache:
+            warnings.warn(
+                f"The index {where} cannot be used: {error}. It is built again.",
+                GalleryCacheWarning,
+                stacklevel=6,
+            )
+            return
+        name = "usearch" if self.dtype == "float16" else f"usearch.{self.dtype}"
+        remedy = (
+            f"Build it again: geoembed gallery index {home.folder.parent} --index {name} --force."
+        )
+        if isinstance(error, MismatchError):
+            raise OptionError(f"The index {where} does not fit: {error}. {remedy}") from error
+        raise TableError(f"The index {where} is damaged: {error}. {remedy}") from error
+
+
+def _unkept(home: Home, why: str) -> None:
+    warnings.warn(
+        f"The index cannot be kept in {home.folder} ({why}): it is in memory only and will be "
+        "built again next time. Mend the folder, or set GEOEMBED_CACHE to another one.",
+        GalleryCacheWarning,
+        stacklevel=8,
+    )
