@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from geoembed.galleries.gallery import Gallery as Gallery
     from geoembed.galleries.index import GalleryIndex as GalleryIndex
     from geoembed.galleries.places import GalleryPlaces as GalleryPlaces
+    from geoembed.galleries.store import GalleryBuildWarning as GalleryBuildWarning
 
 __all__ = [
     "Coverage",
     "Gallery",
+    "GalleryBuildWarning",
     "GalleryCacheWarning",
     "GalleryIndex",
     "GalleryPlaces",
@@ -31,6 +33,7 @@ __all__ = [
 _HOME = {
     "Coverage": "geoembed.galleries.coverage",
     "Gallery": "geoembed.galleries.gallery",
+    "GalleryBuildWarning": "geoembed.galleries.store",
     "GalleryCacheWarning": "geoembed.galleries.cache",
     "GalleryIndex": "geoembed.galleries.index",
     "GalleryPlaces": "geoembed.galleries.places",
@@ -64,6 +67,8 @@ def load_gallery(
     encoder: "str | Path | LocationEncoder | None" = None,
     layers: str = "final",
     dtype: str = "float32",
+    precision: str | None = None,
+    backend: str | None = None,
     device: str = "auto",
     progress: bool | None = None,
 ) -> "Gallery":
@@ -78,7 +83,7 @@ def load_gallery(
         A name from `list_galleries`, or a folder. A gallery is returned as it is.
     encoder : str, Path or LocationEncoder, optional
         What encodes a registered gallery; the one it was registered with if not given.
-    layers, dtype, device, progress
+    layers, dtype, precision, backend, device, progress
         As in `Gallery.of`.
 
     Returns
@@ -119,6 +124,8 @@ def load_gallery(
         encoder=spec.encoder if encoder is None else encoder,
         layers=layers,
         dtype=dtype,
+        precision=precision,
+        backend=backend,
         device=device,
         progress=progress,
     )
