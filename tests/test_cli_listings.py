@@ -47,6 +47,16 @@ def test_encoders_json_carries_the_facts(capsys):
     assert row["weights"] == "geoclip.v1"
 
 
+def test_a_folder_of_a_model_is_described(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "bluemarble.v1", "-o", "small"]) == 0
+    capsys.readouterr()
+    assert main(["encoders", "small", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["dimension"]) == ("local.small", 256)
+    assert facts["weights_state"] == "where you said"
+
+
 def test_encoders_that_match_nothing(capsys):
     assert main(["encoders", "geoclip.v7"]) == 1
     expected = "geoembed: error: There is no encoder named 'geoclip.v7'. "

@@ -13,7 +13,9 @@ __all__ = ["encoders"]
 
 
 def encoders(
-    pattern: str = typer.Argument("*", help="Only names that match, with * and ? as in a shell."),
+    pattern: str = typer.Argument(
+        "*", help="Only names that match, with * and ? as in a shell; or a model's folder or file."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON with every fact of the specs."),
 ) -> None:
     """List the location encoders.
@@ -23,11 +25,18 @@ def encoders(
     Example:
         geoembed encoders
         geoembed encoders 'geo*' --json
+        geoembed encoders exported/
     """
+    from pathlib import Path
+
     from geoembed.extending.registry import location_encoder_specs
 
     specs = location_encoder_specs()
     found = [spec for name, spec in specs.items() if fnmatchcase(name, pattern.lower())]
+    if not found and Path(pattern).exists():
+        from geoembed.encoders import load_encoder
+
+        found = [load_encoder(Path(pattern)).spec]
     if not found:
         raise unknown_name("encoder", pattern, specs)
     if as_json:
@@ -40,6 +49,8 @@ def encoders(
 def _state(spec: LocationEncoderSpec) -> str:
     from geoembed.weights import find
 
+    if spec.name.startswith("local."):
+        return "where you said"
     if spec.weights is None:
         return "none needed"
     found = find(spec.weights)
