@@ -165,7 +165,13 @@ SUITES: Final[dict[str, Suite]] = {
     "index": _suite(
         "approximate search against the exact one: recall, speed, opening",
         5,
-        Part("approximate:approximate", {}, {}, None),
+        Part(
+            "approximate:approximate",
+            {"geoclip": False},
+            {"places": 50_000, "geoclip": False, "kinds": ("usearch",)},
+            None,
+        ),
+        Part("approximate:of_noise", {"places": 100_000, "kinds": ("usearch",)}, None, None),
     ),
     "training step": _suite(
         "a step against the published loop and its matrix products",
@@ -198,7 +204,7 @@ SUITES: Final[dict[str, Suite]] = {
         Part("workers:workers", {}, {"rows": 20_000}, {"rows": 400}),
         Part(
             "scaling:scaling",
-            {"rows": 64_000, "file_rows": 600_000},
+            {"rows": 64_000, "file_rows": 600_000, "written": 100_000},
             None,
             None,
         ),
