@@ -69,7 +69,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "featurize": _suite(
         "places to vectors in memory, against matrix products and the published encoder",
-        5,
+        4.5,
         Part(
             "featurize:featurize",
             {},
@@ -95,10 +95,10 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "rasters": _suite(
         "targets from rasters and regions, against a loop over rasterio.mask",
-        3,
+        2,
         Part(
             "targets:targets",
-            {"rounds": 2},
+            {"rounds": 1},
             {"count": 1_000, "width": 10_800, "labelled": 20_000, "rounds": 2},
             {"count": 20, "width": 1_200, "labelled": 100, "rounds": 1},
         ),
@@ -141,7 +141,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "gallery": _suite(
         "exact search as the gallery and k grow; building, opening",
-        3,
+        2,
         Part(
             "galleries:galleries",
             {"large_rows": 1_000_000},
@@ -157,21 +157,26 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "large gallery": _suite(
         "galleries built in a stream, killed and resumed",
-        3,
+        1.5,
         Part("large_gallery:large_gallery", {"rows": 400_000}, {"rows": 100_000}, None),
         # Fewer are built before they can be killed.
         Part("large_gallery:merging", None, None, {"rows": 2_000}),
     ),
     "index": _suite(
         "approximate search against the exact one: recall, speed, opening",
-        5,
+        4,
         Part(
             "approximate:approximate",
-            {"geoclip": False},
+            {"geoclip": False, "kinds": ("usearch",)},
             {"places": 50_000, "geoclip": False, "kinds": ("usearch",)},
             None,
         ),
-        Part("approximate:of_noise", {"places": 100_000, "kinds": ("usearch",)}, None, None),
+        Part(
+            "approximate:of_noise",
+            {"places": 100_000, "kinds": ("usearch", "usearch.int8")},
+            None,
+            None,
+        ),
     ),
     "training step": _suite(
         "a step against the published loop and its matrix products",
@@ -190,7 +195,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "onnx": _suite(
         'backend="onnx" against torch: one place, many, nearness, start',
-        2,
+        1.5,
         Part(
             "onnx_backend:onnx_backend",
             {},
@@ -200,11 +205,11 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "scaling": _suite(
         "workers of dask against one process; memory; a billion rows on paper",
-        6,
+        3.5,
         Part("workers:workers", {}, {"rows": 20_000}, {"rows": 400}),
         Part(
             "scaling:scaling",
-            {"rows": 64_000, "file_rows": 600_000, "written": 100_000},
+            {"rows": 40_000, "file_rows": 600_000, "written": 50_000},
             None,
             None,
         ),
