@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import geopandas as gpd
 import numpy as np
@@ -141,9 +142,11 @@ def listener():
             except OSError:
                 return
             taken.append(connection)
-            if words:
-                connection.sendall(words[0])
-                connection.shutdown(socket.SHUT_WR)
+            # Who only looks whether somebody listens is gone by now.
+            with suppress(OSError):
+                connection.sendall(b"".join(words))
+                if words:
+                    connection.shutdown(socket.SHUT_WR)
 
     threading.Thread(target=serve, daemon=True).start()
     yield f"tcp://127.0.0.1:{server.getsockname()[1]}", words
