@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo train-demo test check check-full bench bench-gpu docs clean
+.PHONY: help demo train-demo test check check-full bench bench-docs bench-gpu docs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -41,8 +41,11 @@ check: $(VENV)/.installed-check ## lint, types, layers, documentation
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory docs
 
-bench: $(VENV)/.installed-test ## measure speed and memory; table on screen, JSON in bench/
-	$(BIN)/python benchmarks/run.py --output bench
+bench: $(VENV)/.installed-test ## measure everything, half an hour (BENCH=--quick: less); JSON in bench/
+	$(BIN)/python benchmarks/run.py --output bench $(BENCH)
+
+bench-docs: $(VENV)/.installed-test ## the same, and write the tables and pictures of the docs
+	$(BIN)/python benchmarks/run.py --output bench --docs $(BENCH)
 
 bench-gpu: $(VENV)/.installed-test ## measure training on a GPU: pictures a second, share of the peak, memory
 	$(BIN)/python benchmarks/training.py --gpu

@@ -157,10 +157,10 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "large gallery": _suite(
         "galleries built in a stream, killed and resumed",
-        1.5,
-        Part("large_gallery:large_gallery", {"rows": 400_000}, {"rows": 100_000}, None),
+        3,
+        Part("large_gallery:large_gallery", {"rows": 1_000_000}, {"rows": 100_000}, None),
         # Fewer are built before they can be killed.
-        Part("large_gallery:merging", None, None, {"rows": 2_000}),
+        Part("large_gallery:merging", {"rows": 10_000_000}, None, {"rows": 2_000}),
     ),
     "index": _suite(
         "approximate search against the exact one: recall, speed, opening",
