@@ -21,7 +21,7 @@ from figures import Figure, Growth, alternate, ratios, timed
 from memory import peak_mb, reset_peak
 
 import geoembed as ge
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models.softmax import PathSoftmax
 
 __all__ = ["against_scikit_learn", "heads", "maps"]
 

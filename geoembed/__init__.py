@@ -34,9 +34,9 @@ _HOME = {
     "LandCoverRegressor": "geoembed.heads.landcover",
     "RegionClassifier": "geoembed.heads.regions",
     "make_head": "geoembed.heads",
-    "load_head": "geoembed.heads.saving",
-    "split_labels": "geoembed.heads.labelsets",
-    "predict_raster": "geoembed.heads.wall_to_wall",
+    "load_head": "geoembed.heads.saving.store",
+    "split_labels": "geoembed.heads.labels.sets",
+    "predict_raster": "geoembed.heads.files.rasters",
     "SpatialBlockKFold": "geoembed.splits",
     "BufferedLeaveOneBlockOut": "geoembed.splits",
     "LeaveRegionOut": "geoembed.splits",
@@ -91,13 +91,13 @@ if TYPE_CHECKING:
     from geoembed.galleries import load_gallery as load_gallery
     from geoembed.geolocation import GeoLocalizer as GeoLocalizer
     from geoembed.heads import make_head as make_head
-    from geoembed.heads.labelsets import split_labels as split_labels
+    from geoembed.heads.files.rasters import predict_raster as predict_raster
+    from geoembed.heads.labels.sets import split_labels as split_labels
     from geoembed.heads.landcover import LandCoverRegressor as LandCoverRegressor
     from geoembed.heads.location import LocationClassifier as LocationClassifier
     from geoembed.heads.location import LocationRegressor as LocationRegressor
     from geoembed.heads.regions import RegionClassifier as RegionClassifier
-    from geoembed.heads.saving import load_head as load_head
-    from geoembed.heads.wall_to_wall import predict_raster as predict_raster
+    from geoembed.heads.saving.store import load_head as load_head
     from geoembed.images import list_image_encoders as list_image_encoders
     from geoembed.images import load_image_encoder as load_image_encoder
     from geoembed.images.gps import read_gps as read_gps

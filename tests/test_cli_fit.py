@@ -15,10 +15,10 @@ from geoembed.cli.fit_table import guess_head, read_training_table
 from geoembed.cli.main import main
 from geoembed.cli.validating import COORDINATES, _plain_models
 from geoembed.errors import TableError, TargetError
-from geoembed.heads.description import read_description
-from geoembed.heads.neighbours import FewFolds
+from geoembed.heads.models.neighbours import FewFolds
 from geoembed.heads.penalties import validation_pairs
-from geoembed.heads.saving import load_head
+from geoembed.heads.saving.description import read_description
+from geoembed.heads.saving.store import load_head
 
 QUICK = ["--encoder", "xyz", "--folds", "3"]
 

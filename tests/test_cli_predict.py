@@ -20,7 +20,7 @@ import geoembed as ge
 from geoembed.cli.main import main
 from geoembed.errors import OptionError, TableError
 from geoembed.heads import LocationClassifier, LocationRegressor, make_head
-from geoembed.heads.files import predict_file
+from geoembed.heads.files.tables import predict_file
 
 
 def glob_of(pattern):

@@ -15,7 +15,7 @@ from geoembed.encoders.architecture import LocationArchitecture
 from geoembed.encoders.folders import model_of
 from geoembed.errors import OptionError, WeightsError
 from geoembed.heads import LocationRegressor
-from geoembed.heads.saving import load_head
+from geoembed.heads.saving.store import load_head
 
 LON = np.array([-74.006, 2.3522, 139.69, -68.15, 179.9999])
 LAT = np.array([40.7128, 48.8566, 35.68, -16.5, 65.0])

@@ -15,7 +15,7 @@ from geoembed.geodesy import to_unit_vectors
 from geoembed.heads import LocationClassifier, LocationRegressor
 from geoembed.heads.conformal import check_coverage, conformal_radius, rows_needed
 from geoembed.heads.landcover import LandCoverRegressor
-from geoembed.heads.temperature import fit_temperature, soften
+from geoembed.heads.models.temperature import fit_temperature, soften
 
 
 class KeptFeaturizer(ge.LocationFeaturizer):

@@ -23,7 +23,7 @@ from geoembed.heads import (
     LocationRegressor,
     RegionClassifier,
 )
-from geoembed.heads.links import alr, alr_inverse
+from geoembed.heads.models.links import alr, alr_inverse
 from geoembed.heads.reading import read_numbers
 
 

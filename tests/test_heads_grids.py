@@ -6,7 +6,7 @@ import shapely
 from pyproj import Transformer
 
 from geoembed.errors import CoordinateError, OptionError
-from geoembed.heads.grids import make_grid, make_mask
+from geoembed.heads.files.grids import make_grid, make_mask
 
 
 def test_grid_lines_lie_on_multiples_of_the_resolution_and_hold_the_bounds():

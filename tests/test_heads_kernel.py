@@ -13,10 +13,10 @@ from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads.kernel import PathKernel
-from geoembed.heads.kernel_softmax import KernelSoftmax
-from geoembed.heads.ridge import PathRidge
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models.kernel import PathKernel
+from geoembed.heads.models.kernel_softmax import KernelSoftmax
+from geoembed.heads.models.ridge import PathRidge
+from geoembed.heads.models.softmax import PathSoftmax
 
 
 def problem(n=200, d=4, seed=0):
@@ -242,7 +242,7 @@ def test_skops_brings_it_back_without_trusting_anything_else(kind):
     model = kind(validation=3, components=1).fit(X, labels)
     saved = skops.io.dumps(model)
     unknown = skops.io.get_untrusted_types(data=saved)
-    assert all(name.startswith("geoembed.heads.kernel") for name in unknown)
+    assert all(name.startswith("geoembed.heads.models.kernel") for name in unknown)
     back = skops.io.loads(saved, trusted=unknown)
     np.testing.assert_array_equal(back.predict(X), model.predict(X))
 

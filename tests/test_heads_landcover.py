@@ -16,7 +16,7 @@ from geoembed.errors import OptionError, TableError, TargetError
 from geoembed.evaluation.cached import CachedEncoder
 from geoembed.heads import GeoembedHeadWarning, LocationRegressor, make_head
 from geoembed.heads.landcover import LandCoverRegressor
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models.softmax import PathSoftmax
 
 LINKS = ["softmax", "identity", "alr", "ilr"]
 CLASSES = ["wood", "grass", "water", "ice"]

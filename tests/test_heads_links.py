@@ -5,7 +5,14 @@ import pytest
 from scipy.optimize import minimize
 
 from geoembed.errors import OptionError
-from geoembed.heads.links import alr, alr_inverse, ilr, ilr_inverse, nearest_shares, replace_zeros
+from geoembed.heads.models.links import (
+    alr,
+    alr_inverse,
+    ilr,
+    ilr_inverse,
+    nearest_shares,
+    replace_zeros,
+)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import geoembed as ge
 from geoembed.errors import CoordinateError, OptionError, TableError, TargetError
 from geoembed.geodesy import to_unit_vectors
 from geoembed.heads import GeoembedHeadWarning, LocationClassifier, LocationRegressor, predicting
-from geoembed.heads.models import make_model, model_names
+from geoembed.heads.models.by_name import make_model, model_names
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 import geoembed as ge
-from geoembed.heads.neighbours import (
+from geoembed.heads.models.neighbours import (
     FewFolds,
     NeighboursClassifier,
     NeighboursRegressor,

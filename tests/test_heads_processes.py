@@ -6,7 +6,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from geoembed.heads.processes import ProcessClassifier, ProcessRegressor
+from geoembed.heads.models.processes import ProcessClassifier, ProcessRegressor
 
 
 def problem(rows, seed=0):

@@ -23,7 +23,7 @@ import geoembed as ge
 from geoembed.errors import OptionError, TableError, TargetError
 from geoembed.geodesy import from_unit_vectors, to_unit_vectors
 from geoembed.heads.base import GeoembedHeadWarning
-from geoembed.heads.labelsets import split_labels
+from geoembed.heads.labels.sets import split_labels
 from geoembed.heads.regions import RegionClassifier
 
 LEVELS = ["continent", "country", "part"]

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 import geoembed as ge
 from geoembed.errors import OptionError, TargetError
 from geoembed.heads.base import GeoembedHeadWarning
-from geoembed.heads.hierarchy import join_paths, name_levels, read_levels, read_regions
-from geoembed.heads.label_tree import SEPARATOR, LabelTree, find_codes, find_level
-from geoembed.heads.labelsets import label_sets
-from geoembed.heads.rare import merge_levels, rare_depths, settle_rare
+from geoembed.heads.labels.hierarchy import join_paths, name_levels, read_levels, read_regions
+from geoembed.heads.labels.rare import merge_levels, rare_depths, settle_rare
+from geoembed.heads.labels.sets import label_sets
+from geoembed.heads.labels.tree import SEPARATOR, LabelTree, find_codes, find_level
 from geoembed.heads.reading import Target
 
 

@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from geoembed.heads.conformal import conformal_radius, rows_needed
-from geoembed.heads.label_columns import label_columns
-from geoembed.heads.label_scores import calibration_error, score_labels
-from geoembed.heads.labelsets import (
+from geoembed.heads.labels.columns import label_columns
+from geoembed.heads.labels.scores import calibration_error, score_labels
+from geoembed.heads.labels.sets import (
     conformal_threshold,
     join_labels,
     label_sets,

@@ -11,10 +11,10 @@ from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads import equations, paths
-from geoembed.heads.equations import Dual, Primal
-from geoembed.heads.paths import Scale
-from geoembed.heads.ridge import PathRidge
+from geoembed.heads.models import equations, paths
+from geoembed.heads.models.equations import Dual, Primal
+from geoembed.heads.models.paths import Scale
+from geoembed.heads.models.ridge import PathRidge
 
 WIDE_AND_LONG = pytest.mark.parametrize(("n", "d"), [(300, 20), (60, 150)])
 
@@ -351,7 +351,7 @@ def test_skops_brings_it_back_without_trusting_anything():
     model = PathRidge(validation=3).fit(X, Y)
     saved = skops.io.dumps(model)
     unknown = skops.io.get_untrusted_types(data=saved)
-    assert all(name.startswith("geoembed.heads.ridge.") for name in unknown)
+    assert all(name.startswith("geoembed.heads.models.ridge.") for name in unknown)
     back = skops.io.loads(saved, trusted=unknown)
     np.testing.assert_array_equal(back.predict(X), model.predict(X))
     np.testing.assert_array_equal(back.path_["mse"], model.path_["mse"])

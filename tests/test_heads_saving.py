@@ -27,12 +27,12 @@ from geoembed.heads import (
     GeoembedHeadWarning,
     LocationClassifier,
     LocationRegressor,
-    folders,
     make_head,
 )
-from geoembed.heads.description import bounding_box, plain, read_description
-from geoembed.heads.saving import load_head
-from geoembed.heads.trust import check_contents, is_trusted
+from geoembed.heads.saving import folders
+from geoembed.heads.saving.description import bounding_box, plain, read_description
+from geoembed.heads.saving.store import load_head
+from geoembed.heads.saving.trust import check_contents, is_trusted
 from geoembed.splits.block_splits import SpatialBlockKFold
 
 
@@ -102,7 +102,7 @@ def test_another_process_predicts_the_same_bits(cities, tmp_path):
     head.save(tmp_path / "model")
     code = """
 import sys, geopandas, numpy
-from geoembed.heads.saving import load_head
+from geoembed.heads.saving.store import load_head
 head = load_head("model")
 numpy.save("there.npy", head.predict_interval(geopandas.read_parquet("places.parquet")))
 """
@@ -446,7 +446,7 @@ def test_functions_made_on_the_fly_are_not_saved(cities, tmp_path):
         ("sklearn.model_selection._split.ShuffleSplit", True),
         ("sklearn.gaussian_process.kernels.RBF", True),
         ("geoembed.cli.main.main", False),
-        ("geoembed.heads.saving.os", False),
+        ("geoembed.heads.saving.store.os", False),
         ("geoembed.gone.Head", False),
         ("sklearn.utils._testing.assert_allclose", False),
         ("sklearn.gaussian_process.kernels.itemgetter", False),

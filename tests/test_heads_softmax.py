@@ -14,10 +14,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import geoembed as ge
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads import paths
-from geoembed.heads.descent import CrossEntropy, Point
-from geoembed.heads.paths import Scale
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models import paths
+from geoembed.heads.models.descent import CrossEntropy, Point
+from geoembed.heads.models.paths import Scale
+from geoembed.heads.models.softmax import PathSoftmax
 
 # As far down as float64 goes; without the floor of the scale, which scikit-learn has not.
 EXACT = {"tol": 1e-16, "scale_floor": 0.0}
@@ -401,7 +401,7 @@ def test_skops_brings_it_back_without_trusting_anything():
     model = PathSoftmax(validation=3).fit(X, labels)
     saved = skops.io.dumps(model)
     unknown = skops.io.get_untrusted_types(data=saved)
-    assert all(name.startswith("geoembed.heads.softmax.") for name in unknown)
+    assert all(name.startswith("geoembed.heads.models.softmax.") for name in unknown)
     back = skops.io.loads(saved, trusted=unknown)
     np.testing.assert_array_equal(back.predict_proba(X), model.predict_proba(X))
     assert list(back.classes_) == ["a", "b", "c"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from geoembed.heads.threads import in_parallel, one_thread
+from geoembed.heads.models.threads import in_parallel, one_thread
 
 
 def threads_of_products():

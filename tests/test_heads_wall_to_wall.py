@@ -15,8 +15,9 @@ import shapely
 
 import geoembed as ge
 from geoembed.errors import CoordinateError, OptionError, TableError
-from geoembed.heads import LocationClassifier, LocationRegressor, wall_to_wall
-from geoembed.heads.wall_to_wall import predict_raster
+from geoembed.heads import LocationClassifier, LocationRegressor
+from geoembed.heads.files import rasters
+from geoembed.heads.files.rasters import predict_raster
 
 ALPS = (5.9, 45.8, 10.5, 47.8)
 
@@ -186,10 +187,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 
 def test_an_unfinished_map_is_gone_on_with(numbers, tmp_path, monkeypatch):
-    monkeypatch.setattr(wall_to_wall, "_STRIP_CELLS", 500)
+    monkeypatch.setattr(rasters, "_STRIP_CELLS", 500)
     path = tmp_path / "a.tif"
     options = {"bounds": ALPS, "resolution": 0.05, "progress": False}
-    predict = wall_to_wall._predict_strip
+    predict = rasters._predict_strip
     strips = []
 
     def failing(*arguments):
@@ -198,7 +199,7 @@ def test_an_unfinished_map_is_gone_on_with(numbers, tmp_path, monkeypatch):
             raise RuntimeError("the power went")
         return predict(*arguments)
 
-    monkeypatch.setattr(wall_to_wall, "_predict_strip", failing)
+    monkeypatch.setattr(rasters, "_predict_strip", failing)
     with pytest.raises(RuntimeError, match="the power went"):
         predict_raster(numbers, path, **options)
     assert not path.exists()
@@ -222,8 +223,8 @@ def test_an_unfinished_map_is_gone_on_with(numbers, tmp_path, monkeypatch):
 KILLED = """
 import sys
 import geoembed as ge
-from geoembed.heads import wall_to_wall
-wall_to_wall._STRIP_CELLS = 2000
+from geoembed.heads.files import rasters
+rasters._STRIP_CELLS = 2000
 cities = ge.data.load_cities().head(300)
 cities["north"] = cities["lat"].abs()
 head = ge.LocationRegressor("harmonics.l20").fit(cities, "north")

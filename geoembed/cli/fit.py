@@ -150,7 +150,7 @@ def _run(
     from geoembed.cli.validating import ComputedFeaturizer, make_splits, validate
     from geoembed.extending.registry import head_spec
     from geoembed.featurizer import LocationFeaturizer
-    from geoembed.heads.folders import check_folder
+    from geoembed.heads.saving.folders import check_folder
     from geoembed.streaming.workspace import fingerprint
 
     if folder is not None:
@@ -219,7 +219,7 @@ def _make(name: str, task: str, options: dict[str, Any]) -> Any:
     from geoembed.heads import make_head
     from geoembed.heads.conformal import check_coverage
     from geoembed.heads.landcover import learns_by_softmax
-    from geoembed.heads.models import make_model
+    from geoembed.heads.models.by_name import make_model
     from geoembed.heads.penalties import check_validation
 
     check_coverage(options["coverage"])

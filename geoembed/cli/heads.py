@@ -50,7 +50,7 @@ def _is_path(which: str) -> bool:
 
 
 def _describe(folder: Path, as_json: bool) -> None:
-    from geoembed.heads.description import read_description
+    from geoembed.heads.saving.description import read_description
 
     facts = read_description(folder)
     if as_json:

@@ -32,7 +32,7 @@ def write_map(
     quiet: bool,
 ) -> None:
     """Write a GeoTIFF, and say what is in it; arguments are as they were typed."""
-    from geoembed.heads.wall_to_wall import predict_raster
+    from geoembed.heads.files.rasters import predict_raster
 
     if resolution is None:
         raise typer.BadParameter(

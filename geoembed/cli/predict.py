@@ -91,7 +91,7 @@ def predict(
     if raster:
         if source is not None:
             raise typer.BadParameter(f"--raster takes no table, and {source} was given.")
-        from geoembed.heads.saving import load_head
+        from geoembed.heads.saving.store import load_head
 
         with terminable(), notes_told(FLAGS):
             write_map(
@@ -111,9 +111,9 @@ def predict(
         raise typer.BadParameter(
             f"Say what to predict at: a table of places. What the model is: geoembed heads {folder}"
         )
-    from geoembed.heads.drafts import check_target
-    from geoembed.heads.files import predict_file
-    from geoembed.heads.saving import load_head
+    from geoembed.heads.files.drafts import check_target
+    from geoembed.heads.files.tables import predict_file
+    from geoembed.heads.saving.store import load_head
 
     with terminable(), notes_told(FLAGS):
         # Before the weights are loaded.

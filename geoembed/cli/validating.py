@@ -17,8 +17,8 @@ from sklearn.model_selection import KFold
 from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
-from geoembed.heads.labelsets import split_labels
-from geoembed.heads.models import make_model
+from geoembed.heads.labels.sets import split_labels
+from geoembed.heads.models.by_name import make_model
 from geoembed.heads.penalties import validation_pairs
 from geoembed.progress import progress_bar
 from geoembed.splits.block_splits import SpatialBlockKFold

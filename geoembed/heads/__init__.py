@@ -5,17 +5,17 @@ from typing import Any
 from geoembed.extending.registry import head_spec, resolve_factory
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
-from geoembed.heads.files import PredictReport, predict_file
-from geoembed.heads.kernel import PathKernel
-from geoembed.heads.kernel_softmax import KernelSoftmax
-from geoembed.heads.labelsets import split_labels
+from geoembed.heads.files.rasters import RasterReport, predict_raster
+from geoembed.heads.files.tables import PredictReport, predict_file
+from geoembed.heads.labels.sets import split_labels
 from geoembed.heads.landcover import LandCoverRegressor
 from geoembed.heads.location import LocationClassifier, LocationRegressor
+from geoembed.heads.models.kernel import PathKernel
+from geoembed.heads.models.kernel_softmax import KernelSoftmax
+from geoembed.heads.models.ridge import PathRidge
+from geoembed.heads.models.softmax import PathSoftmax
 from geoembed.heads.regions import RegionClassifier
-from geoembed.heads.ridge import PathRidge
-from geoembed.heads.saving import load_head
-from geoembed.heads.softmax import PathSoftmax
-from geoembed.heads.wall_to_wall import RasterReport, predict_raster
+from geoembed.heads.saving.store import load_head
 
 __all__ = [
     "GeoembedHeadWarning",

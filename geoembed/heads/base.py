@@ -18,14 +18,14 @@ from geoembed.errors import CoordinateError, OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads import frames, holdout
 from geoembed.heads.conformal import check_coverage, rows_needed
-from geoembed.heads.description import bounding_box
 from geoembed.heads.duplicates import SharedPlaces, best_possible_score
 from geoembed.heads.extras import check_extra_columns, encode_extras, fit_extras
-from geoembed.heads.keeping import Savable
-from geoembed.heads.models import check_rows, forget_pairs, make_model, weights_for
+from geoembed.heads.models.by_name import check_rows, forget_pairs, make_model, weights_for
 from geoembed.heads.penalties import check_validation, validation_pairs
 from geoembed.heads.predicting import Predicting
 from geoembed.heads.reading import Target, read_target
+from geoembed.heads.saving.description import bounding_box
+from geoembed.heads.saving.keeping import Savable
 
 __all__ = ["GeoembedHeadWarning", "LocationHead"]
 
@@ -51,7 +51,7 @@ class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
         name or path for that encoder with its best layers, a loaded encoder for itself. A
         transformer is cloned.
     model : str or estimator
-        What learns from the vectors; see `geoembed.heads.models.model_names`.
+        What learns from the vectors; see `geoembed.heads.models.by_name.model_names`.
     extra_columns : str or sequence of str, optional
         Columns of X that join the vectors: numbers are standardised, text and categories become
         one column a value.

@@ -9,7 +9,9 @@ from scipy.special import kl_div
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads.links import (
+from geoembed.heads.location import LocationRegressor
+from geoembed.heads.models.by_name import forget_pairs, make_model
+from geoembed.heads.models.links import (
     LINKS,
     alr,
     alr_inverse,
@@ -18,8 +20,6 @@ from geoembed.heads.links import (
     nearest_shares,
     replace_zeros,
 )
-from geoembed.heads.location import LocationRegressor
-from geoembed.heads.models import forget_pairs, make_model
 from geoembed.heads.reading import Target, check_names, read_target
 from geoembed.heads.shares import read_shares, warn_of_absent
 

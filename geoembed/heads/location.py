@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from geoembed.errors import OptionError
 from geoembed.heads.base import LocationHead
 from geoembed.heads.conformal import conformal_radius
-from geoembed.heads.label_columns import label_columns
+from geoembed.heads.labels.columns import label_columns
+from geoembed.heads.models.temperature import fit_temperature, soften
 from geoembed.heads.reading import Target, check_names, read_labels, read_numbers, read_target
-from geoembed.heads.temperature import fit_temperature, soften
 from geoembed.scalars import check_count
 
 __all__ = ["LocationClassifier", "LocationRegressor"]

@@ -9,13 +9,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads.hierarchy import join_paths, name_levels, read_levels, read_regions
-from geoembed.heads.label_columns import label_columns
-from geoembed.heads.label_scores import score_levels
-from geoembed.heads.label_tree import LabelTree, find_codes, find_level
-from geoembed.heads.labelsets import conformal_threshold, join_labels, label_sets
+from geoembed.heads.labels.columns import label_columns
+from geoembed.heads.labels.hierarchy import join_paths, name_levels, read_levels, read_regions
+from geoembed.heads.labels.rare import check_rare, settle_rare
+from geoembed.heads.labels.scores import score_levels
+from geoembed.heads.labels.sets import conformal_threshold, join_labels, label_sets
+from geoembed.heads.labels.tree import LabelTree, find_codes, find_level
 from geoembed.heads.location import LocationClassifier
-from geoembed.heads.rare import check_rare, settle_rare
 from geoembed.heads.reading import Target
 
 __all__ = ["RegionClassifier"]
@@ -90,7 +90,7 @@ class RegionClassifier(LocationClassifier):
     from the top down: the most probable label of the coarsest level, then the most probable one
     under it, and so on; at finer levels a label of another branch can be more probable.
 
-    Sets are those of least ambiguity by MAPIE (`geoembed.heads.labelsets`), with the predicted
+    Sets are those of least ambiguity by MAPIE (`geoembed.heads.labels.sets`), with the predicted
     label in each. MAPIE finds the threshold in `fit`; the head keeps this one number, so that a
     saved head is plain. Sets hold the truth at the nominal rate for new places scattered like those
     of the training table, on average over all classes: rare classes, borders and regions without
@@ -382,7 +382,7 @@ class RegionClassifier(LocationClassifier):
         -------
         DataFrame
             One row a level, coarse to fine, with the columns of
-            `geoembed.heads.label_scores.score_labels`. Rows whose label the head has not learned
+            `geoembed.heads.labels.scores.score_labels`. Rows whose label the head has not learned
             count as wrong and as not covered, and stand in ``unknown_rows``.
         """
         check_is_fitted(self)

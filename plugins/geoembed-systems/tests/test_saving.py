@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
 from geoembed.errors import OptionError, SavedHeadError
-from geoembed.heads.folders import sha256
+from geoembed.heads.saving.folders import sha256
 from geoembed.images import load_image_encoder
 from geoembed.testing import isolated_plugins, tiny_clip_spec, write_tiny_clip
 

@@ -19,7 +19,7 @@ from geoembed import __version__
 from geoembed.errors import SavedHeadError
 from geoembed.extending.registry import head_specs, resolve_factory
 from geoembed.geolocation.calibration import Calibration
-from geoembed.heads.folders import publish, sha256
+from geoembed.heads.saving.folders import publish, sha256
 from geoembed.images import ImageEncoder
 from geoembed_systems.cells.adaptive import Partition
 from geoembed_systems.pictures.features import Layout

@@ -12,16 +12,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from geoembed.errors import OptionError
-from geoembed.heads.kernel import PathKernel
-from geoembed.heads.kernel_softmax import KernelSoftmax
-from geoembed.heads.neighbours import (
+from geoembed.heads.models.kernel import PathKernel
+from geoembed.heads.models.kernel_softmax import KernelSoftmax
+from geoembed.heads.models.neighbours import (
     NeighboursClassifier,
     NeighboursRegressor,
     choose_neighbours,
 )
-from geoembed.heads.processes import ProcessClassifier, ProcessRegressor
-from geoembed.heads.ridge import PathRidge
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models.processes import ProcessClassifier, ProcessRegressor
+from geoembed.heads.models.ridge import PathRidge
+from geoembed.heads.models.softmax import PathSoftmax
 
 __all__ = ["check_rows", "forget_pairs", "make_model", "model_names", "weights_for"]
 

@@ -9,13 +9,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.kernel_space import (
+from geoembed.heads.models.kernel_space import (
     KernelSpace,
     check_kernel_parameters,
     exponential_kernel,
     kernel_between,
 )
-from geoembed.heads.paths import (
+from geoembed.heads.models.paths import (
     Array,
     Moments,
     Rows,

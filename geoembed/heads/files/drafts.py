@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from geoembed.errors import OptionError, TableError
-from geoembed.heads.vector_sink import VECTOR_DRIVERS
+from geoembed.heads.files.vector_sink import VECTOR_DRIVERS
 from geoembed.streaming.request import as_path
 from geoembed.streaming.sources import check_path
 

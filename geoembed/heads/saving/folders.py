@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoembed.errors import SavedHeadError
-from geoembed.heads.description import DESCRIPTION, STATE
+from geoembed.heads.saving.description import DESCRIPTION, STATE
 
 __all__ = ["check_folder", "check_state", "publish", "sha256"]
 

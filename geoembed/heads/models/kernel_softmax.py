@@ -8,9 +8,9 @@ from scipy.linalg import cholesky, solve_triangular
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.kernel_space import KernelSpace, check_kernel_parameters, kernel_between
-from geoembed.heads.paths import Array, Scale, blocks
-from geoembed.heads.softmax import PathSoftmax
+from geoembed.heads.models.kernel_space import KernelSpace, check_kernel_parameters, kernel_between
+from geoembed.heads.models.paths import Array, Scale, blocks
+from geoembed.heads.models.softmax import PathSoftmax
 
 __all__ = ["KernelSoftmax"]
 

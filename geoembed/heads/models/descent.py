@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 
-from geoembed.heads.paths import Array, Moments, Rows, Scale, blocks
-from geoembed.heads.threads import one_thread
+from geoembed.heads.models.paths import Array, Moments, Rows, Scale, blocks
+from geoembed.heads.models.threads import one_thread
 
 __all__ = ["CrossEntropy", "Directions", "Point", "curvature_of", "descend", "shares_of"]
 

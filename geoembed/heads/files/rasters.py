@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from geoembed import __version__
 from geoembed.errors import OptionError, TableError, unknown_name
-from geoembed.heads.category_names import write_category_names
 from geoembed.heads.extras import check_extra_columns
-from geoembed.heads.grids import Grid, Mask, make_grid, make_mask
+from geoembed.heads.files.category_names import write_category_names
+from geoembed.heads.files.grids import Grid, Mask, make_grid, make_mask
 from geoembed.progress import progress_bar
 from geoembed.streaming.workspace import Workspace
 from geoembed.targets import sample_raster

@@ -50,7 +50,7 @@ def describe(
     head : LocationHead
         Fitted.
     encoders : list of LocationEncoder
-        Those in its featurizer, in the order of `geoembed.heads.trust.parts_of`.
+        Those in its featurizer, in the order of `geoembed.heads.saving.trust.parts_of`.
     state : mapping
         Facts about the file of the state.
     scores : mapping or DataFrame, optional

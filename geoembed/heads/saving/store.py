@@ -22,9 +22,9 @@ from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import GeoembedError, OptionError, SavedHeadError, UnknownNameError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
-from geoembed.heads.description import DESCRIPTION, STATE, describe, read_description
-from geoembed.heads.folders import check_folder, check_state, publish, sha256
-from geoembed.heads.trust import check_contents, is_trusted, parts_of
+from geoembed.heads.saving.description import DESCRIPTION, STATE, describe, read_description
+from geoembed.heads.saving.folders import check_folder, check_state, publish, sha256
+from geoembed.heads.saving.trust import check_contents, is_trusted, parts_of
 
 __all__ = ["load_head", "save_head"]
 

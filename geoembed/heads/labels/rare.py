@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TargetError
 from geoembed.heads.base import GeoembedHeadWarning
-from geoembed.heads.hierarchy import join_paths
-from geoembed.heads.label_tree import Levels
+from geoembed.heads.labels.hierarchy import join_paths
+from geoembed.heads.labels.tree import Levels
 from geoembed.scalars import check_count
 
 __all__ = ["check_rare", "merge_levels", "rare_depths", "settle_rare"]
@@ -48,7 +48,7 @@ def rare_depths(levels: Levels, min_rows: int) -> NDArray[np.intp]:
     Parameters
     ----------
     levels : tuple of arrays of shape (n,)
-        From `geoembed.heads.hierarchy.read_levels`.
+        From `geoembed.heads.labels.hierarchy.read_levels`.
     min_rows : int
         Paths of fewer rows are rare.
 
@@ -79,7 +79,7 @@ def merge_levels(levels: Levels, depths: NDArray[np.intp], other: Any) -> Levels
     Parameters
     ----------
     levels : tuple of arrays of shape (n,)
-        From `geoembed.heads.hierarchy.read_levels`.
+        From `geoembed.heads.labels.hierarchy.read_levels`.
     depths : array of int, shape (n,)
         From `rare_depths`.
     other : label
@@ -121,7 +121,7 @@ def settle_rare(
     Parameters
     ----------
     levels : tuple of arrays of shape (n,)
-        From `geoembed.heads.hierarchy.read_levels`.
+        From `geoembed.heads.labels.hierarchy.read_levels`.
     rare : {"keep", "merge", "drop"}
         What becomes of rare classes.
     min_rows : int

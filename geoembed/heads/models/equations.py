@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from geoembed.heads.paths import Array, Moments, Rows, Scale, blocks
-from geoembed.heads.threads import in_parallel, one_thread
+from geoembed.heads.models.paths import Array, Moments, Rows, Scale, blocks
+from geoembed.heads.models.threads import in_parallel, one_thread
 
 __all__ = ["Dual", "Primal", "equations_of"]
 

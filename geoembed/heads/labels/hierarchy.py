@@ -11,7 +11,7 @@ from geoembed.columns import name_rows
 from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
-from geoembed.heads.label_tree import SEPARATOR, Levels, distinct_paths
+from geoembed.heads.labels.tree import SEPARATOR, Levels, distinct_paths
 from geoembed.heads.reading import Target, read_labels, read_target
 from geoembed.targets.regions import label_regions
 

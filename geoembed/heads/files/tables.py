@@ -23,9 +23,9 @@ from geoembed import __version__
 from geoembed.coordinates import Places
 from geoembed.errors import OptionError, TableError, unknown_name
 from geoembed.featurizer import LocationFeaturizer
-from geoembed.heads.drafts import check_target, draft, kind_of
 from geoembed.heads.extras import check_extra_columns
-from geoembed.heads.vector_sink import VectorSink, geometry_type
+from geoembed.heads.files.drafts import check_target, draft, kind_of
+from geoembed.heads.files.vector_sink import VectorSink, geometry_type
 from geoembed.progress import progress_bar
 from geoembed.streaming.csv_sink import CsvSink
 from geoembed.streaming.geoparquet import CRS84, Summary, describe
@@ -140,7 +140,7 @@ def predict_file(
     Examples
     --------
     >>> import geoembed as ge
-    >>> from geoembed.heads.files import predict_file
+    >>> from geoembed.heads.files.tables import predict_file
     >>> cities = ge.data.load_cities().head(200)
     >>> cities["north"] = cities["lat"].abs()
     >>> head = ge.LocationRegressor("xyz").fit(cities, "north")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from geoembed.errors import OptionError
-from geoembed.heads.paths import Array, Rows, blocks
-from geoembed.heads.threads import in_parallel
+from geoembed.heads.models.paths import Array, Rows, blocks
+from geoembed.heads.models.threads import in_parallel
 from geoembed.scalars import check_count, is_number
 
 __all__ = ["KernelSpace", "check_kernel_parameters", "exponential_kernel", "kernel_between"]

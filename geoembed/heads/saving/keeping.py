@@ -55,6 +55,6 @@ class Savable:
             If it holds types that load only when they are named as trusted.
         """
         # It knows the base class of heads, which has this method.
-        from geoembed.heads.saving import save_head
+        from geoembed.heads.saving.store import save_head
 
         return save_head(self, folder, overwrite=overwrite, scores=scores, provenance=provenance)

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from geoembed.heads.descent import CrossEntropy, Directions, Point, curvature_of, descend
-from geoembed.heads.paths import Array
+from geoembed.heads.models.descent import CrossEntropy, Directions, Point, curvature_of, descend
+from geoembed.heads.models.paths import Array
 
 __all__ = ["Trial", "retrace", "walk"]
 

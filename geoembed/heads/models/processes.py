@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.paths import drawn
+from geoembed.heads.models.paths import drawn
 
 __all__ = ["ProcessClassifier", "ProcessRegressor"]
 

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from geoembed.heads.equations import Dual, Primal, equations_of
-from geoembed.heads.paths import (
+from geoembed.heads.models.equations import Dual, Primal, equations_of
+from geoembed.heads.models.paths import (
     Array,
     Scale,
     affine,

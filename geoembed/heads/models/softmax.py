@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from geoembed.errors import OptionError, TargetError
-from geoembed.heads.descent import (
+from geoembed.heads.models.descent import (
     CrossEntropy,
     Directions,
     Point,
@@ -21,7 +21,7 @@ from geoembed.heads.descent import (
     descend,
     shares_of,
 )
-from geoembed.heads.paths import (
+from geoembed.heads.models.paths import (
     Array,
     Scale,
     affine,
@@ -30,7 +30,7 @@ from geoembed.heads.paths import (
     read_weights,
     splits,
 )
-from geoembed.heads.walk import Trial, retrace, walk
+from geoembed.heads.models.walk import Trial, retrace, walk
 
 __all__ = ["PathSoftmax"]
 

@@ -1,0 +1,1 @@
+"""Predictions from file to file: tables and rasters, in bounded memory."""

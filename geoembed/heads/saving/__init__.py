@@ -1,0 +1,1 @@
+"""Fitted heads in folders: written whole, described, loaded without running their code."""
