@@ -15,7 +15,7 @@ import pytest
 
 import geoembed as ge
 from geoembed.errors import CoordinateError, OptionError, WorkerError
-from geoembed.scaling import embed_folder, engine, joining
+from geoembed.scaling import embed_folder, joining
 from geoembed.streaming import embed_file
 
 distributed = pytest.importorskip("distributed")
