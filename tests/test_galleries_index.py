@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoembed.errors import OptionError, UnknownNameError
+from geoembed.errors import OptionError, TableError, UnknownNameError
 from geoembed.galleries import Gallery
 from geoembed.galleries import index as index_module
 from geoembed.galleries.index import ExactIndex
@@ -181,3 +181,66 @@ def test_more_than_there_is_among_the_rows_is_refused(gallery):
 def test_an_unknown_index_is_named(gallery):
     with pytest.raises(UnknownNameError, match="There is no index named 'exakt'.*'exact'"):
         gallery.search(gallery.embeddings[:1], 1, index="exakt")
+
+
+# -- parts, and what an index keeps ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bytes_kept", [0, 2**30])
+def test_a_part_is_searched_as_if_it_were_all_there_is(bytes_kept, monkeypatch):
+    monkeypatch.setattr(index_module, "_PART", bytes_kept)
+    monkeypatch.setattr(index_module, "_GATHERED", 17)
+    vectors, queries = whole_numbers(400), whole_numbers(9, seed=1)
+    index = ExactIndex(vectors)
+    for rows in (np.arange(0, 400, 3), np.arange(5, 30), np.array([7])):
+        for k in {1, min(4, len(rows)), len(rows)}:
+            scores, found = index.search(queries, k, rows=rows)
+            expected, positions = brute(queries, vectors[rows], k)
+            np.testing.assert_array_equal(found, rows[positions])
+            np.testing.assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("rows", [[3, 2], [1, 1], [-1, 2], [4, 400], [0.5], [[1, 2]], []])
+def test_rows_that_do_not_ascend_are_refused_by_an_index(rows):
+    with pytest.raises(OptionError, match="rows= must"):
+        ExactIndex(unit_vectors(400)).search(unit_vectors(1), 1, rows=rows)
+
+
+def test_an_index_is_made_once_and_again_with_options(gallery):
+    exact = gallery.index("exact")
+    assert gallery.index() is exact
+    gallery.search(gallery.embeddings[:1], 1)
+    assert gallery.index() is exact
+    assert exact.facts == {}
+    with pytest.raises(TypeError, match="nonsense"):
+        gallery.index("exact", nonsense=1)
+
+
+def test_files_of_indexes_are_saved_with_the_gallery(gallery, tmp_path):
+    gallery.save(tmp_path / "one")
+    loaded = Gallery.load(tmp_path / "one")
+    (tmp_path / "one" / "indexes").mkdir()
+    (tmp_path / "one" / "indexes" / "graph").write_text("a graph")
+    (tmp_path / "one" / "indexes" / ".unfinished").write_text("half of one")
+    loaded.save(tmp_path / "two")
+    loaded.save(tmp_path / "one", force=True)
+    for folder in ("one", "two"):
+        assert [p.name for p in (tmp_path / folder / "indexes").iterdir()] == ["graph"]
+        Gallery.load(tmp_path / folder)
+    gallery.save(tmp_path / "two", force=True)  # which has none
+    assert not (tmp_path / "two" / "indexes").exists()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] == ".") == []
+
+
+def test_indexes_that_cannot_be_copied_leave_the_folder_as_it_was(gallery, tmp_path, monkeypatch):
+    gallery.save(tmp_path / "one")
+    (tmp_path / "one" / "indexes").mkdir()
+    (tmp_path / "one" / "indexes" / "graph").write_text("a graph")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geoembed.galleries.index_files.shutil.copyfile", full)
+    with pytest.raises(TableError, match="indexes .* cannot be copied .* No space left"):
+        Gallery.load(tmp_path / "one").save(tmp_path / "two")
+    assert {p.name for p in tmp_path.iterdir()} <= {"one", "galleries"}  # the latter: the cache

@@ -82,12 +82,25 @@ class Greedy(ExactIndex):
         return found
 
 
-INDEXES = {"squares": Squares, "rising": Rising, "wide": Wide, "lazy": Lazy,
+class Blind(ExactIndex):
+    def _among(self, queries, k, rows):
+        return self._search(queries, k)
+
+
+class Old(ExactIndex):
+    def search(self, queries, k):
+        return super().search(queries, k)
+
+
+INDEXES = {"blind": Blind, "old": Old,
+           "squares": Squares, "rising": Rising, "wide": Wide, "lazy": Lazy,
            "careless": Careless, "greedy": Greedy}  # fmt: skip
 BROKEN = {
     "squares": "scores are not the dot products",
     "rising": "scores do not fall",
     "wide": "scores are float64, expected float32",
+    "blind": "rows are found that were not asked for",
+    "old": "it takes no rows=",
     "lazy": "misses some of the best rows",
     "careless": "is accepted, expected OptionError|raises",
     "greedy": "the gallery's vectors are changed|are found by their own vectors",

@@ -73,7 +73,7 @@ class IndexSpec:
     factory : str
         ``"module:attribute"``; called as ``factory(embeddings, **options)`` with the normalised
         vectors of a gallery, array of shape (n, d), it returns a
-        `geoembed.galleries.GalleryIndex`.
+        `geoembed.galleries.GalleryIndex`. A class of those is asked by its ``for_gallery``.
     summary : str
         One line for listings.
     exact : bool

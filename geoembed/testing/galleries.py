@@ -84,7 +84,7 @@ def check_index(name: str, **options: Any) -> None:
             isinstance(index, galleries.GalleryIndex),
             f"the factory gives {kind}, not a GalleryIndex",
         )
-        for check in (_shapes, _scores, _steady, _finds, _refuses):
+        for check in (_shapes, _scores, _steady, _finds, _refuses, _among):
             check(index, vectors, spec)
         promise(np.array_equal(vectors, kept), "the gallery's vectors are changed")
 
@@ -159,6 +159,27 @@ def _finds(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> Non
         best = np.sort(products, axis=1)[:, ::-1][:, :10]
         same = np.allclose(index.search(_vectors(7, 1), 10)[0], best, atol=1e-5)
         promise(same, "it is called exact, and misses some of the best rows")
+
+
+def _among(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
+    queries = vectors.astype(np.float32)
+    for rows in (np.arange(100, 400), np.arange(0, len(vectors), 7), np.array([5])):
+        k = min(3, len(rows))
+        try:
+            scores, found = index.search(queries[:50], k, rows=rows)
+        except TypeError as error:
+            raise AssertionError(f"it takes no rows=: {error}") from error
+        promise(bool(np.isin(found, rows).all()), "rows are found that were not asked for")
+        best = -np.sort(-(queries[:50] @ queries[rows].T), axis=1)[:, :k]
+        share = float(np.mean(scores >= best[:, -1:] - 5e-3))
+        promise(share >= _LEAST_FOUND, f"among some rows only {share:.0%} of the best are found")
+    for wrong in ([], [3, 1], [1, 1], [-1], [len(vectors)], [[1]], [0.5]):
+        refused(
+            lambda wrong=wrong: index.search(queries[:1], 1, rows=wrong),  # type: ignore[misc]
+            OptionError,
+            f"rows={wrong}",
+        )
+    refused(lambda: index.search(queries[:1], 3, rows=[1, 2]), OptionError, "k above the rows")
 
 
 def _refuses(index: "GalleryIndex", vectors: NDArray[Any], spec: IndexSpec) -> None:
