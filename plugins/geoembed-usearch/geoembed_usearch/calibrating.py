@@ -99,6 +99,7 @@ def calibrate(
     queries: NDArray[np.float32] | None = None,
     expansion: int | None = None,
     lists: bool = True,
+    graph: bool = True,
 ) -> dict[str, Any]:
     """Choose how many candidates are followed, and say what is found.
 
@@ -119,6 +120,8 @@ def calibrate(
         Follow so many; nothing is chosen.
     lists : bool
         Whether there are lists.
+    graph : bool
+        Whether there is a graph of every place.
 
     Returns
     -------
@@ -139,7 +142,15 @@ def calibrate(
     held += asked[len(kinds) :]
     wanted = min(1.0, target + _MARGIN)
     depth = min(10, len(embeddings))
-    tried = [(expansion, 0)] if expansion else [t for t in _TRIED if lists or not t[1]]
+    tried = (
+        [(expansion, 0)]
+        if expansion
+        else [
+            (follow, look)
+            for follow, look in _TRIED
+            if (lists or not look) and (graph or not follow)
+        ]
+    )
     for settings in tried:
         search = partial(_followed, follow, settings)
         if all(kind.recall(search, depth) >= wanted for kind in reversed(held)):

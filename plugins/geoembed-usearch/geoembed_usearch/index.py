@@ -60,7 +60,10 @@ class UsearchIndex(GalleryIndex):
     queries : array of shape (m, d), optional
         Such as those to come: the target is held for them as well. Only looked at when the index is
         built.
-    far : {"exact", "graph"}
+    graph : {"auto", "always"}
+        Whether the graph holds every place even where lists alone reach the target, as they do for
+        dense grids; else it holds their guides only, a 64th of the places.
+    far : {"exact", "index"}
         What answers queries for which the target is not reached.
     threads : int
         Of building and searching; 0 takes every core.
@@ -78,7 +81,7 @@ class UsearchIndex(GalleryIndex):
     expansion_search, lists_search : int
         Candidates followed over the graph and lists looked through, a query; 0 does without.
     answered : dict of str to int
-        How many queries were answered so far by ``"graph"`` and by ``"exact"`` search.
+        How many queries were answered so far by ``"index"`` and by ``"exact"`` search.
 
     Raises
     ------
@@ -104,6 +107,8 @@ class UsearchIndex(GalleryIndex):
 
     _DTYPE = "float16"
 
+    _graph: "Index"
+
     def __init__(
         self,
         embeddings: NDArray[np.floating[Any]],
@@ -114,6 +119,7 @@ class UsearchIndex(GalleryIndex):
         expansion_search: int | None = None,
         target: float = 0.98,
         queries: ArrayLike | None = None,
+        graph: str = "auto",
         far: str = "exact",
         threads: int = 0,
         checkpoint: float = 120.0,
@@ -122,8 +128,12 @@ class UsearchIndex(GalleryIndex):
         _gallery: Gallery | None = None,
     ) -> None:
         super().__init__(embeddings, device=device)
-        if far not in ("exact", "graph"):
-            raise OptionError(f"far={far!r} is not one of: exact, graph.")
+        for name, value, known in (
+            ("graph", graph, ("auto", "always")),
+            ("far", far, ("exact", "index")),
+        ):
+            if value not in known:
+                raise OptionError(f"{name}={value!r} is not one of: {', '.join(known)}.")
         number = isinstance(target, float | int) and not isinstance(target, bool)
         if not number or not 0.0 < target < 1.0:
             raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
@@ -138,13 +148,14 @@ class UsearchIndex(GalleryIndex):
             if expansion_search is None
             else whole("expansion_search", expansion_search, 1),
         }
-        self.answered = {"graph": 0, "exact": 0}
+        self.answered = {"index": 0, "exact": 0}
         self._exact: ExactIndex | None = None
         self._mask: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
         opener = Opener(
             embeddings if _gallery is None else _gallery,
             self._DTYPE,
             options,
+            whole=graph == "always" or expansion_search is not None,
             threads=self.threads,
             checkpoint=checkpoint,
             progress=progress,
@@ -258,7 +269,8 @@ class UsearchIndex(GalleryIndex):
             enough = (walked >= 0).sum(axis=1) >= count
             found.append(walked)
         if self.lists_search and self._lists is not None:
-            found.append(self._lists.candidates(queries, self._lists_for(k), inside))
+            # Of the lists at the rim of the part only some places count.
+            found.append(self._lists.candidates(queries, 2 * self._lists_for(k), inside))
         return self._scored(queries, k, np.concatenate(found, axis=1), rows, enough)
 
     def _scored(
@@ -275,7 +287,7 @@ class UsearchIndex(GalleryIndex):
         scores, best = best_of(self.embeddings, queries, candidates, k)
         good = np.isfinite(scores[:, -1]) & ~self._far(queries, scores)
         good = good if enough is None else good & enough
-        self.answered["graph"] += int(good.sum())
+        self.answered["index"] += int(good.sum())
         if not good.all():
             scores[~good], best[~good] = self._one_by_one(queries[~good], k, rows)
         return scores, best
@@ -322,8 +334,9 @@ class UsearchIndex(GalleryIndex):
         self.expansion_search, self.lists_search, self._far_below = expansion, lists, -1.0
         return self._search(queries, k)
 
-    def _calibrated(self, graph: "Index", lists: NDArray[np.int64] | None) -> dict[str, Any]:
-        self._graph = graph
+    def _calibrated(self, graph: "Index | None", lists: NDArray[np.int64] | None) -> dict[str, Any]:
+        if graph is not None:
+            self._graph = graph
         self._lists = None if lists is None else Lists(self.embeddings, lists)
         known = calibrate(
             self.embeddings,
@@ -331,8 +344,9 @@ class UsearchIndex(GalleryIndex):
             self._follow,
             **self._calibration,
             lists=lists is not None,
+            graph=graph is not None,
         )
-        self.answered = {"graph": 0, "exact": 0}
+        self.answered = {"index": 0, "exact": 0}
         return known
 
 

@@ -109,7 +109,8 @@ class Home:
     @property
     def is_cache(self) -> bool:
         """Whether it lies in geoembed's cache, where anything may be built again."""
-        return self.folder.is_relative_to(cache_dir())
+        places = (cache_dir() / "indexes", cache_dir() / "galleries")
+        return any(self.folder.is_relative_to(place) for place in places)
 
     def description(self, dtype: str) -> Path:
         """Return where the description of a graph lies."""
@@ -140,7 +141,7 @@ class Home:
         return ""
 
     def open(
-        self, identity: dict[str, Any], dtype: str, options: dict[str, int | None]
+        self, identity: dict[str, Any], dtype: str, options: dict[str, Any]
     ) -> "tuple[Path, Index, NDArray[np.int64] | None, dict[str, Any]] | None":
         """Map the graph of some vectors.
 
@@ -189,6 +190,8 @@ class Home:
         shape = Shape(dtype, described["connectivity"], described["expansion_add"])
         rows, width = identity["shape"]
         lists = None
+        if described["graph_of"] not in ("places", "guides"):
+            raise ValueError(f"it is a graph of {described['graph_of']!r}")
         if described["lists"]:
             beside = self.folder / described["lists"]
             if beside.parent != self.folder or not beside.is_file():
@@ -196,6 +199,10 @@ class Home:
             if described["lists_sha256"] != _parts_digest(beside):
                 raise ValueError("its lists are not what was written")
             lists = np.load(beside, mmap_mode="r")
+        if described["graph_of"] == "guides":
+            if lists is None:
+                raise ValueError("its lists are not beside it")
+            rows = int(lists[0])
         return path, view_graph(path, width, shape, rows), lists, described
 
     def publish(
@@ -264,8 +271,10 @@ class Home:
             "lists": None if listed is None else listed.name,
             "lists_sha256": None if beside is None else _parts_digest(beside),
         }
+        part.chmod(0o644)
         os.replace(part, path)
         if beside is not None and listed is not None:
+            beside.chmod(0o644)
             os.replace(beside, listed)
         # From here on the new graph is found; until then the old one was.
         _write_text(self.description(shape.dtype), described)

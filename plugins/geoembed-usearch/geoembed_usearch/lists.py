@@ -1,6 +1,6 @@
 """Lists: every place of a gallery belongs to one of some thousands of them, its guides."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from geoembed.progress import progress_bar
 from geoembed_usearch.graph import Shape, empty_graph, numbers_of, walk
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 __all__ = ["Lists"]
 
@@ -39,7 +42,8 @@ class Lists:
     --------
     >>> vectors = np.random.default_rng(0).standard_normal((5000, 8)).astype(np.float32)
     >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    >>> lists = Lists(vectors, Lists.build(vectors, threads=1, progress=False))
+    >>> table, guides = Lists.build(vectors, Shape(), threads=1, progress=False)
+    >>> lists = Lists(vectors, table)
     >>> 7 in lists.candidates(vectors[7:8], 2)
     True
     """
@@ -56,13 +60,17 @@ class Lists:
             raise ValueError("its lists are not those of so many rows")
 
     @staticmethod
-    def build(embeddings: NDArray[Any], *, threads: int, progress: bool | None) -> Rows | None:
+    def build(
+        embeddings: NDArray[Any], shape: Shape, *, threads: int, progress: bool | None
+    ) -> "tuple[Rows, Index] | None":
         """Choose guides at random, and find the nearest of every row.
 
         Parameters
         ----------
         embeddings : array of shape (n, d)
             Unit vectors; read once, block by block.
+        shape : Shape
+            Of the graph of guides that finds the nearest.
         threads : int
             0 takes every core.
         progress : bool or None
@@ -70,8 +78,10 @@ class Lists:
 
         Returns
         -------
-        array of int64 or None
-            See `Lists`; None for a gallery so small that nothing is gained.
+        table : array of int64
+            See `Lists`.
+        guides : usearch.index.Index
+            A graph of the guides. Both are None for a gallery so small that nothing is gained.
         """
         total, width = embeddings.shape
         if total < _LEAST:
@@ -79,21 +89,22 @@ class Lists:
         count = total // _PLACES
         rng = np.random.default_rng(total)
         guides = np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
-        graph = empty_graph(width, Shape())
+        graph = empty_graph(width, shape)
         order = rng.permutation(count)
         for some in np.array_split(order, -(-count // _ROWS)):
-            numbers = numbers_of(embeddings[guides[some]], "float16")
+            numbers = numbers_of(embeddings[guides[some]], shape.dtype)
             graph.add(some.astype(np.uint64), numbers, threads=threads)
         nearest = np.empty(total, dtype=np.int64)
         with progress_bar(progress, text="listing", unit="place", total=total) as bar:
             for start in range(0, total, _ROWS):
-                numbers = numbers_of(embeddings[start : start + _ROWS], "float16")
+                numbers = numbers_of(embeddings[start : start + _ROWS], shape.dtype)
                 found = walk(graph, numbers, 1, _FOLLOWED, threads)
                 nearest[start : start + _ROWS] = np.maximum(found[:, 0], 0)
                 bar.update(len(numbers))
         rows = np.argsort(nearest, kind="stable")
         starts = np.searchsorted(nearest[rows], np.arange(count + 1))
-        return np.concatenate([[count], guides, starts, rows]).astype(np.int64)
+        table = np.concatenate([[count], guides, starts, rows]).astype(np.int64)
+        return table, graph
 
     def candidates(
         self, queries: NDArray[np.float32], count: int, inside: NDArray[np.bool_] | None = None

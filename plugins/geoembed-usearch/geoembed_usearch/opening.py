@@ -24,7 +24,7 @@ __all__ = ["Opened", "Opener"]
 
 # Where it lies, the graph, the lists, and its description.
 Opened = tuple[Path | None, "Index", NDArray[np.int64] | None, dict[str, Any]]
-Calibrated = Callable[["Index", NDArray[np.int64] | None], dict[str, Any]]
+Calibrated = Callable[["Index | None", NDArray[np.int64] | None], dict[str, Any]]
 
 
 class Opener:
@@ -38,6 +38,8 @@ class Opener:
         Of the graph.
     options : dict
         Of its shape, as far as they were asked for.
+    whole : bool
+        Whether the graph has to hold every place, though lists may be enough.
     threads : int
         0 takes every core.
     checkpoint : float
@@ -59,12 +61,13 @@ class Opener:
         dtype: str,
         options: dict[str, int],
         *,
+        whole: bool,
         threads: int,
         checkpoint: float,
         progress: bool | None,
     ) -> None:
         self.shape = Shape(dtype, **options)
-        self.dtype, self.options = dtype, options
+        self.dtype, self.options, self.whole = dtype, options, whole
         self.threads, self.checkpoint, self.progress = threads, checkpoint, progress
         if isinstance(vectors, Gallery):
             self.embeddings = vectors.embeddings
@@ -95,7 +98,11 @@ class Opener:
         """
         for home in self.homes:
             try:
-                found = home.open(self.identity, self.dtype, dict(self.options))
+                found = home.open(
+                    self.identity,
+                    self.dtype,
+                    {**self.options, "graph_of": "places" if self.whole else None},
+                )
             except Exception as error:  # the package raises what it likes for a damaged file
                 self._complain(home, error)
                 return None
@@ -145,18 +152,28 @@ class Opener:
         self, home: Home | None, calibrated: Calibrated
     ) -> tuple["Index", NDArray[np.int64] | None, dict[str, Any]]:
         start = perf_counter()
-        graph = build_graph(
-            self.embeddings,
-            self.identity,
-            self.shape,
-            home,
-            threads=self.threads,
-            progress=self.progress,
-            checkpoint=self.checkpoint,
+        listed = Lists.build(
+            self.embeddings, self.shape, threads=self.threads, progress=self.progress
         )
-        lists = Lists.build(self.embeddings, threads=self.threads, progress=self.progress)
-        seconds = round(perf_counter() - start, 1)
-        facts = calibrated(graph, lists)
+        table, guides = (None, None) if listed is None else listed
+        seconds, graph_of = perf_counter() - start, "guides"
+        facts = None if self.whole or table is None else calibrated(None, table)
+        if facts is None or not facts["reached"] or guides is None:
+            # Lists alone are not enough: the graph of all places takes ten times as long to build.
+            start, graph_of = perf_counter(), "places"
+            graph = build_graph(
+                self.embeddings,
+                self.identity,
+                self.shape,
+                home,
+                threads=self.threads,
+                progress=self.progress,
+                checkpoint=self.checkpoint,
+            )
+            seconds += perf_counter() - start
+            facts = calibrated(graph, table)
+        else:
+            graph = guides
         if not facts["reached"]:
             warnings.warn(
                 f"The index finds less than {facts['target']:.0%} of the ten best rows even with "
@@ -166,8 +183,8 @@ class Opener:
                 GalleryCacheWarning,
                 stacklevel=7,
             )
-        described = {**self.shape.as_dict(), "metric": "cosine", "seconds": seconds, **facts}
-        return graph, lists, {"rows": len(self.embeddings), **described}
+        more = {"rows": len(self.embeddings), "graph_of": graph_of, "seconds": round(seconds, 1)}
+        return graph, table, {**more, **self.shape.as_dict(), "metric": "cosine", **facts}
 
     def _complain(self, home: Home, error: Exception) -> None:
         where = home.description(self.dtype)

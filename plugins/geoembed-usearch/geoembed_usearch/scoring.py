@@ -49,15 +49,24 @@ def best_of(
     ordered = np.sort(rows, axis=1)
     idle = ordered < 0
     idle[:, 1:] |= ordered[:, 1:] == ordered[:, :-1]
-    scores = np.empty(ordered.shape, dtype=np.float32)
+    scores = np.full(ordered.shape, -np.inf, dtype=np.float32)
     step = max(1, _VALUES // (ordered.shape[1] * embeddings.shape[1]))
-    with torch.inference_mode():
-        for start in range(0, len(queries), step):
-            some = ordered[start : start + step]
-            gathered = np.asarray(embeddings[np.maximum(some, 0).reshape(-1)], dtype=np.float32)
-            table = torch.from_numpy(gathered).view(*some.shape, -1)
-            asked = torch.from_numpy(np.ascontiguousarray(queries[start : start + step]))
-            scores[start : start + step] = torch.bmm(table, asked[:, :, None])[:, :, 0].numpy()
-    scores[idle] = -np.inf
+    for start in range(0, len(queries), step):
+        some = slice(start, start + step)
+        used = ~idle[some]
+        # Only what is there: some queries have three times as many candidates as others.
+        table = _gathered(embeddings, ordered[some][used])
+        ends = np.cumsum(used.sum(axis=1))
+        parts = np.split(table, ends[:-1])
+        products = [part @ query for part, query in zip(parts, queries[some], strict=True)]
+        scores[some][used] = np.concatenate(products)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ordered, order, axis=1)
+
+
+def _gathered(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    if not embeddings.flags.writeable:  # which torch does not take
+        return np.asarray(embeddings[rows], dtype=np.float32)
+    with torch.inference_mode():
+        table = torch.from_numpy(embeddings).index_select(0, torch.from_numpy(rows))
+        return table.float().numpy()
