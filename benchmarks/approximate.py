@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from geoembed.galleries.gallery import Gallery
 from geoembed.galleries.index import ExactIndex
+from geoembed.testing import isolated_plugins
 
 PLACES = 1_000_000
 LEAST_RECALL = 0.98
@@ -37,10 +40,23 @@ Queries = NDArray[np.float32]
 def approximate(
     places: int = PLACES, geoclip: bool = True, kinds: tuple[str, ...] = ("usearch", "usearch.int8")
 ) -> Iterator[Figure]:
-    """Measure everything about approximate search."""
-    yield from of_pictures(places, kinds)
-    if geoclip:
-        yield from of_noise(places, kinds)
+    """Measure everything about approximate search; the plugin need not be installed."""
+    with _plugin():
+        yield from of_pictures(places, kinds)
+        if geoclip:
+            yield from of_noise(places, kinds)
+
+
+@contextmanager
+def _plugin() -> Iterator[None]:
+    """Register the plugin of the source tree, and no other."""
+    source = str(Path(__file__).parents[1] / "plugins" / "geoembed-usearch")
+    if source not in sys.path:
+        sys.path.append(source)
+    import geoembed_usearch
+
+    with isolated_plugins(geoembed_usearch):
+        yield
 
 
 def of_pictures(places: int, kinds: tuple[str, ...]) -> Iterator[Figure]:
@@ -99,9 +115,7 @@ def _case(gallery: Gallery, kind: str, asked: dict[str, Queries], name: str) -> 
         found = _recall(exact.search(queries, 10)[0], index.search(queries, 10)[0])
         yield Figure(f"{label}: recall@10, {what}", found, "", LEAST_RECALL, at_most=False)
         batch = queries[:_BATCH]
-        ours, theirs = alternate(
-            lambda batch=batch: index.search(batch, 10), lambda batch=batch: exact.search(batch, 10)
-        )
+        ours, theirs = alternate(partial(index.search, batch, 10), partial(exact.search, batch, 10))
         ratio = median_ratio(theirs, ours)
         yield Figure(f"{label}: {what}, {_BATCH} queries", 1000 * median(ours), "ms")
         goal = LEAST_TIMES if len(gallery) >= 0.9 * PLACES else None
@@ -133,8 +147,8 @@ def _within(
             yield Figure(f"{where}: recall@10", found, "", LEAST_RECALL, at_most=False)
             batch = some[:_BATCH]
             ours, whole = alternate(
-                lambda batch=batch, rows=rows: index.search(batch, 10, rows),
-                lambda batch=batch: exact.search(batch, 10),
+                partial(index.search, batch, 10, rows),
+                partial(exact.search, batch, 10),
                 rounds=3,
             )
             yield Figure(f"{where}: against exact on all", median_ratio(whole, ours), "x")
@@ -168,10 +182,11 @@ def opening_case(folder: str, kind: str) -> dict[str, float]:
 
     from geoembed.extending.registry import index_spec, resolve_factory
 
-    gallery = Gallery.load(folder, device="cpu")
-    spec = index_spec(kind)
-    resolve_factory(spec.factory, owner=spec.owner)
-    return {"seconds": seconds(lambda: gallery.index(kind))}
+    with _plugin():
+        gallery = Gallery.load(folder, device="cpu")
+        spec = index_spec(kind)
+        resolve_factory(spec.factory, owner=spec.owner)
+        return {"seconds": seconds(lambda: gallery.index(kind))}
 
 
 if __name__ == "__main__":
