@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoembed.coordinates import read_places
 from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
-from geoembed.encoders.sharing import shared_encoder
+from geoembed.encoders.sharing import options_for_workers, shared_encoder
 from geoembed.errors import OptionError, TableError
 from geoembed.featurizer import encode_places
 from geoembed.partitions import is_lazy, map_frames
@@ -112,7 +112,7 @@ def embed(
         work = partial(
             _embed_part,
             encoder=encoder,
-            options=options,
+            options=options_for_workers(encoder, options, loaded),
             layout=layout,
             prefix=prefix,
             overwrite=overwrite,

@@ -170,6 +170,23 @@ def test_a_file_in_the_cache_serves_where_no_weights_are(own_cache, monkeypatch)
     assert len(list((own_cache / "onnx").iterdir())) == 1  # and nothing half made
 
 
+def test_a_file_that_is_deleted_from_the_cache_is_made_again_by_the_same_process(
+    own_cache, monkeypatch
+):
+    from geoembed.encoders import onnx_cache
+
+    def make(stem, name, layers, precision):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_suffix(".onnx").touch()
+        return stem.with_suffix(".onnx")
+
+    monkeypatch.setattr(onnx_cache, "_make", make)
+    spec = ge.load_encoder("bluemarble.v1").spec
+    first = onnx_cache.cached_file(spec, layers="final", precision="int8")
+    first.unlink()
+    assert onnx_cache.cached_file(spec, layers="final", precision="int8").exists()
+
+
 def fails_for_missing(spec):
     from geoembed.weights import missing_weights
 
@@ -294,7 +311,7 @@ def test_a_changed_file_is_read_anew(room, tmp_path):
     before = loaded.encode(7.5, 46.9)
     shutil.copy(room / "small.onnx", target)
     with pytest.raises(OptionError, match="computes in int8"):
-        ge.encode(7.5, 46.9, encoder=target)
+        ge.encode(7.5, 46.9, encoder=target, precision="float32")
     after = ge.encode(7.5, 46.9, encoder=target, precision="int8")
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(loaded.encode(7.5, 46.9), before)
@@ -354,6 +371,46 @@ def test_threads_are_those_of_the_environment_and_one_off_the_main_thread(monkey
     thread.start()
     thread.join()
     assert got == [1]
+    # Whatever a worker has inherited: one thread computes one thread's worth.
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    thread = threading.Thread(target=lambda: got.append(_threads()))
+    thread.start()
+    thread.join()
+    assert got == [1, 1]
+
+
+def test_a_file_that_the_main_thread_has_opened_is_opened_anew_for_other_threads(room):
+    from geoembed.encoders.onnx_file import open_onnx
+
+    path, got = room / "final.onnx", []
+    threads = [threading.Thread(target=lambda: got.append(open_onnx(path))) for _ in range(2)]
+    on_main = open_onnx(path)
+    for thread in threads:
+        thread.start()
+        thread.join()
+    if "1" not in (os.environ.get("OMP_NUM_THREADS"), str(os.cpu_count())):
+        assert on_main is not got[0]
+    assert got[0] is got[1]
+
+
+def test_a_file_computes_in_its_own_precision_where_nobody_says_one(room):
+    for name, precision in (("small", "int8"), ("final", "float32")):
+        assert ge.load_encoder(room / f"{name}.onnx").precision == precision
+    own = ge.encode(LON, LAT, encoder=room / "small.onnx")
+    np.testing.assert_array_equal(
+        own, ge.encode(LON, LAT, encoder=room / "small.onnx", precision="int8")
+    )
+
+
+def test_workers_compute_in_the_precision_that_was_found_here(room, tmp_path):
+    from geoembed.encoders.sharing import options_for_workers
+
+    path = room / "small.onnx"
+    found = options_for_workers(path, {"normalize": True}, ge.load_encoder(path, normalize=True))
+    assert found == {"normalize": True, "precision": "int8"}
+    loaded = ge.load_encoder(path)
+    assert options_for_workers(loaded, {}, loaded) == {}
+    assert options_for_workers("xyz", {}, ge.load_encoder("xyz")) == {}
 
 
 # --- bad input -----------------------------------------------------------------------
@@ -367,8 +424,8 @@ def test_threads_are_those_of_the_environment_and_one_off_the_main_thread(monkey
         ("final.onnx", {"device": "cuda"}, "device='cuda': backend='onnx' computes on the CPU"),
         ("final.onnx", {"precision": "bfloat16"}, "backend='onnx' offers float32, float64, int8"),
         ("final.onnx", {"precision": "float8"}, "precision='float8' is not one of: float32, fl"),
-        ("final.onnx", {"precision": "int8"}, "computes in float32.*again with --int8"),
-        ("small.onnx", {}, "precision='float32': .*computes in int8. Pass precision='int8'"),
+        ("final.onnx", {"precision": "int8"}, "computes in float32.*another file with --int8"),
+        ("small.onnx", {}, "int8, and precision='float32' is asked.*Pass precision='int8', or ex"),
         ("final.onnx", {"layers": "scales"}, "without scale0, scale1, scale2.*--layers scales"),
         ("parts.onnx", {"layers": "hidden0+final"}, r"without hidden0\.0, hidden0\.1"),
         ("parts.onnx", {"layers": "scale7"}, "no scale 7; they count from 0 to 2"),

@@ -1,5 +1,6 @@
 """Folders and frames of dask with `backend="onnx"`: no process of it imports torch."""
 
+import json
 import re
 import subprocess
 import sys
@@ -81,6 +82,41 @@ def test_the_command_computes_in_8_bits(encoder, tmp_path, monkeypatch, capsys, 
     cosines = (made * exact).sum(axis=1) / lengths
     assert cosines.mean() > 0.999
     assert np.abs(made - exact).max() > 1e-4, "these are not 8 bits"
+
+
+def test_commands_take_the_precision_of_a_file_by_itself(encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    CITIES.to_parquet("in.parquet")
+    for target, engine in (("o.parquet", []), ("out", ["--engine", "dask", "--workers", "0"])):
+        command = ["embed", "in.parquet", "-o", target, "--encoder", encoder, *engine]
+        assert main(command) == 0
+        assert main([*command, "--force", "--precision", "float32"]) == 1
+        said = capsys.readouterr().err
+        assert "computes in int8, and precision='float32' is asked for" in said
+        assert "On the command line: --precision int8." in said
+    assert np.array_equal(vectors_of("o.parquet"), vectors_of("out"))
+    CITIES.assign(north=CITIES.geometry.y).to_parquet("t.parquet")
+    quick = ["--folds", "2", "--baselines", "none", "-o", "cmp", "-q"]
+    encoders = ["--encoders", f"{encoder}:final,xyz"]
+    assert main(["compare", "t.parquet", "-t", "north", *encoders, *quick]) == 0
+
+
+def test_the_command_encoders_describes_files_in_8_bits_and_of_any_layers(
+    encoder, tmp_path, monkeypatch, capsys
+):
+    assert main(["encoders", encoder, "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["dimension"], facts["weights_state"]) == (
+        *("geoclip.v1", 512),
+        "where you said",
+    )
+    monkeypatch.chdir(tmp_path)
+    exported = ge.load_encoder("bluemarble.v1", layers="scales", device="cpu")
+    onnx_export.export_onnx(exported, tmp_path / "s.onnx", name="my.v1")
+    assert main(["encoders", "s.onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "my.v1" in said
+    assert "where you said" in said
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,11 @@ def embed(
     dtype: str = typer.Option(
         "float32", "--dtype", help="Of the values: float32, float16 or float64."
     ),
-    precision: str = typer.Option(
-        "float32",
+    precision: str | None = typer.Option(
+        None,
         "--precision",
-        help="Computed in: float32, float64, bfloat16, float16; with --backend onnx also int8.",
+        help="Computed in: float32 (the default), float64, bfloat16, float16; with --backend onnx "
+        "also int8. An .onnx file computes in its own.",
     ),
     backend: str = typer.Option(
         "auto",
@@ -144,10 +145,11 @@ def embed(
         "layers": layers,
         "normalize": normalize,
         "dtype": dtype,
-        "precision": precision,
         "device": device,
         "seam": seam,
         "backend": backend,
+        # Left to the encoder: a file says itself what it computes in.
+        **({} if precision is None else {"precision": precision}),
     }
     if engine is not None:
         _embed_folder(engine, sources, target, layer, scheduler, workers, asked)

@@ -1,13 +1,16 @@
 """``geoembed encoders``: the registered location encoders, without importing any."""
 
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from geoembed.cli.output import print_json, table
 from geoembed.errors import unknown_name
 from geoembed.extending.specs import LocationEncoderSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["encoders"]
 
@@ -26,30 +29,41 @@ def encoders(
         geoembed encoders
         geoembed encoders 'geo*' --json
         geoembed encoders exported/
+        geoembed encoders encoder.onnx
     """
     from pathlib import Path
 
     from geoembed.extending.registry import location_encoder_specs
 
     specs = location_encoder_specs()
+    given = False
     found = [spec for name, spec in specs.items() if fnmatchcase(name, pattern.lower())]
     if not found and Path(pattern).exists():
-        from geoembed.encoders import load_encoder
-
-        found = [load_encoder(Path(pattern)).spec]
+        found, given = [_read(Path(pattern))], True
     if not found:
         raise unknown_name("encoder", pattern, specs)
     if as_json:
-        print_json([_facts(spec) for spec in found])
+        print_json([_facts(spec, given) for spec in found])
         return
-    rows = [[s.name, s.dimension, _state(s), s.licence or "-", s.summary] for s in found]
+    rows = [[s.name, s.dimension, _state(s, given), s.licence or "-", s.summary] for s in found]
     print(table(["name", "dimension", "weights", "licence", "summary"], rows))
 
 
-def _state(spec: LocationEncoderSpec) -> str:
+def _read(path: "Path") -> LocationEncoderSpec:
+    """Return the spec of a model's folder or file."""
+    if path.suffix == ".onnx":
+        from geoembed.encoders.onnx_encoder import describe_onnx
+
+        return describe_onnx(path)
+    from geoembed.encoders import load_encoder
+
+    return load_encoder(path).spec
+
+
+def _state(spec: LocationEncoderSpec, given: bool) -> str:
     from geoembed.weights import find
 
-    if spec.name.startswith("local."):
+    if given:
         return "where you said"
     if spec.weights is None:
         return "none needed"
@@ -57,7 +71,7 @@ def _state(spec: LocationEncoderSpec) -> str:
     return f"in the {found.kind}" if found is not None else "missing"
 
 
-def _facts(spec: LocationEncoderSpec) -> dict[str, Any]:
+def _facts(spec: LocationEncoderSpec, given: bool) -> dict[str, Any]:
     return {
         "name": spec.name,
         "dimension": spec.dimension,
@@ -69,6 +83,6 @@ def _facts(spec: LocationEncoderSpec) -> dict[str, Any]:
         "training_data": spec.training_data,
         "tolerance": spec.tolerance,
         "weights": spec.weights.name if spec.weights is not None else None,
-        "weights_state": _state(spec),
+        "weights_state": _state(spec, given),
         "details": dict(spec.details),
     }

@@ -69,12 +69,17 @@ def cached_file(spec: LocationEncoderSpec, *, layers: str, precision: str) -> Pa
     }
     key = hashlib.sha256(json.dumps(matter, sort_keys=True).encode()).hexdigest()[:16]
     stem = str(cache_dir() / "onnx" / f"{spec.name}-{precision}-{key}")
-    if stem not in _found:
+    if not _is_there(stem):
         with _MAKING:
-            if stem not in _found:
+            if not _is_there(stem):
                 sound = _sound(Path(stem))
                 _found[stem] = sound or _make(Path(stem), spec.name, layers, precision)
     return _found[stem]
+
+
+def _is_there(stem: str) -> bool:
+    """Tell whether the file is known, and not deleted since."""
+    return stem in _found and _found[stem].exists()
 
 
 def _sound(stem: Path) -> Path | None:

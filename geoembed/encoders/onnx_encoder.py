@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,14 @@ from geoembed.errors import OptionError, PluginError, WeightsError
 from geoembed.extending import registry
 from geoembed.extending.specs import LocationEncoderSpec
 
-__all__ = ["OnnxEncoder", "load_onnx"]
+__all__ = ["OnnxEncoder", "describe_onnx", "load_onnx"]
+
+# How a file of a precision is exported.
+_EXPORTED: Final = {
+    "float32": " without --int8",
+    "int8": " with --int8",
+    "float64": ": load_encoder(NAME, backend='onnx', precision='float64') keeps one in the cache",
+}
 
 
 class OnnxEncoder(LocationEncoder):
@@ -54,9 +61,9 @@ class OnnxEncoder(LocationEncoder):
         facts = self._opened.facts
         if facts.precision != self.precision:
             raise OptionError(
-                f"precision={self.precision!r}: {path} computes in {facts.precision}. Pass "
-                f"precision={facts.precision!r}, or export it again "
-                f"{'without' if facts.precision == 'int8' else 'with'} --int8."
+                f"{path} computes in {facts.precision}, and precision={self.precision!r} is asked "
+                f"for. Pass precision={facts.precision!r}, or export another file"
+                f"{_EXPORTED[self.precision]}."
             )
         self._parts = parse_layers(self.layers, facts.shape)
         self._columns = _columns(self._parts, facts, path, self.layers)
@@ -104,7 +111,8 @@ def load_onnx(source: "Path | LocationEncoderSpec", **options: Any) -> OnnxEncod
         A file of ``geoembed export --format onnx``; or what is to be exported, which is done once
         for each layers and precision and is the only step that imports torch.
     **options
-        Of the encoder, without ``backend``.
+        Of the encoder, without ``backend``. Where nobody says ``precision``, a file computes in
+        its own.
 
     Returns
     -------
@@ -125,12 +133,46 @@ def load_onnx(source: "Path | LocationEncoderSpec", **options: Any) -> OnnxEncod
         path = cached_file(source, layers=asked.layers, precision=asked.precision)
         return OnnxEncoder(source, path, source.name, **options)
     path = Path(os.path.abspath(source.expanduser()))
+    spec = describe_onnx(path)
+    options.setdefault("precision", open_onnx(path).facts.precision)
+    return OnnxEncoder(spec, path, str(path), **options)
+
+
+def describe_onnx(path: Path) -> LocationEncoderSpec:
+    """Return the spec of the encoder that was exported into a file, whatever layers it has.
+
+    Parameters
+    ----------
+    path : Path
+        A file of ``geoembed export --format onnx``.
+
+    Returns
+    -------
+    LocationEncoderSpec
+        The registered one, if the file holds its weights; else made of what the file says.
+
+    Raises
+    ------
+    OptionError
+        If it is a file of weights for torch.
+    MissingExtraError
+        If onnxruntime is not installed.
+    WeightsError
+        If the file is not what it should be, or has a registered name and other weights.
+
+    Examples
+    --------
+    >>> describe_onnx(Path("model.safetensors"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    geoembed.errors.OptionError: backend='onnx': model.safetensors holds weights for torch. ...
+    """
     if path.suffix != ".onnx":
         raise OptionError(
             f"backend='onnx': {path} holds weights for torch. Export them once, and give the file: "
             f"geoembed export {path} --format onnx -o {path.stem}.onnx"
         )
-    return OnnxEncoder(_spec_of(path), path, str(path), **options)
+    return _spec_of(path)
 
 
 class _Asked(LocationEncoder):

@@ -228,8 +228,8 @@ def open_onnx(path: Path) -> OnnxFile:
     Returns
     -------
     OnnxFile
-        The same one until the file changes; another one in a forked process, where the threads of
-        the first are missing.
+        The same one until the file changes; another one off the main thread, and in a forked
+        process, where the threads of the first are missing.
 
     Raises
     ------
@@ -241,9 +241,10 @@ def open_onnx(path: Path) -> OnnxFile:
 
     Notes
     -----
-    It computes on as many threads as the environment variable ``OMP_NUM_THREADS`` says; without
-    it on one for each core, or on a single one if it is opened on another thread than the main
-    one, as workers and servers do. Threads that wait do not spin.
+    Opened on the main thread, it computes on as many threads as the environment variable
+    ``OMP_NUM_THREADS`` says, and without it on one for each core. Opened on any other thread, as
+    workers and servers do, it computes on that one alone, whatever was inherited: several of them
+    share the cores. Threads that wait do not spin.
 
     Examples
     --------
@@ -256,14 +257,14 @@ def open_onnx(path: Path) -> OnnxFile:
         state = path.stat()
     except OSError as error:
         raise WeightsError(f"There is no weights file or folder {path}.") from error
-    return _open(path, (state.st_mtime_ns, state.st_size), os.getpid())
+    return _open(path, (state.st_mtime_ns, state.st_size), os.getpid(), _threads())
 
 
 @lru_cache(maxsize=8)
-def _open(path: Path, stamp: tuple[int, int], process: int) -> OnnxFile:
+def _open(path: Path, stamp: tuple[int, int], process: int, threads: int) -> OnnxFile:
     runtime = import_optional("onnxruntime", extra="onnx", purpose="Running an ONNX file")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads
     # Spinning threads win microseconds and take whole cores from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
@@ -314,11 +315,12 @@ def _check_probe(opened: OnnxFile, again: str) -> None:
 
 
 def _threads() -> int:
+    if threading.current_thread() is not threading.main_thread():
+        # One of several that share the cores; torch is limited so by `limit_threads`.
+        return 1
     named = os.environ.get("OMP_NUM_THREADS", "")
     if named.isdecimal() and int(named) > 0:
         return int(named)
-    if threading.current_thread() is not threading.main_thread():
-        return 1
     # Not os.cpu_count(): of a container's cores only some may be ours.
     cores = getattr(os, "sched_getaffinity", None)
     return len(cores(0)) if cores else os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """One encoder a process for all who ask for the same, whichever thread they ask on."""
 
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.extending import registry
 
-__all__ = ["shared_encoder"]
+__all__ = ["options_for_workers", "shared_encoder"]
 
 _LOADING: Final = threading.Lock()
 
@@ -44,6 +45,38 @@ def shared_encoder(name: "str | Path | LocationEncoder", **options: Any) -> Loca
         loaded = load_encoder(name, **options)
         _warm(loaded)
         return loaded
+
+
+def options_for_workers(
+    name: "str | Path | LocationEncoder", options: Mapping[str, Any], loaded: LocationEncoder
+) -> dict[str, Any]:
+    """Return the options with which workers load what was loaded here.
+
+    An ONNX file computes in its own precision where nobody says one; the file that a worker finds
+    under the same path must not compute in another.
+
+    Parameters
+    ----------
+    name : str, Path or LocationEncoder
+        What `loaded` was loaded from.
+    options : mapping
+        With which.
+    loaded : LocationEncoder
+        What came of it here.
+
+    Returns
+    -------
+    dict
+        The options, and the precision of an ONNX file.
+
+    Examples
+    --------
+    >>> options_for_workers("xyz", {"normalize": True}, load_encoder("xyz", normalize=True))
+    {'normalize': True}
+    """
+    if isinstance(name, LocationEncoder) or loaded.backend != "onnx":
+        return dict(options)
+    return {**options, "precision": loaded.precision}
 
 
 @cache
