@@ -342,6 +342,9 @@ def test_a_folder_with_other_things_is_never_touched(source, tmp_path):
         ("text/a.txt", "out", {}, TableError, "a.txt is no readable Parquet file"),
         ([], "out", {}, TableError, "There is nothing to read"),
         ("in", "in", {}, TableError, "in holds a file to read"),
+        ("in", "in/out", {}, TableError, "out lies in what is read, .*in: .*a folder beside it"),
+        ("in/**/*.parquet", "in/c", {}, TableError, "c lies in what is read, in/"),
+        ("in", "out", {"scheduler": "tcp://127.0.0.1:9"}, OptionError, "scheduler=.*not both"),
         ("in", "text/a.txt", {}, TableError, "a.txt is a file. Give the name of a folder"),
         ("in", "", {}, TableError, "The target is the path or address of a folder, not ''"),
         ("in", "ftpx://h/out", {}, TableError, "ftpx://h/out cannot be reached.*ftpx"),
@@ -384,6 +387,22 @@ def test_a_torn_manifest_is_made_again_for_the_same_job_and_no_other(source, tmp
     (out / "thesis.txt").touch()
     with pytest.raises(TableError, match="is damaged"):
         go(source, out)
+
+
+def test_names_that_look_like_patterns_are_names_where_they_are_there(tmp_path):
+    CITIES[:20].to_parquet(tmp_path / "b1.parquet")
+    CITIES[20:50].to_parquet(tmp_path / "b[1].parquet")
+    assert go(tmp_path / "b[1].parquet", tmp_path / "file").rows == 30
+    folder = tmp_path / "a[1]"
+    folder.mkdir()
+    CITIES[:10].to_parquet(folder / "c.parquet")
+    assert go(folder, tmp_path / "folder").rows == 10
+    assert go(tmp_path / "b[0-9].parquet", tmp_path / "pattern").rows == 20
+
+
+def test_an_output_folder_that_readers_pass_over_may_lie_in_what_is_read(source):
+    for _ in range(2):
+        assert go(source, source / "_embedded").rows == 600
 
 
 def test_a_damaged_source_is_named(source, tmp_path):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoembed.encoders import load_encoder
-from geoembed.errors import GeoembedError, OptionError, TableError
+from geoembed.encoders.sharing import options_for_workers
+from geoembed.errors import GeoembedError, TableError
 from geoembed.geometries import check_samples
 from geoembed.progress import progress_bar
 from geoembed.scaling.engine import Cluster, Task, do_here
-from geoembed.scaling.joining import connect
-from geoembed.scaling.listing import SourceFile, list_files
+from geoembed.scaling.joining import check_hands, connect
+from geoembed.scaling.listing import SourceFile, finds, list_files
 from geoembed.scaling.part import Job, Part, PartDone, embed_part, open_part
 from geoembed.scaling.plan import OutputFolder, job_id, plan_parts
 from geoembed.streaming.request import check_batch_rows, check_choices
@@ -177,7 +178,7 @@ def embed_folder(
     check_samples(samples)
     if batch_rows is not None:
         check_batch_rows(batch_rows)
-    _check_workers(workers)
+    check_hands(scheduler, workers)
     where = _address(target)
     asked = {
         "layout": layout,
@@ -193,19 +194,20 @@ def embed_folder(
         "batch_rows": batch_rows,
     }
     loaded = load_encoder(encoder, **options)
-    files = list_files([sources] if isinstance(sources, str | PathLike) else sources)
+    sources = [sources] if isinstance(sources, str | PathLike) else list(sources)
+    files = list_files(sources)
     if not files:
         raise TableError("There is nothing to read: give files, folders or patterns.")
     folder = OutputFolder(where)
-    _check_apart(files, folder, where)
     parts = plan_parts(files)
+    _check_apart(sources, files, folder, parts)
     job = Job(
         id="",
         target=where,
         columns=tuple(files[0].schema.names),
         request=asked,
         encoder=encoder,
-        options=options,
+        options=options_for_workers(encoder, options, loaded),
         weights_sha256=loaded.weights_sha256,
     )
     facts = _facts(job, parts[0], loaded, files)
@@ -252,20 +254,27 @@ def _address(target: "str | PathLike[str]") -> str:
     return text if "://" in text else str(Path(text).expanduser().absolute())
 
 
-def _check_workers(workers: object) -> None:
-    if workers is not None and (
-        isinstance(workers, bool) or not isinstance(workers, int) or workers < 0
-    ):
-        raise OptionError(f"workers={workers!r} is not a number of workers.")
-
-
-def _check_apart(files: Sequence[SourceFile], folder: OutputFolder, where: str) -> None:
+def _check_apart(
+    sources: "Iterable[str | PathLike[str]]",
+    files: Sequence[SourceFile],
+    folder: OutputFolder,
+    parts: Sequence[Part],
+) -> None:
+    """Refuse a target that holds what is read, or would be read when the same is asked again."""
     inside = str(folder.system.unstrip_protocol(folder.path)) + "/"
     mixed = [file.url for file in files if file.url.startswith(inside)]
     if mixed:
         raise TableError(
-            f"{where} holds a file to read, {mixed[0]}. Choose another folder for the result."
+            f"{folder.target} holds a file to read, {mixed[0]}. Choose another folder for the "
+            "result."
         )
+    paths = [f"{folder.path}/{part.name}" for part in parts]
+    for source in sources:
+        if finds(source, folder.system, paths):
+            raise TableError(
+                f"The output folder {folder.target} lies in what is read, {fspath(source)}: its "
+                "parts would be read with it the next time. Choose a folder beside it."
+            )
 
 
 def _facts(

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+import numpy as np
+
 from geoembed.errors import OptionError, WorkerError
 from geoembed.optional import import_optional
 from geoembed.scaling.engine import PURPOSE, Cluster
 
-__all__ = ["connect", "usual_workers"]
+__all__ = ["check_hands", "connect", "usual_workers"]
 
 # A scheduler that is there answers at once, unless it is busy.
 _ANSWER_SECONDS: float = 10.0
@@ -57,10 +59,7 @@ def connect(scheduler: Any, workers: int | None) -> Iterator[Cluster]:
         If both are given, or the address is none.
     """
     distributed = import_optional("distributed", extra="dask", purpose=PURPOSE)
-    if scheduler is not None and workers is not None:
-        raise OptionError(
-            "Give scheduler=, whose workers are used, or workers= to start, not both."
-        )
+    check_hands(scheduler, workers)
     with _quiet():
         if isinstance(scheduler, distributed.Client):
             yield Cluster(scheduler)
@@ -72,6 +71,36 @@ def connect(scheduler: Any, workers: int | None) -> Iterator[Cluster]:
         else:
             with _local(distributed, workers) as cluster, _client(distributed, cluster) as client:
                 yield Cluster(client)
+
+
+def check_hands(scheduler: Any, workers: object) -> None:
+    """Refuse what says of no workers who they are.
+
+    Parameters
+    ----------
+    scheduler : str, distributed.Client or None
+        Whose workers are meant.
+    workers : int or None
+        How many are to be started; 0 for none.
+
+    Raises
+    ------
+    OptionError
+        If `workers` is no number of workers, or both are given.
+
+    Examples
+    --------
+    >>> check_hands("tcp://10.0.0.5:8786", 0)
+    Traceback (most recent call last):
+    ...
+    geoembed.errors.OptionError: Give scheduler=, whose workers are used, or workers=, not both.
+    """
+    if workers is not None and (
+        isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 0
+    ):
+        raise OptionError(f"workers={workers!r} is not a number of workers.")
+    if scheduler is not None and workers is not None:
+        raise OptionError("Give scheduler=, whose workers are used, or workers=, not both.")
 
 
 def usual_workers() -> int:

@@ -19,7 +19,7 @@ from geoembed.errors import MissingExtraError, TableError
 from geoembed.streaming.geoparquet import read_geo_columns
 from geoembed.streaming.sources import PARQUET_SUFFIXES
 
-__all__ = ["SourceFile", "is_local", "list_files", "locate", "open_parquet"]
+__all__ = ["SourceFile", "finds", "is_local", "list_files", "locate", "open_parquet"]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 _HIVE: Final = re.compile(r"[^=]+=[^=]*")
@@ -124,7 +124,8 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
     sources : iterable of str or path
         Files, folders (with all folders in them, but those whose names begin with a dot or an
         underscore) and patterns with ``*``, ``**`` and ``?``; local, or addresses that fsspec
-        knows, such as ``s3://bucket/theme=places/``.
+        knows, such as ``s3://bucket/theme=places/``. What is there under the very name is no
+        pattern.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def _expand(source: "str | PathLike[str]") -> list[tuple[Any, str, str]]:
     system, path = locate(source)
     root = PurePosixPath(path)
     try:
-        if _MAGIC.search(path):
+        if _is_pattern(system, path):
             plain = [part for part in root.parts if not _MAGIC.search(part)]
             root = PurePosixPath(*root.parts[: _first_magic(root)] or plain[:1])
             paths = [p for p in system.glob(path) if _is_parquet(p) and not system.isdir(p)]
@@ -178,6 +179,44 @@ def _expand(source: "str | PathLike[str]") -> list[tuple[Any, str, str]]:
             f"{source} holds no Parquet file. Names must end in {', '.join(PARQUET_SUFFIXES)}."
         )
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
+
+
+def _is_pattern(system: Any, path: str) -> bool:
+    """Tell patterns from paths, whose names may hold brackets and question marks too."""
+    return bool(_MAGIC.search(path)) and not system.exists(path)
+
+
+def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> bool:
+    """Tell whether a source would find one of some Parquet files, were they there.
+
+    Parameters
+    ----------
+    source : str or path
+        A file, folder or pattern, as `list_files` takes them.
+    system : fsspec.AbstractFileSystem
+        Where the files would be.
+    paths : sequence of str
+        Their paths there.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> Path("land").mkdir()
+    >>> folder, path = locate("land/embedded/part-000000.parquet")
+    >>> finds("land", folder, [path]), finds("land/*.parquet", folder, [path])
+    (True, False)
+    """
+    there, pattern = locate(source)
+    if type(there) is not type(system):
+        return False
+    if _is_pattern(there, pattern):
+        found = re.compile(fsspec.utils.glob_translate(pattern))
+        return any(found.match(path) for path in paths)
+    root, inside = PurePosixPath(pattern), f"{pattern.rstrip('/')}/"
+    return any(path.startswith(inside) and _is_shown(path, root) for path in paths)
 
 
 def _first_magic(path: PurePosixPath) -> int:

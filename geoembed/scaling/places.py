@@ -18,7 +18,7 @@ from geoembed.encoders.base import LocationEncoder
 from geoembed.errors import GeoembedError, OptionError, WorkerError
 from geoembed.partitions import limit_threads, worker_address
 from geoembed.scaling.engine import Cluster, Task
-from geoembed.scaling.joining import connect
+from geoembed.scaling.joining import check_hands, connect
 
 __all__ = ["PlaceWorkers", "slice_rows"]
 
@@ -67,14 +67,7 @@ class PlaceWorkers:
     """
 
     def __init__(self, scheduler: Any = None, workers: int | None = None) -> None:
-        if workers is not None and (
-            isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 0
-        ):
-            raise OptionError(f"workers={workers!r} is not a number of workers.")
-        if scheduler is not None and workers is not None:
-            raise OptionError(
-                "Give scheduler=, whose workers are used, or workers= to start, not both."
-            )
+        check_hands(scheduler, workers)
         self._scheduler = scheduler
         self._workers = None if workers is None else int(workers)
         self._cluster: Cluster | None = None

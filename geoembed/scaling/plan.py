@@ -59,12 +59,21 @@ class OutputFolder:
     ----------
     target : str
         Address of the folder.
+
+    Attributes
+    ----------
+    target : str
+        As it was given.
+    system : fsspec.AbstractFileSystem
+        Where it is.
+    path : str
+        Its path there.
     """
 
     def __init__(self, target: str) -> None:
         self.system, self.path = locate(target)
         self.path = self.path.rstrip("/")
-        self._target = target
+        self.target = target
         self._lock: Any = None
 
     def open(self, request: Mapping[str, Any], parts: Sequence[Part], *, force: bool) -> None:
@@ -76,7 +85,7 @@ class OutputFolder:
             If it is a file, holds other things, or the parts of another job and not `force`.
         """
         if self.system.isfile(self.path):
-            raise TableError(f"{self._target} is a file. Give the name of a folder.")
+            raise TableError(f"{self.target} is a file. Give the name of a folder.")
         try:
             before = self._read_manifest(request, parts)
             self._refuse_strangers(before)
@@ -84,7 +93,7 @@ class OutputFolder:
                 changed = differences(before["request"], json.loads(json.dumps(request)))
                 if changed and not force:
                     raise TableError(
-                        f"{self._target} holds the parts of another job: {'; '.join(changed[:5])}. "
+                        f"{self.target} holds the parts of another job: {'; '.join(changed[:5])}. "
                         "Choose another folder, ask for the same to go on with it, or replace it "
                         "with force=True (--force)."
                     )
@@ -94,7 +103,7 @@ class OutputFolder:
                 self._empty(before)
             self.write_manifest(request, parts)
         except OSError as error:
-            raise TableError(f"{self._target} cannot be written: {error}.") from error
+            raise TableError(f"{self.target} cannot be written: {error}.") from error
 
     def write_manifest(
         self,
@@ -171,7 +180,7 @@ class OutputFolder:
             if self._holds_only(parts, job_id(request)):
                 return {"request": dict(request), "parts": [{"name": p.name} for p in parts]}
             raise TableError(
-                f"The manifest {self._target}/{MANIFEST} is damaged: {error}. Choose another "
+                f"The manifest {self.target}/{MANIFEST} is damaged: {error}. Choose another "
                 "folder, or remove this one."
             ) from error
 
@@ -197,7 +206,7 @@ class OutputFolder:
         if strangers:
             held = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
             raise TableError(
-                f"The output folder {self._target} is not empty: it holds {held}"
+                f"The output folder {self.target} is not empty: it holds {held}"
                 f"{'' if before is None else ', besides the parts of a job'}. Choose a new folder, "
                 "or move what is in it."
             )
@@ -240,6 +249,6 @@ class OutputFolder:
         except OSError as error:
             self.release()
             raise TableError(
-                f"Another run is filling {self._target} right now. Wait for it, or choose another "
+                f"Another run is filling {self.target} right now. Wait for it, or choose another "
                 "folder."
             ) from error
