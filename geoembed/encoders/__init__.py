@@ -46,8 +46,9 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
         location encoder; or a folder with ``config.json`` and ``model.safetensors``, as
         `geoembed export` writes it in both formats and the package geoclip reads it in its own;
         or an ``.onnx`` file of `geoembed export`, which runs in onnxruntime and says itself what
-        it is called and which ``precision`` it has. From other files and folders the encoder is called ``local.`` and the file's
-        name. An encoder is returned as it is, and then takes no options.
+        it is called and which ``precision`` it has. From other files and folders the encoder is
+        called ``local.`` and the file's name. An encoder is returned as it is, and then takes no
+        options.
     **options
         Those of `geoembed.LocationEncoder`: ``layers``, ``normalize``, ``precision``, ``dtype``,
         ``device``, ``seam``, ``block_size``, ``backend``. With ``backend="onnx"`` a registered
