@@ -224,7 +224,10 @@ class Gallery(Making):
             If there is no such index.
         """
         made = self.index(index)
-        return made.search(queries, k, None if rows is None else positions_of(rows, len(self)))
+        if rows is None:
+            # An index that knows no parts of a gallery is searched as a whole all the same.
+            return made.search(queries, k)
+        return made.search(queries, k, positions_of(rows, len(self)))
 
     def index(
         self, name: str = "exact", *, progress: bool | None = None, **options: Any
