@@ -82,8 +82,8 @@ def cluster(tmp_path):
 
 @pytest.fixture
 def source(tmp_path):
-    """250 parts, each of which takes a moment."""
-    CITIES.to_parquet(tmp_path / "in.parquet", row_group_size=8)
+    """80 parts, each of which takes a moment."""
+    CITIES.to_parquet(tmp_path / "in.parquet", row_group_size=25)
     return tmp_path / "in.parquet"
 
 
@@ -113,10 +113,10 @@ def test_all_workers_or_the_scheduler_killed_midway_end_the_run_and_the_same_cal
     killer.join()
     # An error of ours, and no traceback of dask's beside it.
     assert "Traceback" not in capfd.readouterr().err
-    done = int(re.match(r"(\d+) of 250 parts are done and kept", failed.value.__notes__[0])[1])
-    assert 3 <= done < 250, "they were lost after the end"
+    done = int(re.match(r"(\d+) of 80 parts are done and kept", failed.value.__notes__[0])[1])
+    assert 3 <= done < 80, "they were lost after the end"
     report = embed_folder(source, out, workers=0, **asked)
-    assert report.resumed >= 8 * done
+    assert report.resumed >= 25 * done
     assert (report.rows, report.redone) == (2000, ())
     expected = ge.LocationFeaturizer("xyz").fit_transform(CITIES)
     np.testing.assert_array_equal(np.stack(gpd.read_parquet(out)["embedding"]), expected)
