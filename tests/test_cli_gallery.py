@@ -147,10 +147,22 @@ def test_info_of_a_folder(tmp_path, capsys):
     [
         (["build"], "Give a NAME or TABLE, or --grid KM"),
         (["build", "cities", "--grid", "5"], "Give a NAME or TABLE, or --grid KM"),
+        (["build", "shops.csv", "--sea", "-o", "new"], "--sea: with --grid or --h3 only"),
+        (["build", "--grid", "5", "--lon", "x", "-o", "new"], "--lon-column: for a TABLE only"),
+        (["build", "cities", "--crs", "EPSG:3857"], "--crs: for a TABLE only"),
+        (["build", "cities", "--force"], "--force: with -o FOLDER only"),
     ],
 )
 def test_usage(capsys, arguments, said):
-    assert said in complaint(capsys, *arguments, code=2)
+    # Words are wrapped where the terminal ends.
+    assert said in " ".join(complaint(capsys, *arguments, code=2).split())
+
+
+def test_a_place_that_is_missing_is_named_with_what_can_be_done_here(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("lon,lat\n1,2\n3,\n")
+    err = complaint(capsys, "build", tmp_path / "a.csv", "-o", tmp_path / "new")
+    assert "1 missing (row 1). Remove or correct them." in err
+    assert "invalid" not in err
 
 
 @pytest.mark.parametrize(

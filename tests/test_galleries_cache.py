@@ -340,6 +340,32 @@ def test_where_there_is_no_such_folder_it_is_encoded_again(tmp_path, monkeypatch
     assert Path(again.folder).is_relative_to(tmp_path / "elsewhere")
 
 
+def test_vectors_of_another_precision_in_its_folder_are_not_taken_for_its_own(tmp_path):
+    places = GalleryPlaces.of(LONLAT[:50], name="random")
+    gallery = Gallery.build(places, tmp_path / "g", encoder="geoclip.v1", precision="float64")
+    expected, data = np.array(gallery.embeddings), pickle.dumps(gallery)
+    Gallery.build(places, tmp_path / "g", encoder="geoclip.v1", force=True)
+    again = pickle.loads(data)
+    assert again.folder != gallery.folder
+    np.testing.assert_array_equal(again.embeddings, expected)
+
+
+def test_a_damaged_gallery_whose_replacement_was_killed_is_built_again(cache):
+    gallery = make()
+    with (gallery.folder / "embeddings.npy").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"torn")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old = cache / f".{gallery.folder.name}~{os.uname().nodename}~{gone.pid}~aa.old"
+    old.mkdir()
+    gallery.folder.rename(old / "old")
+    with pytest.warns(GalleryCacheWarning, match="is built again"):
+        again = make()
+    assert again.folder == gallery.folder
+    assert folders(cache) == [gallery.folder.name]
+
+
 def test_other_weights_of_the_same_name_are_no_substitute():
     gallery = make(encoder="geoclip.v1")
     gallery.facts["weights_sha256"] = "0" * 64

@@ -1,10 +1,11 @@
-"""``geoembed gallery list | build | info``: places with their embeddings, to search in."""
+"""``geoembed gallery list | build | info | index``: places with their embeddings, to search in."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from geoembed.cli.gallery_index import index
 from geoembed.cli.output import print_json, table
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 from geoembed.errors import OptionError
@@ -16,7 +17,9 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
+# A gallery has no rows of NaN.
 FLAGS = {**TABLE_FLAGS, "force": "--force"}
+del FLAGS["on_invalid"]
 
 _WHAT = "Registered name, or a folder that 'gallery build' wrote."
 
@@ -132,6 +135,12 @@ def build(
     }
     reading = {"geometry": geometry, "lon": lon, "lat": lat, "crs": crs}
     specs = gallery_specs()
+    _check_fitting(
+        source is None or source in specs,
+        reading,
+        sea=sea and grid is None and h3 is None,
+        force=force and output is None,
+    )
     if source in specs and encoder is None:
         options["encoder"] = specs[source].encoder
     if source is not None:
@@ -190,6 +199,23 @@ def info(
     print("\n".join(f"{fact:<{width}}  {value}" for fact, value in facts.items()))
     print()
     print(found)
+
+
+def _check_fitting(
+    no_table: bool, reading: dict[str, str | None], *, sea: bool, force: bool
+) -> None:
+    """Refuse options that would change nothing."""
+    flags = {"geometry": "--geometry", "lon": "--lon-column", "lat": "--lat-column", "crs": "--crs"}
+    given = [flags[name] for name, value in reading.items() if value not in (None, "point")]
+    if no_table and given:
+        raise typer.BadParameter(f"{' and '.join(given)}: for a TABLE only.")
+    if sea:
+        raise typer.BadParameter("--sea: with --grid or --h3 only.")
+    if force:
+        raise typer.BadParameter("--force: with -o FOLDER only; the cache keeps what is right.")
+
+
+app.command("index")(index)
 
 
 def _check_output(output: Path, force: bool) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoembed.errors import OptionError
+from geoembed.errors import CoordinateError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,12 @@ def read_lonlat(
         first = 0
         with closing(opened):
             for table in opened.tables():
-                places, _ = opened.read_places(table, first, crs=crs, geometry=geometry)
+                try:
+                    places, _ = opened.read_places(table, first, crs=crs, geometry=geometry)
+                except CoordinateError as error:
+                    # Nor is there an option that keeps them: a place is there, or it is none.
+                    told = re.sub(r", or pass on_invalid='nan'[^.]*", "", str(error))
+                    raise CoordinateError(told) from error
                 blocks.append(places.lonlat)
                 first += len(table)
     return np.concatenate(blocks)

@@ -16,6 +16,7 @@ from geoembed.encoders import load_encoder
 from geoembed.encoders.base import LocationEncoder
 from geoembed.encoders.blocks import encode_rows
 from geoembed.errors import MissingWeightsError, TableError, UnknownNameError, WeightsError
+from geoembed.galleries.parts import restore_folder
 from geoembed.galleries.places import GalleryPlaces
 from geoembed.galleries.store import FORMAT, read_folder, write_folder
 from geoembed.weights import cache_dir
@@ -120,6 +121,7 @@ def cached_vectors(
 
     try:
         damaged = False
+        restore_folder(folder)
         if folder.exists():
             try:
                 return _read(folder, matter), folder
@@ -201,10 +203,12 @@ def find_again(
     WeightsError
         If its encoder is not here, or has other weights.
     """
+    # Machines differ in device and block size; what is computed there is the same but for rounding.
     same = ("places_sha256", "encoder", "weights_sha256", "layers", "seam", "dtype")
+    how = ("precision", "backend")
     if folder is not None and folder.is_dir():
         try:
-            return _read(folder, {fact: facts[fact] for fact in same}), folder
+            return _read(folder, {fact: facts.get(fact) for fact in (*same, *how)}), folder
         except TableError:
             pass  # the folder holds another gallery by now
     return cached_vectors(places, encoder_again(facts, device), facts["dtype"], None)

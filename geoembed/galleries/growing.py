@@ -40,6 +40,8 @@ class GrowingVectors:
         Rows that are in it already; what lies behind them is cut off.
     record : callable, optional
         Called with the number of rows that are safe on the disk, every few seconds and at the end.
+        Rows that were assigned at once count when all of them are there: a build goes on with
+        whole blocks, else its vectors would have other bits.
 
     Raises
     ------
@@ -83,7 +85,7 @@ class GrowingVectors:
         except BaseException:
             self._file.close()
             raise
-        self._safe, self._then = done, time.monotonic()
+        self._recorded, self._unsafe, self._then = done, 0, time.monotonic()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -99,10 +101,12 @@ class GrowingVectors:
         for first in range(0, stop - start, piece):
             some = np.ascontiguousarray(values[first : first + piece], dtype=self.dtype)
             self._file.write(some.data)
-            self.done += len(some)
-            late = time.monotonic() - self._then > _SECONDS
-            if late or (self.done - self._safe) * self._row_bytes > _BYTES:
+            self._unsafe += len(some)
+            if self._unsafe * self._row_bytes > _BYTES:
                 self._settle()
+        self.done = stop
+        if time.monotonic() - self._then > _SECONDS:
+            self._settle()
 
     def __enter__(self) -> "GrowingVectors":
         return self
@@ -122,12 +126,12 @@ class GrowingVectors:
             raise ValueError(f"{self.done:,} of {len(self):,} rows were written to {self.path}.")
 
     def _settle(self) -> None:
-        """Bring the rows onto the disk, then record how many there are."""
+        """Bring what is written onto the disk, then record the rows that were assigned whole."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        if self._record is not None and self.done > self._safe:
+        if self._record is not None and self.done > self._recorded:
             self._record(self.done)
-        self._safe, self._then = self.done, time.monotonic()
+        self._recorded, self._unsafe, self._then = self.done, 0, time.monotonic()
 
     def _check_room(self) -> None:
         needed = (len(self) - self.done) * self._row_bytes

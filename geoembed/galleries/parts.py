@@ -119,17 +119,21 @@ def temporary_folder(folder: Path, suffix: str) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left beside a folder, but for work that can be gone on with.
 
+    Galleries that were moved away and never replaced are put back, this one and its neighbours.
+
     Parameters
     ----------
     folder : Path
         A gallery's.
     """
     for left in folder.parent.glob(".*~*~*~*"):
-        if left.suffix not in (".part", ".old"):
+        # Whoever wants to go on with a part must not find it held by this.
+        if left.suffix not in (".part", ".old") or not _is_rest(left):
             continue
         with suppress(OSError), _held(left):
-            age = time.time() - left.stat().st_mtime
-            if not _progress(left)[1] or age > _KEPT_SECONDS:
+            if left.suffix == ".old":
+                _put_back(left)
+            if _is_rest(left):
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -142,10 +146,25 @@ def restore_folder(folder: Path) -> None:
         Where it lay.
     """
     for left in folder.parent.glob(".*~*~*~*.old"):
-        if left.name.rsplit("~", 3)[0] != f".{folder.name}" or folder.exists():
-            continue
-        with suppress(OSError), _held(left):
-            (left / "old").rename(folder)
+        if left.name.rsplit("~", 3)[0] == f".{folder.name}":
+            with suppress(OSError), _held(left):
+                _put_back(left)
+
+
+def _put_back(left: Path) -> None:
+    """Rename what was moved away to what it was called, unless something is there by now."""
+    home = left.parent / left.name.rsplit("~", 3)[0][1:]
+    if (left / "old").exists() and not home.exists():
+        (left / "old").rename(home)
+
+
+def _is_rest(left: Path) -> bool:
+    """Tell whether nobody can go on with a temporary folder, or has come back for it in time."""
+    try:
+        age = time.time() - left.stat().st_mtime
+    except OSError:  # somebody else has just removed or renamed it
+        return False
+    return age > _KEPT_SECONDS or not _progress(left)[1]
 
 
 def _name(folder: Path, suffix: str) -> str:

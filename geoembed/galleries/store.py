@@ -299,10 +299,11 @@ def _rename(part: Path, folder: Path, replace: bool) -> None:
             with suppress(FileNotFoundError):  # somebody else may have replaced it just now
                 folder.rename(old / "old")
         part.rename(folder)
-    except OSError:
-        if not folder.exists() and old is not None:
+    except BaseException as error:
+        # After Ctrl-C as well: what was moved away comes back before anything is removed.
+        if old is not None and not folder.exists() and (old / "old").exists():
             (old / "old").rename(folder)
-        if not (folder / _DESCRIPTION).is_file():
+        if not isinstance(error, OSError) or not (folder / _DESCRIPTION).is_file():
             raise
         theirs, ours = (_read_description(path) for path in (folder, part))
         if any(theirs.get(fact) != ours[fact] for fact in ours.keys() - _WHERE):
