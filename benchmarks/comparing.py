@@ -130,7 +130,7 @@ def _judge(suite: str, name: str, old: Figure, new: Figure) -> Change:
     noise = _noise(old, new)
     missed = old.met is True and new.met is False
     why = ""
-    if abs(new.value - old.value) <= noise * abs(old.value):
+    if _apart(old.value, new.value) <= noise and not (missed and _is_computed(old)):
         verdict, why = "same", "target missed within noise" if missed else ""
     elif new.direction is None:
         verdict = "moved"
@@ -141,9 +141,20 @@ def _judge(suite: str, name: str, old: Figure, new: Figure) -> Change:
     return Change(suite, name, old, new, verdict, why, noise)
 
 
+def _apart(old: float, new: float) -> float:
+    """How much larger the larger value is: a rate that halves is as far off as a time doubled."""
+    if old == new:
+        return 0.0
+    return max(old / new, new / old) - 1 if old * new > 0 else math.inf
+
+
+def _is_computed(figure: Figure) -> bool:
+    return figure.unit in ("", "difference", "levels")
+
+
 def _noise(old: Figure, new: Figure) -> float:
     """Largest relative change between two runs that may be chance."""
-    if old.unit in ("", "difference", "levels"):
+    if _is_computed(old):
         # Computed, not timed: only what computes them changes them. Of a cosine next to 1 the third
         # digit counts; of the small errors beside it, which processors round apart, a quarter.
         return 1e-3 if 0.5 <= old.value <= 1 else 0.25

@@ -121,11 +121,19 @@ def _begin(asked: argparse.Namespace) -> Run:
         for name in asked.redo or []:
             run.suites.pop(name, None)
     else:
-        if path.exists():
+        # A run that was stopped before it measured anything is no reason to lose the one before it.
+        if path.exists() and not _is_empty(path):
             path.replace(path.with_name("previous.json"))
         run = Run(about)
     write_run(run, path)
     return run
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not any(read_run(path).figures())
+    except BenchFileError:
+        return False
 
 
 def _measure(run: Run, asked: argparse.Namespace) -> None:
