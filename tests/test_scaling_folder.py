@@ -343,6 +343,8 @@ def test_a_folder_with_other_things_is_never_touched(source, tmp_path):
         ([], "out", {}, TableError, "There is nothing to read"),
         ("in", "in", {}, TableError, "in holds a file to read"),
         ("in", "in/out", {}, TableError, "out lies in what is read, .*in: .*a folder beside it"),
+        ("in", "text/../in/c", {}, TableError, "c lies in what is read"),
+        ("in", "link/c", {}, TableError, "c lies in what is read"),
         ("in/**/*.parquet", "in/c", {}, TableError, "c lies in what is read, in/"),
         ("in", "out", {"scheduler": "tcp://127.0.0.1:9"}, OptionError, "scheduler=.*not both"),
         ("in", "text/a.txt", {}, TableError, "a.txt is a file. Give the name of a folder"),
@@ -362,6 +364,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("no Parquet")
+    (tmp_path / "link").symlink_to(source, target_is_directory=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(error, match=message):
         go(sources, target, **options)

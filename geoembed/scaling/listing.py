@@ -215,6 +215,10 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     if _is_pattern(there, pattern):
         found = re.compile(fsspec.utils.glob_translate(pattern))
         return any(found.match(path) for path in paths)
+    if is_local(system):
+        # The same folder may be called otherwise: by links, or with "..".
+        pattern = Path(pattern).resolve().as_posix()
+        paths = [Path(path).resolve().as_posix() for path in paths]
     root, inside = PurePosixPath(pattern), f"{pattern.rstrip('/')}/"
     return any(path.startswith(inside) and _is_shown(path, root) for path in paths)
 
