@@ -32,7 +32,7 @@ test: $(VENV)/.installed-test ## run every test
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 check-full: $(VENV)/.installed-test ## compare with the published model at its full size: 13 GB of memory
-	GEOEMBED_TEST_FULL=1 $(BIN)/python -m pytest tests/parity -m slow
+	GEOEMBED_TEST_FULL=1 $(BIN)/python -m pytest tests/parity tests/test_bench.py -m slow
 
 check: $(VENV)/.installed-check ## lint, types, layers, documentation
 	$(BIN)/ruff check .
