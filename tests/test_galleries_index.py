@@ -8,6 +8,7 @@ from geoembed.errors import OptionError, TableError, UnknownNameError
 from geoembed.galleries import Gallery
 from geoembed.galleries import index as index_module
 from geoembed.galleries.index import ExactIndex
+from geoembed.galleries.index_files import staged_indexes
 from geoembed.testing.galleries import check_index
 
 
@@ -233,14 +234,30 @@ def test_files_of_indexes_are_saved_with_the_gallery(gallery, tmp_path):
 
 
 def test_indexes_that_cannot_be_copied_leave_the_folder_as_it_was(gallery, tmp_path, monkeypatch):
-    gallery.save(tmp_path / "one")
-    (tmp_path / "one" / "indexes").mkdir()
-    (tmp_path / "one" / "indexes" / "graph").write_text("a graph")
+    home = tmp_path / "user"  # apart from the cache, whose folders are no concern here
+    gallery.save(home / "one")
+    (home / "one" / "indexes").mkdir()
+    (home / "one" / "indexes" / "graph").write_text("a graph")
+    before = sorted(home.rglob("*"))
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("geoembed.galleries.index_files.shutil.copyfile", full)
     with pytest.raises(TableError, match="indexes .* cannot be copied .* No space left"):
-        Gallery.load(tmp_path / "one").save(tmp_path / "two")
-    assert {p.name for p in tmp_path.iterdir()} <= {"one", "galleries"}  # the latter: the cache
+        Gallery.load(home / "one").save(home / "two")
+    with pytest.raises(TableError, match="indexes .* cannot be copied .* No space left"):
+        Gallery.load(home / "one").save(home / "one", force=True)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_indexes_that_somebody_put_there_meanwhile_are_no_crash(gallery, tmp_path):
+    home = tmp_path / "user"
+    (home / "one" / "indexes").mkdir(parents=True)
+    (home / "one" / "indexes" / "graph").write_text("a graph")
+    with staged_indexes(home / "one", home / "two") as move:
+        (home / "two" / "indexes").mkdir(parents=True)
+        (home / "two" / "indexes" / "theirs").write_text("another")
+        with pytest.raises(TableError, match="saved to .*two, its indexes cannot be put there"):
+            move(home / "two")
+    assert sorted(p.name for p in home.iterdir()) == ["one", "two"]

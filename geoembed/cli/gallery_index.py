@@ -1,5 +1,6 @@
 """``geoembed gallery index``: build an index of a gallery, and measure how much it finds."""
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +88,12 @@ def _vectors(path: Path) -> Any:
     import numpy as np
 
     try:
-        vectors = np.load(path)
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:  # which numpy leaves open where it is no archive
+            vectors = np.load(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TableError(f"{path} cannot be read as an array: {error}.") from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
-        raise TableError(f"{path} holds no array of shape (m, d).")
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise TableError(f"{path} holds no array of numbers of shape (m, d).")
     return vectors
 
 

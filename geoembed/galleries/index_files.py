@@ -38,7 +38,7 @@ def staged_indexes(source: Path | None, folder: str | Path) -> Iterator[Callable
     Raises
     ------
     TableError
-        If they cannot be copied; nothing is left behind.
+        If they cannot be copied or moved in; nothing is left behind.
     """
     there = None if source is None else source / INDEXES
     if there is None or not there.is_dir() or not any(_whole(there)):
@@ -61,7 +61,13 @@ def staged_indexes(source: Path | None, folder: str | Path) -> Iterator[Callable
             ) from error
 
         def move(path: Path) -> None:
-            copied.replace(path / INDEXES)
+            try:
+                copied.replace(path / INDEXES)
+            except OSError as error:
+                raise TableError(
+                    f"The gallery is saved to {path}, its indexes cannot be put there: "
+                    f"{error.strerror or error}. They are built again when they are asked for."
+                ) from error
 
         yield move
     finally:

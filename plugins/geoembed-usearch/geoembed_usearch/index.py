@@ -1,6 +1,8 @@
 """An HNSW graph over the vectors of a gallery, kept with the gallery or in geoembed's cache."""
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -28,6 +30,9 @@ __all__ = ["UsearchIndex", "UsearchInt8Index"]
 _SPARE: Final = {"float16": (1, 22), "int8": (2, 60)}
 # Beyond this share of the gallery a walk over the graph is no faster than looking at every row.
 _MOST: Final = 0.1
+# Queries at a time, and scores of guides held at a time (256 MB).
+_QUERIES: Final = 1024
+_SCORES: Final = 2**26
 # A part of so few rows is looked at row by row at once: that takes no longer than a walk.
 _FEW: Final = 20_000
 
@@ -66,7 +71,7 @@ class UsearchIndex(GalleryIndex):
     far : {"exact", "index"}
         What answers queries for which the target is not reached.
     threads : int
-        Of building and searching; 0 takes every core.
+        Of building and searching; 0 takes every core. The first 16,384 places join a graph on one.
     checkpoint : float
         Seconds after which a build keeps the part that is done.
     rebuild : bool
@@ -137,6 +142,11 @@ class UsearchIndex(GalleryIndex):
         number = isinstance(target, float | int) and not isinstance(target, bool)
         if not number or not 0.0 < target < 1.0:
             raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
+        number = isinstance(checkpoint, float | int) and not isinstance(checkpoint, bool)
+        if not number or not checkpoint >= 0.0:
+            raise OptionError(f"checkpoint={checkpoint!r} does not fit: give seconds, 0 or more.")
+        if not isinstance(rebuild, bool):
+            raise OptionError(f"rebuild={rebuild!r} does not fit: give True or False.")
         self.far = far
         self.threads = whole("threads", threads, 0)
         asked = {"connectivity": connectivity, "expansion_add": expansion_add}
@@ -151,6 +161,8 @@ class UsearchIndex(GalleryIndex):
         self.answered = {"index": 0, "exact": 0}
         self._exact: ExactIndex | None = None
         self._mask: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
+        # How far a walk goes is a field of the graph, and the package has room for one at a time.
+        self._walking = Lock()
         opener = Opener(
             embeddings if _gallery is None else _gallery,
             self._DTYPE,
@@ -249,10 +261,14 @@ class UsearchIndex(GalleryIndex):
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
         if self._candidates(k) > max(_MOST * len(self.embeddings), 32):
             return self._one_by_one(queries, k, None)
-        rows = [self._walk(queries, k, 0)] if self.expansion_search else []
-        if self.lists_search and self._lists is not None:
-            rows.append(self._lists.candidates(queries, self._lists_for(k)))
-        return self._scored(queries, k, np.concatenate(rows, axis=1), None)
+
+        def some(queries: NDArray[np.float32]) -> Found:
+            rows = [self._walk(queries, k, 0)] if self.expansion_search else []
+            if self.lists_search and self._lists is not None:
+                rows.append(self._lists.candidates(queries, self._lists_for(k)))
+            return self._scored(queries, k, np.concatenate(rows, axis=1), None)
+
+        return self._in_blocks(some, queries)
 
     def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
         length, count = len(self.embeddings), self._candidates(k)
@@ -260,18 +276,31 @@ class UsearchIndex(GalleryIndex):
         depth = max(self.expansion_search // 2, count)
         if len(rows) <= max(_FEW, 2 * count) or depth > _MOST * length:
             return self._one_by_one(queries, k, rows)
-        inside, found = self._inside(rows), []
-        enough = np.ones(len(queries), dtype=np.bool_)
-        if self.expansion_search:
-            walked = self._walk(queries, k, depth)
-            walked[~inside[walked]] = -1
-            # Where too few of them lie inside, the walk went elsewhere.
-            enough = (walked >= 0).sum(axis=1) >= count
-            found.append(walked)
-        if self.lists_search and self._lists is not None:
-            # Of the lists at the rim of the part only some places count.
-            found.append(self._lists.candidates(queries, 2 * self._lists_for(k), inside))
-        return self._scored(queries, k, np.concatenate(found, axis=1), rows, enough)
+        inside = self._inside(rows)
+
+        def some(queries: NDArray[np.float32]) -> Found:
+            found, enough = [], np.ones(len(queries), dtype=np.bool_)
+            if self.expansion_search:
+                walked = self._walk(queries, k, depth)
+                walked[~inside[walked]] = -1
+                # Where too few of them lie inside, the walk went elsewhere.
+                enough = (walked >= 0).sum(axis=1) >= count
+                found.append(walked)
+            if self.lists_search and self._lists is not None:
+                # Of the lists at the rim of the part only some places count.
+                found.append(self._lists.candidates(queries, 2 * self._lists_for(k), inside))
+            return self._scored(queries, k, np.concatenate(found, axis=1), rows, enough)
+
+        return self._in_blocks(some, queries)
+
+    def _in_blocks(
+        self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
+    ) -> Found:
+        """Search for so many queries at a time that memory does not grow with their number."""
+        guides = 1 if self._lists is None else len(self._lists)
+        step = max(1, min(_QUERIES, _SCORES // guides))
+        found = [search(queries[start : start + step]) for start in range(0, len(queries), step)]
+        return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
 
     def _scored(
         self,
@@ -304,11 +333,12 @@ class UsearchIndex(GalleryIndex):
         count = max(self._candidates(k), depth)
         follow = max(self.expansion_search, 2 * self._candidates(k), depth)
         numbers = numbers_of(queries, self._DTYPE)
-        return walk(self._graph, numbers, count, follow, self.threads)
+        with self._walking:
+            return walk(self._graph, numbers, count, follow, self.threads)
 
     def _far(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether queries are further off than those for which the graph finds enough."""
-        lengths = np.linalg.norm(queries, axis=1)
+        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         limit = self._far_below if self.far == "exact" else -1.0
         far: NDArray[np.bool_] = (scores[:, 0] < limit * lengths) | (lengths == 0.0)
         return far
@@ -323,11 +353,12 @@ class UsearchIndex(GalleryIndex):
 
     def _inside(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return a mask of the rows; the last one is kept."""
-        if self._mask is None or not np.array_equal(self._mask[0], rows):
+        kept = self._mask  # once: another thread may put its own there
+        if kept is None or not np.array_equal(kept[0], rows):
             mask = np.zeros(len(self.embeddings), dtype=np.bool_)
             mask[rows] = True
-            self._mask = rows.copy(), mask
-        return self._mask[1]
+            self._mask = kept = rows.copy(), mask
+        return kept[1]
 
     def _follow(self, queries: NDArray[np.float32], k: int, expansion: int, lists: int) -> Found:
         """Search with other settings than those that are found best, to find the best."""

@@ -49,17 +49,22 @@ def identity_of_gallery(gallery: "Gallery") -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain types.
+        Plain types. Of a gallery whose folder holds another one by now, what its values say.
     """
     if gallery.folder is not None:
         with suppress(OSError, ValueError, KeyError, TypeError):
             facts = json.loads((gallery.folder / "gallery.json").read_text(encoding="utf-8"))
-            return {
-                "embeddings_sha256": str(facts["sha256"]["embeddings"]),
-                "places_sha256": str(facts["places_sha256"]),
-                "shape": list(gallery.embeddings.shape),
-                "dtype": str(gallery.embeddings.dtype),
-            }
+            # Those of a gallery that was encoded just now say nothing of files.
+            loaded = gallery.facts.get("sha256", facts["sha256"])
+            if facts["places_sha256"] == gallery.facts["places_sha256"] and (
+                facts["sha256"]["embeddings"] == loaded["embeddings"]
+            ):
+                return {
+                    "embeddings_sha256": str(facts["sha256"]["embeddings"]),
+                    "places_sha256": str(facts["places_sha256"]),
+                    "shape": list(gallery.embeddings.shape),
+                    "dtype": str(gallery.embeddings.dtype),
+                }
     return identity_of_vectors(gallery.embeddings)
 
 
@@ -221,7 +226,7 @@ class Home:
             If the disk is full or the folder cannot be written; nothing is left behind.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        part, beside = _temporary(self.folder), _temporary(self.folder)
+        part, beside = self._temporary(shape.dtype), self._temporary(shape.dtype)
         try:
             save_graph(graph, part)
             if lists is not None:
@@ -234,17 +239,19 @@ class Home:
 
     def copy(self, path: Path, identity: dict[str, Any], described: dict[str, Any]) -> None:
         """Take a graph that lies elsewhere, for the same vectors under another identity."""
+        shape = Shape(*(described[f] for f in ("dtype", "connectivity", "expansion_add")))
         self.folder.mkdir(parents=True, exist_ok=True)
-        part, beside = _temporary(self.folder), _temporary(self.folder)
-        try:
-            shutil.copyfile(path, part)
-            if described["lists"]:
-                shutil.copyfile(path.parent / described["lists"], beside)
-            shape = Shape(*(described[f] for f in ("dtype", "connectivity", "expansion_add")))
-            self._describe(part, beside if described["lists"] else None, identity, shape, described)
-        finally:
-            part.unlink(missing_ok=True)
-            beside.unlink(missing_ok=True)
+        with self.alone(shape.dtype):
+            part, beside = self._temporary(shape.dtype), self._temporary(shape.dtype)
+            listed = beside if described["lists"] else None
+            try:
+                shutil.copyfile(path, part)
+                if listed is not None:
+                    shutil.copyfile(path.parent / described["lists"], listed)
+                self._describe(part, listed, identity, shape, described)
+            finally:
+                part.unlink(missing_ok=True)
+                beside.unlink(missing_ok=True)
 
     def _describe(
         self,
@@ -277,7 +284,13 @@ class Home:
             beside.chmod(0o644)
             os.replace(beside, listed)
         # From here on the new graph is found; until then the old one was.
-        _write_text(self.description(shape.dtype), described)
+        written = self._temporary(shape.dtype)
+        try:
+            written.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            written.chmod(0o644)
+            os.replace(written, self.description(shape.dtype))
+        finally:
+            written.unlink(missing_ok=True)
         for old in self.folder.glob(f"usearch.{shape.dtype}-*"):
             if old not in (path, listed):
                 with suppress(OSError):  # mapped by somebody on a system that forbids it
@@ -286,7 +299,7 @@ class Home:
 
     @contextmanager
     def alone(self, dtype: str) -> Iterator[None]:
-        """Let one process at a time build a graph here; others wait, and then find it."""
+        """Let one process at a time write a graph here; others wait, and then find it."""
         try:
             import fcntl
         except ImportError:  # no such locks on this system: they build side by side
@@ -295,7 +308,15 @@ class Home:
         with (self.folder / f".usearch.{dtype}.lock").open("w") as file:
             with suppress(OSError):  # some network folders know no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
+                for left in self.folder.glob(f".usearch.{dtype}-*.new"):
+                    left.unlink(missing_ok=True)  # of a process that was killed while it wrote
             yield
+
+    def _temporary(self, dtype: str) -> Path:
+        """Make an empty file; a finished one takes its final name from there."""
+        handle, name = tempfile.mkstemp(prefix=f".usearch.{dtype}-", suffix=".new", dir=self.folder)
+        os.close(handle)
+        return Path(name)
 
 
 def save_graph(graph: "Index", path: Path) -> None:
@@ -320,19 +341,3 @@ def _parts_digest(path: Path) -> str:
             file.seek(position)
             digest.update(file.read(_PART))
     return digest.hexdigest()
-
-
-def _temporary(folder: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=".usearch-", suffix=".new", dir=folder)
-    os.close(handle)
-    return Path(name)
-
-
-def _write_text(path: Path, document: dict[str, Any]) -> None:
-    part = _temporary(path.parent)
-    try:
-        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        part.chmod(0o644)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -59,6 +59,10 @@ class Lists:
         if guides < 1 or len(self._rows) != len(embeddings) or self._starts[-1] != len(self._rows):
             raise ValueError("its lists are not those of so many rows")
 
+    def __len__(self) -> int:
+        """How many lists there are."""
+        return len(self._guides)
+
     @staticmethod
     def build(
         embeddings: NDArray[Any], shape: Shape, *, threads: int, progress: bool | None
@@ -149,8 +153,9 @@ class Lists:
 
     def _holding(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which lists hold a row that counts; the last answer is kept."""
-        if self._inside is None or self._inside[0] is not inside:
+        kept = self._inside  # once: another thread may put its own there
+        if kept is None or kept[0] is not inside:
             sums = np.concatenate([[0], np.cumsum(inside[self._rows])])
             held = sums[self._starts[1:]] > sums[self._starts[:-1]]
-            self._inside = inside, held
-        return self._inside[1]
+            self._inside = kept = inside, held
+        return kept[1]

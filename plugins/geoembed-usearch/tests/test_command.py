@@ -76,6 +76,11 @@ def test_other_nonsense_is_refused(folder, tmp_path):
         run(folder, "--set", "nonsense=3")
     with pytest.raises(TableError, match="cannot be read as an array"):
         run(folder, "--queries", tmp_path / "none.npy")
-    (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(TableError, match="cannot be read as an array"):
-        run(folder, "--queries", tmp_path / "text.npy")
+    for content in (b"no array", b"", b"PK\x03\x04", b"\x93NUMPY"):
+        (tmp_path / "text.npy").write_bytes(content)
+        with pytest.raises(TableError, match="cannot be read as an array"):
+            run(folder, "--queries", tmp_path / "text.npy")
+    for array in (np.ones(3), np.array([["a"]]), np.ones((2, 2), dtype=complex)):
+        np.save(tmp_path / "other.npy", array)
+        with pytest.raises(TableError, match="holds no array of numbers of shape"):
+            run(folder, "--queries", tmp_path / "other.npy")

@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import geoembed_usearch
 import numpy as np
 import pytest
+from geoembed_usearch import calibrating
 from geoembed_usearch.building import insertion_blocks
 from geoembed_usearch.graph import Shape
 from geoembed_usearch.index import UsearchIndex, UsearchInt8Index
@@ -29,8 +31,12 @@ from geoembed.testing.galleries import check_index
 
 
 @pytest.fixture(autouse=True)
-def only_this_plugin(tmp_path_factory, monkeypatch):
+def only_this_plugin(request, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    if "grid" not in request.fixturenames or "own_cache" in request.fixturenames:
+        # A quarter of the queries that a build measures with: most of its time here.
+        for make in (noisy_queries, mixed_queries):
+            monkeypatch.setattr(calibrating, make.__name__, partial(make, count=64))
     with isolated_plugins(geoembed_usearch):
         yield
 
@@ -74,7 +80,7 @@ def recall(vectors, queries, scores, k, rows=None):
 @pytest.fixture(scope="module")
 def cities():
     """Embeddings of the cities of the world, and noisy ones of some of them as queries."""
-    lon, lat = ge.data.load_cities()[["lon", "lat"]].to_numpy()[:4000].T
+    lon, lat = ge.data.load_cities()[["lon", "lat"]].to_numpy()[:2000].T
     vectors = ge.encode(lon=lon, lat=lat, normalize=True, progress=False)
     random = np.random.default_rng(1)
     queries = vectors[random.choice(len(vectors), 200, replace=False)]
@@ -106,8 +112,8 @@ def test_scores_are_those_of_the_exact_search(cities):
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
-def test_a_gallery_is_searched_by_name(cities):
-    gallery = Gallery.cities(500_000)
+def test_a_gallery_is_searched_by_name():
+    gallery = Gallery.cities(500_000, encoder="wrap")
     scores, rows = gallery.search(gallery.embeddings[:20], 3, index="usearch")
     np.testing.assert_array_equal(rows[:, 0], np.arange(20))
     np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-5)
@@ -134,7 +140,7 @@ def test_large_shares_of_the_gallery_are_searched_exactly():
 def test_equal_rows_come_in_the_order_of_the_gallery(own_cache):
     vectors = unit_vectors(2000)
     vectors[[7, 300, 1500]] = vectors[7]
-    _, rows = UsearchIndex(vectors).search(vectors[7:8], 3)
+    _, rows = UsearchIndex(vectors, threads=1).search(vectors[7:8], 3)
     assert rows.tolist() == [[7, 300, 1500]]
 
 
@@ -182,7 +188,7 @@ def test_a_graph_in_the_cache_with_other_options_is_built_again_and_that_is_said
 @pytest.mark.parametrize("damage", ["cut", "changed", "torn description", "format"])
 def test_a_damaged_graph_is_built_again(own_cache, damage):
     vectors = unit_vectors(500)
-    path = UsearchIndex(vectors).path
+    path = UsearchIndex(vectors, threads=1).path
     description = path.with_name("usearch.float16.json")
     content = bytearray(path.read_bytes())
     if damage == "cut":
@@ -191,11 +197,11 @@ def test_a_damaged_graph_is_built_again(own_cache, damage):
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     elif damage == "format":
-        description.write_text(description.read_text().replace('"format": 2', '"format": 99'))
+        description.write_text(json.dumps(json.loads(description.read_text()) | {"format": 99}))
     else:
         description.write_text(description.read_text()[:100])
     with pytest.warns(GalleryCacheWarning, match="cannot be used: .* It is built again"):
-        again = UsearchIndex(vectors)
+        again = UsearchIndex(vectors, threads=1)
     np.testing.assert_array_equal(again.search(vectors[:5], 1)[1][:, 0], np.arange(5))
     described = json.loads(description.read_text())
     assert described["bytes"] == again.path.stat().st_size
@@ -205,7 +211,7 @@ def test_a_cache_that_cannot_be_written_leaves_the_graph_in_memory(own_cache):
     (own_cache / "indexes").write_text("in the way")
     vectors = unit_vectors(500)
     with pytest.warns(GalleryCacheWarning, match="cannot be kept in .* in memory only"):
-        index = UsearchIndex(vectors)
+        index = UsearchIndex(vectors, threads=1)
     assert index.path is None
     np.testing.assert_array_equal(index.search(vectors[:5], 1)[1][:, 0], np.arange(5))
 
@@ -224,6 +230,9 @@ def test_nonsense_is_refused(option):
     [
         ({"far": "no"}, "far='no' is not one of"),
         ({"target": 98}, "give a share between 0 and 1"),
+        ({"checkpoint": "soon"}, "checkpoint='soon' does not fit: give seconds"),
+        ({"checkpoint": float("nan")}, "checkpoint=nan does not fit: give seconds"),
+        ({"rebuild": "false"}, "rebuild='false' does not fit: give True or False"),
         ({"queries": np.zeros((2, 32))}, "not finite or zero"),
         ({"queries": np.ones((2, 3))}, "have the shape"),
     ],
@@ -269,7 +278,7 @@ def test_what_is_found_is_measured_when_it_is_built_and_kept_beside_it(own_cache
     again = UsearchIndex(grid)
     assert again.facts == facts
     # The same by another way: brute force over the same queries, all of them by the graph.
-    queries = noisy_queries(grid, 0.4)
+    queries = noisy_queries(grid, 0.4, 64)
     again.far = "index"
     scores, _ = again.search(queries, 10)
     measured = table["cosine 0.4 to a row"]["recall@10"]
@@ -318,6 +327,12 @@ def test_the_order_of_insertion_holds_every_row_once_and_goes_on_anywhere():
     for done in (0, 1, 16_383, 16_384, 39_999, 40_007):
         rest = [*insertion_blocks(40_007, done), np.empty(0, np.int64)]
         np.testing.assert_array_equal(np.concatenate(rest), whole[done:])
+
+
+def test_a_small_graph_finds_every_row_however_many_threads_wait_for_cores(own_cache):
+    vectors = unit_vectors(3000, 24)
+    index = UsearchIndex(vectors, threads=16, expansion_search=256)
+    np.testing.assert_array_equal(index.search(vectors, 1)[1][:, 0], np.arange(3000))
 
 
 def test_every_row_is_in_one_list_and_lists_hold_what_is_near(grid):
@@ -381,6 +396,55 @@ def test_a_localizer_asks_the_gallerys_one_graph_for_a_part(own_cache, monkeypat
     np.testing.assert_allclose(asked[["lon", "lat"]], exact[["lon", "lat"]])
 
 
+@pytest.mark.filterwarnings("ignore:The index finds less than")
+def test_threads_that_search_one_index_find_what_each_finds_alone(own_cache, monkeypatch):
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
+    vectors = unit_vectors(4000)
+    index = UsearchIndex(vectors, graph="always", expansion_search=64, far="index", threads=1)
+    # Other depths and other parts, so that what one sets would be wrong for the other.
+    asked = [
+        {"k": 5, "rows": np.arange(0, 4000, 2)},
+        {"k": 60},
+        {"k": 5, "rows": np.arange(1, 4000, 2)},
+    ]
+    queries = unit_vectors(60, seed=4)
+    alone = [index.search(queries, **options)[1] for options in asked]
+    wrong = []
+
+    def ask(options, expected):
+        found = [index.search(queries, **options)[1] for _ in range(15)]
+        wrong.extend(rows for rows in found if not np.array_equal(rows, expected))
+
+    threads = [threading.Thread(target=ask, args=one) for one in zip(asked, alone, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_many_queries_are_answered_some_at_a_time(monkeypatch, grid):
+    index = UsearchIndex(grid)
+    queries = noisy_queries(grid, 0.6, 100, seed=5)
+    whole = index.search(queries, 5)
+    part = index.search(queries, 5, rows=np.arange(3000))
+    most, candidates = [], Lists.candidates
+
+    def watched(lists, some, *arguments):
+        most.append(len(some))
+        return candidates(lists, some, *arguments)
+
+    monkeypatch.setattr(Lists, "candidates", watched)
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
+    monkeypatch.setattr("geoembed_usearch.index._SCORES", 7 * len(index._lists))
+    for got, expected in (
+        (index.search(queries, 5), whole),
+        (index.search(queries, 5, rows=np.arange(3000)), part),
+    ):
+        np.testing.assert_allclose(got[0], expected[0], atol=1e-6)
+    assert (max(most), sum(most)) == (7, 200)
+
+
 # -- with the gallery ------------------------------------------------------------------------------
 
 
@@ -404,6 +468,18 @@ def test_the_index_lies_in_the_gallerys_folder_and_goes_where_it_goes(kept, monk
     assert again.path.parent == kept.parent / "moved" / "indexes"
     queries = noisy_queries(np.asarray(again.embeddings), 0.6, 5)
     np.testing.assert_array_equal(again.search(queries, 3)[1], first.search(queries, 3)[1])
+
+
+def test_a_gallery_whose_folder_holds_another_by_now_takes_no_index_from_there(kept):
+    old = Gallery.load(kept)
+    vectors = np.array(old.embeddings)
+    other = Gallery.cities(300_000, encoder="xyz")
+    assert len(other) == len(old)
+    Gallery(other.places, vectors[::-1].copy(), other.facts).save(kept, force=True)
+    assert Gallery.load(kept).index("usearch").path.is_relative_to(kept)
+    index = old.index("usearch", threads=1)
+    assert not index.path.is_relative_to(kept)
+    assert index.search(vectors[:9], 1)[1][:, 0].tolist() == list(range(9))
 
 
 def test_a_gallery_saved_onto_itself_keeps_its_index(kept, monkeypatch):
@@ -482,64 +558,95 @@ def test_a_folder_that_cannot_be_written_leaves_the_index_in_the_cache(kept, own
 # -- builds that end early -------------------------------------------------------------------------
 
 BUILD = """
-import sys
-from pathlib import Path
+import json, sys, threading
 import numpy as np
-from geoembed_usearch.graph import Shape
+from geoembed_usearch import building, calibrating
 from geoembed_usearch.index import UsearchIndex
+building._ROWS = 1024
+begun, bar, save = [], building.progress_bar, building._Unfinished.save
+def watched(*arguments, **options):
+    begun.append(options["done"])
+    return bar(*arguments, **options)
+def stopped(kept, graph):
+    save(kept, graph)
+    print(len(graph), flush=True)
+    threading.Event().wait()
+building.progress_bar = watched
+if sys.argv[2] == "stop":
+    building._Unfinished.save = stopped
 vectors = np.load(sys.argv[1])
 print("ready", flush=True)
-index = UsearchIndex(
-    vectors, graph="always", checkpoint=0.0, threads=1, progress=False
-)
-print(index.path, flush=True)
+sys.stdin.readline()
+index = UsearchIndex(vectors, graph="always", checkpoint=0.0, threads=1, progress=False)
+print(json.dumps({"path": str(index.path), "begun": begun}), flush=True)
 """
 
 
-def test_a_killed_build_goes_on_where_it_was(own_cache, tmp_path, monkeypatch):
-    vectors = unit_vectors(40_000, 24)
-    np.save(tmp_path / "vectors.npy", vectors)
+@pytest.fixture
+def build(own_cache, tmp_path):
+    """Start processes that build a graph of some vectors; they are killed at the end."""
     package = str(Path(geoembed_usearch.__file__).parents[1])
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", BUILD, str(tmp_path / "vectors.npy")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    end = time.monotonic() + 240
-    while not (parts := list((own_cache / "indexes").rglob("*.part.json"))):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = json.loads(parts[0].read_text())["rows"]
-    assert 0 < done < 40_000
-    folder = parts[0].parent
-    assert not list(folder.glob("*.usearch"))  # nothing half is ever found
-
-    from geoembed_usearch import building
-
     started = []
-    bar = building.progress_bar
-    monkeypatch.setattr(
-        building, "progress_bar", lambda *a, **k: started.append(k["done"]) or bar(*a, **k)
-    )
-    index = UsearchIndex(vectors, graph="always", threads=2, progress=False)
-    assert started[0] >= done
-    assert len(index._graph) == 40_000
-    queries = vectors[::400]
-    np.testing.assert_array_equal(index.search(queries, 1)[1][:, 0], np.arange(0, 40_000, 400))
+
+    def start(vectors, mode):
+        np.save(tmp_path / "vectors.npy", vectors)
+        command = [sys.executable, "-c", BUILD, str(tmp_path / "vectors.npy"), mode]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_build_is_gone_on_with_by_one_of_two_processes_and_taken_by_the_other(
+    own_cache, build
+):
+    vectors = unit_vectors(3000, 24)
+    killed = build(vectors, "stop")
+    killed.stdin.write("go\n")
+    killed.stdin.flush()
+    assert killed.stdout.readline() == "ready\n"
+    done = int(killed.stdout.readline())
+    assert 0 < done < 3000
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    (folder,) = (own_cache / "indexes").iterdir()
+    assert list(folder.glob("*.part.json"))
+    assert not list(folder.glob("*.usearch"))  # nothing half is ever found
+    # As if another one had been killed while it wrote the whole graph.
+    (folder / ".usearch.float16-abc.new").write_bytes(b"half")
+
+    both = [build(vectors, "go on") for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [json.loads(process.stdout.readline()) for process in both]
+    assert sorted(one["begun"] for one in told) == [[], [done]]
+    assert told[0]["path"] == told[1]["path"]
+
+    index = UsearchIndex(vectors)
+    assert str(index.path) == told[0]["path"]
+    assert len(index._graph) == 3000
+    np.testing.assert_array_equal(index.search(vectors, 1)[1][:, 0], np.arange(3000))
     left = [p.name for p in folder.iterdir() if ".part" in p.name or p.name.endswith(".new")]
     assert left == []
 
 
-def test_the_part_of_another_build_is_not_taken_up(own_cache, tmp_path):
+def test_the_part_of_another_build_is_not_taken_up(own_cache, tmp_path, monkeypatch):
     from geoembed_usearch.building import build_graph
     from geoembed_usearch.keeping import Home
 
     home = Home(tmp_path / "home")
     home.folder.mkdir()
-    vectors = unit_vectors(40_000, 8)
+    monkeypatch.setattr("geoembed_usearch.building._ROWS", 512)
+    vectors = unit_vectors(2000, 8)
     options = {"threads": 1, "progress": False, "checkpoint": 0.0}
     shape = Shape(connectivity=4, expansion_add=8)
     build_graph(vectors, {"of": "these"}, shape, home, **options)
@@ -550,7 +657,7 @@ def test_the_part_of_another_build_is_not_taken_up(own_cache, tmp_path):
     # A torn part begins anew.
     for part in home.folder.glob("*.part.[01]"):
         part.write_bytes(part.read_bytes()[:1000])
-    assert len(build_graph(vectors, {"of": "these"}, shape, home, **options)) == 40_000
+    assert len(build_graph(vectors, {"of": "these"}, shape, home, **options)) == 2000
 
 
 def test_a_full_disk_leaves_the_graph_in_memory_and_nothing_behind(own_cache, monkeypatch):
