@@ -33,10 +33,10 @@ from geoembed.testing.galleries import check_index
 @pytest.fixture(autouse=True)
 def only_this_plugin(request, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    if "grid" not in request.fixturenames or "own_cache" in request.fixturenames:
-        # A quarter of the queries that a build measures with: most of its time here.
-        for make in (noisy_queries, mixed_queries):
-            monkeypatch.setattr(calibrating, make.__name__, partial(make, count=64))
+    # Fewer queries than the 256 of each kind that a build measures with: most of its time here.
+    count = 128 if "grid" in request.fixturenames else 40
+    for make in (noisy_queries, mixed_queries):
+        monkeypatch.setattr(calibrating, make.__name__, partial(make, count=count))
     with isolated_plugins(geoembed_usearch):
         yield
 
@@ -278,7 +278,7 @@ def test_what_is_found_is_measured_when_it_is_built_and_kept_beside_it(own_cache
     again = UsearchIndex(grid)
     assert again.facts == facts
     # The same by another way: brute force over the same queries, all of them by the graph.
-    queries = noisy_queries(grid, 0.4, 64)
+    queries = noisy_queries(grid, 0.4, 128)
     again.far = "index"
     scores, _ = again.search(queries, 10)
     measured = table["cosine 0.4 to a row"]["recall@10"]
