@@ -71,7 +71,7 @@ class UsearchIndex(GalleryIndex):
     far : {"exact", "index"}
         What answers queries for which the target is not reached.
     threads : int
-        Of building and searching; 0 takes every core. The first 16,384 places join a graph on one.
+        Of building and searching; 0 takes every core. The first 16,384 places join on one.
     checkpoint : float
         Seconds after which a build keeps the part that is done.
     rebuild : bool
@@ -136,17 +136,16 @@ class UsearchIndex(GalleryIndex):
         for name, value, known in (
             ("graph", graph, ("auto", "always")),
             ("far", far, ("exact", "index")),
+            ("rebuild", rebuild, (True, False)),
         ):
             if value not in known:
-                raise OptionError(f"{name}={value!r} is not one of: {', '.join(known)}.")
+                raise OptionError(f"{name}={value!r} is not one of: {', '.join(map(str, known))}.")
         number = isinstance(target, float | int) and not isinstance(target, bool)
         if not number or not 0.0 < target < 1.0:
             raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
         number = isinstance(checkpoint, float | int) and not isinstance(checkpoint, bool)
         if not number or not checkpoint >= 0.0:
             raise OptionError(f"checkpoint={checkpoint!r} does not fit: give seconds, 0 or more.")
-        if not isinstance(rebuild, bool):
-            raise OptionError(f"rebuild={rebuild!r} does not fit: give True or False.")
         self.far = far
         self.threads = whole("threads", threads, 0)
         asked = {"connectivity": connectivity, "expansion_add": expansion_add}
@@ -248,9 +247,8 @@ class UsearchIndex(GalleryIndex):
         home = Home(folder / INDEXES)
         if self.path is None or home.description(self._DTYPE).exists():
             return
-        saved = Gallery.load(folder)
         try:
-            home.copy(self.path, identity_of_gallery(saved), self._facts)
+            home.copy(self.path, identity_of_gallery(Gallery.load(folder)), self._facts)
         except OSError as error:
             raise TableError(
                 f"The index cannot be written to {home.folder}: {error.strerror or error}."
@@ -297,8 +295,7 @@ class UsearchIndex(GalleryIndex):
         self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
     ) -> Found:
         """Search for so many queries at a time that memory does not grow with their number."""
-        guides = 1 if self._lists is None else len(self._lists)
-        step = max(1, min(_QUERIES, _SCORES // guides))
+        step = max(1, min(_QUERIES, _SCORES // (len(self._lists) if self._lists else 1)))
         found = [search(queries[start : start + step]) for start in range(0, len(queries), step)]
         return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
 

@@ -61,7 +61,7 @@ def grid():
     z = 1 - 2 * (step + 0.5) / len(step)
     around = step * np.pi * (3 - np.sqrt(5))
     xyz = np.stack([np.sqrt(1 - z**2) * np.cos(around), np.sqrt(1 - z**2) * np.sin(around), z], 1)
-    phase = xyz @ random.normal(scale=4.0, size=(3, 32))
+    phase = xyz @ random.normal(scale=4.0, size=(3, 16))
     vectors = np.concatenate([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -232,7 +232,7 @@ def test_nonsense_is_refused(option):
         ({"target": 98}, "give a share between 0 and 1"),
         ({"checkpoint": "soon"}, "checkpoint='soon' does not fit: give seconds"),
         ({"checkpoint": float("nan")}, "checkpoint=nan does not fit: give seconds"),
-        ({"rebuild": "false"}, "rebuild='false' does not fit: give True or False"),
+        ({"rebuild": "false"}, "rebuild='false' is not one of: True, False"),
         ({"queries": np.zeros((2, 32))}, "not finite or zero"),
         ({"queries": np.ones((2, 3))}, "have the shape"),
     ],
