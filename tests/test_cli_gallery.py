@@ -213,3 +213,11 @@ def test_a_damaged_folder(tmp_path, capsys):
     Gallery.from_lonlat([[0.0, 0.0]], name="one", encoder="xyz").save(tmp_path / "one")
     (tmp_path / "one" / "counts.npy").write_bytes(b"")
     assert "damaged: counts.npy has 0 bytes" in complaint(capsys, "info", tmp_path / "one")
+
+
+def test_an_index_that_is_not_installed_says_where_it_is(capsys):
+    with isolated_plugins():
+        assert main(["gallery", "index", "cities"]) == 1
+    told = capsys.readouterr().err
+    assert "There is no index named 'usearch'" in told
+    assert "pip install plugins/geoembed-usearch" in told

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from geoembed.cli.output import print_json, table
-from geoembed.errors import OptionError, TableError
+from geoembed.errors import OptionError, TableError, UnknownNameError
 
 if TYPE_CHECKING:
     from geoembed.galleries import GalleryIndex
@@ -50,7 +50,14 @@ def index(
     from geoembed.extending.registry import index_spec
     from geoembed.galleries import load_gallery
 
-    index_spec(kind)
+    try:
+        index_spec(kind)
+    except UnknownNameError as error:
+        # Otherwise the command's own default would be an unknown name, and nothing said why.
+        raise UnknownNameError(
+            f"{error} Approximate ones come as plugins: in the source tree, pip install "
+            "plugins/geoembed-usearch brings 'usearch' and 'usearch.int8'."
+        ) from error
     given = None if queries is None else _vectors(queries)
     gallery = load_gallery(
         name, encoder=encoder, dtype=dtype, device=device, progress=False if as_json else None

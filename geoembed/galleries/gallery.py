@@ -223,11 +223,9 @@ class Gallery(Making):
         UnknownNameError
             If there is no such index.
         """
-        made = self.index(index)
-        if rows is None:
-            # An index that knows no parts of a gallery is searched as a whole all the same.
-            return made.search(queries, k)
-        return made.search(queries, k, positions_of(rows, len(self)))
+        # An index that knows no parts of a gallery is searched as a whole all the same.
+        part = () if rows is None else (positions_of(rows, len(self)),)
+        return self.index(index).search(queries, k, *part)
 
     def index(
         self, name: str = "exact", *, progress: bool | None = None, **options: Any

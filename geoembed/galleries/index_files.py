@@ -5,14 +5,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from geoembed.errors import TableError
+from geoembed.galleries.store import INDEXES
 
-__all__ = ["INDEXES", "staged_indexes"]
-
-INDEXES: Final = "indexes"
-"""Name of the folder in a gallery's folder that holds them."""
+__all__ = ["staged_indexes"]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery, GalleryIndex
 from geoembed.galleries.index import ExactIndex, Found
-from geoembed.galleries.index_files import INDEXES
+from geoembed.galleries.store import INDEXES
 from geoembed_usearch.calibrating import calibrate, checked_queries
 from geoembed_usearch.graph import numbers_of, walk, whole
 from geoembed_usearch.keeping import Home, identity_of_gallery

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery, GalleryCacheWarning
-from geoembed.galleries.index_files import INDEXES
+from geoembed.galleries.store import INDEXES
 from geoembed_usearch.building import build_graph, sweep
 from geoembed_usearch.graph import Shape
 from geoembed_usearch.keeping import Home, MismatchError, identity_of_gallery, identity_of_vectors
