@@ -180,7 +180,7 @@ def test_the_batch_size_is_what_the_tower_sees(encoder, photos, monkeypatch):
     seen.clear()
     encoder.encode_images(photos, batch_size=4, progress=False)
     assert seen == [4, 1]
-    with pytest.raises(OptionError, match="batch_size=2.5 is not a whole number"):
+    with pytest.raises(OptionError, match="batch_size=2.5 is no whole number"):
         encoder.encode_pixels(torch.zeros(1, 3, 224, 224), batch_size=2.5)
 
 
@@ -264,8 +264,8 @@ def test_vectors_that_are_not_finite_are_errors(encoder, photos):
     ("options", "message"),
     [
         ({"tta": "eleven"}, "tta='eleven'"),
-        ({"batch_size": 0}, "batch_size=0 is not a whole number"),
-        ({"batch_size": True}, "batch_size=True is not a whole number"),
+        ({"batch_size": 0}, "batch_size=0 is no whole number"),
+        ({"batch_size": True}, "batch_size=True is no whole number"),
         ({"workers": -1}, "workers=-1"),
         ({"max_pixels": 0}, "max_pixels=0"),
     ],
