@@ -11,32 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.errors import OptionError
 from geoembed.galleries.index import ExactIndex, Found
-from geoembed_usearch.recall import (
-    LEVELS,
-    Asked,
-    Measured,
-    Search,
-    mixed_queries,
-    noisy_queries,
-    truth_of,
-)
+from geoembed_usearch.recall import LEVELS, Search, mixed_queries, noisy_queries, truth_of
+from geoembed_usearch.steps import TRIED, Step, choose_steps, least_cosine
 
 __all__ = ["calibrate", "checked_queries"]
 
-# What is tried, the cheapest first: candidates followed over the graph, and lists looked through.
-# Lists alone do for dense grids, where many places near one answer are as good as it; the graph
-# for places that lie apart.
-_TRIED: Final = (
-    (0, 8),
-    (0, 16),
-    (0, 32),
-    (256, 0),
-    (512, 0),
-    (512, 16),
-    (1024, 0),
-    (1024, 32),
-    (2048, 64),
-)
 # A query that resembles so many places at once is asked as pictures are: of vectors of real
 # pictures and of such, about the same share is found.
 _MIXED: Final = 16
@@ -45,8 +24,8 @@ _NEAREST: Final = 0.4
 # Some hundreds of queries tell a share to within this.
 _MARGIN: Final = 0.005
 
-# (queries, k, candidates followed, lists looked through) -> scores and rows.
-Follow = Callable[[NDArray[np.float32], int, int, int], Found]
+# (queries, k, steps) -> scores and rows.
+Follow = Callable[[NDArray[np.float32], int, list[Step]], Found]
 
 
 def checked_queries(queries: ArrayLike, width: int) -> NDArray[np.float32]:
@@ -110,7 +89,7 @@ def calibrate(
     device : str
         Where the exact search runs.
     follow : callable
-        Searches the graph.
+        Searches in some steps.
     target : float
         Share of the ten best that is to be found for queries at a cosine of 0.4 or more to a row,
         and for those that resemble 16 places at once.
@@ -126,10 +105,13 @@ def calibrate(
     Returns
     -------
     dict
-        Plain types: ``target``, ``reached``, ``expansion_search``, ``lists_search``, ``far_below``
-        (queries whose best row has a smaller cosine are too far off for the target), ``recall``, a
-        list with what was found for each kind of queries, and ``times_exact``: so many times as
-        fast as the exact search it was, 64 queries at a time.
+        Plain types: ``target``, ``reached``, ``missed`` (kinds of queries for which it is not),
+        ``steps`` (candidates followed over the graph, lists looked through, and the cosine of the
+        best row from which that is enough), the largest of either (``expansion_search``,
+        ``lists_search``), ``far_below`` (queries whose best row has a smaller cosine are too far
+        off for the target), ``recall``, a list with what was found for each kind of queries, and
+        ``times_exact``: so many times as fast as the exact search it was, 64 queries at a time, at
+        a cosine of 0.6.
     """
     kinds = [
         (f"cosine {level:g} to a row" if level else "random directions", level) for level in LEVELS
@@ -140,32 +122,60 @@ def calibrate(
     asked = truth_of(embeddings, device, [*named, mixed, *given])
     held = [a for a, (_, level) in zip(asked, kinds, strict=False) if level >= _NEAREST]
     held += asked[len(kinds) :]
-    wanted = min(1.0, target + _MARGIN)
-    depth = min(10, len(embeddings))
-    tried = (
-        [(expansion, 0)]
-        if expansion
-        else [
-            (follow, look)
-            for follow, look in _TRIED
-            if (lists or not look) and (graph or not follow)
+    wanted, depth = min(1.0, target + _MARGIN), min(10, len(embeddings))
+    tried: list[Step] = []
+    shares: list[list[tuple[Any, Any]]] = []
+    for step in _offered(expansion, lists, graph):
+        tried.append(step)
+        shares.append([kind.shares(partial(_stepped, follow, [step]), depth) for kind in asked])
+        means = {kind.name: one[1].mean() for kind, one in zip(asked, shares[-1], strict=True)}
+        if all(means[kind.name] >= wanted for kind in held):
+            break
+    # What no step finds well cannot be waited for: it is said, and does not hold up the rest.
+    lost = mixed[0] if means[mixed[0]] < wanted else ""
+    counted = [at for at, kind in enumerate(asked) if kind.name != lost]
+    steps = choose_steps(
+        [
+            step._replace(least=least_cosine([share[at] for at in counted], wanted))
+            for step, share in zip(tried, shares, strict=True)
         ]
     )
-    for settings in tried:
-        search = partial(_followed, follow, settings)
-        if all(kind.recall(search, depth) >= wanted for kind in reversed(held)):
+    while True:
+        search = partial(_stepped, follow, steps)
+        measured = [kind.measured(search) for kind in asked]
+        short = any(
+            one.recall["recall@10"] < target
+            for one, kind in zip(measured, asked, strict=True)
+            if kind in held and kind.name != lost
+        )
+        if not short or len(steps) == 1:
             break
-    measured = [kind.measured(search) for kind in asked]
-    reached = [one for one, kind in zip(measured, asked, strict=True) if kind in held]
+        # The queries that the first steps leave may be found less well than all of their kind.
+        steps = steps[1:]
+    missed = [
+        kind.name
+        for kind, one in zip(asked, measured, strict=True)
+        if kind in held and one.recall["recall@10"] < target
+    ]
     return {
         "target": target,
-        "reached": all(one.recall["recall@10"] >= target for one in reached),
-        "expansion_search": settings[0],
-        "lists_search": settings[1],
-        "far_below": _far_below(asked[: len(kinds)], measured, target),
+        "reached": not missed,
+        "missed": missed,
+        "steps": [list(step) for step in steps],
+        "expansion_search": max(step.expansion for step in steps),
+        "lists_search": max(step.lists for step in steps),
+        "far_below": steps[-1].least,
         "times_exact": _times_exact(embeddings, device, search, asked[1].vectors[:64]),
         "recall": [one.as_dict() for one in measured],
     }
+
+
+def _offered(expansion: int | None, lists: bool, graph: bool) -> list[Step]:
+    if expansion:
+        return [Step(expansion, 0)]
+    # Without a graph a step differs by its lists alone; without lists by its walk.
+    steps = [Step(follow * graph, look * lists) for follow, look in TRIED]
+    return [step for step in dict.fromkeys(steps) if step.expansion or step.lists]
 
 
 def _times_exact(
@@ -182,22 +192,5 @@ def _times_exact(
     return round(median(ratios), 1)
 
 
-def _followed(
-    follow: Follow, settings: tuple[int, int], queries: NDArray[np.float32], k: int
-) -> Found:
-    return follow(queries, k, *settings)
-
-
-def _far_below(asked: list[Asked], measured: list[Measured], target: float) -> float:
-    """Return the cosine of the best row below which the target is not reached; -1 if it always is.
-
-    The first kind of queries that fails, from near to far, sets it: nearly all of its queries lie
-    below. It does not reach into the kind before.
-    """
-    before = 1.0
-    for kind, one in zip(asked, measured, strict=False):
-        best = kind.scores[:, 0]
-        if one.recall["recall@10"] < target:
-            return round(min(float(np.quantile(best, 0.98)), before), 4)
-        before = float(np.quantile(best, 0.02))
-    return -1.0
+def _stepped(follow: Follow, steps: list[Step], queries: NDArray[np.float32], k: int) -> Found:
+    return follow(queries, k, steps)

@@ -12,6 +12,7 @@ from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery, GalleryIndex
 from geoembed.galleries.index import ExactIndex, Found
 from geoembed.galleries.store import INDEXES
+from geoembed.scalars import is_number
 from geoembed_usearch.calibrating import calibrate, checked_queries
 from geoembed_usearch.graph import numbers_of, walk, whole
 from geoembed_usearch.keeping import Home, identity_of_gallery
@@ -19,6 +20,7 @@ from geoembed_usearch.lists import Lists
 from geoembed_usearch.opening import Opener
 from geoembed_usearch.recall import truth_of
 from geoembed_usearch.scoring import best_of
+from geoembed_usearch.steps import Step, steps_of
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -44,9 +46,9 @@ class UsearchIndex(GalleryIndex):
     built once and kept, in the gallery's folder or in geoembed's cache, from where it is
     memory-mapped. What it finds is scored again with the gallery's own vectors, so scores are those
     of the exact search. How much of what the exact search finds it finds as well is measured when
-    it is built, for queries that are no rows of the gallery; so many candidates are followed that
-    it is `target`. Queries further off than those for which it is reached, such as random
-    directions, are answered by the exact search.
+    it is built, for queries that are no rows of the gallery; it is followed so far that
+    this is `target`: a little for queries that match a row well, further for others. Queries still
+    further off, such as random directions, are answered by the exact search.
 
     Parameters
     ----------
@@ -83,8 +85,9 @@ class UsearchIndex(GalleryIndex):
     ----------
     path : Path or None
         Where the graph lies; None if it is in memory only.
-    expansion_search, lists_search : int
-        Candidates followed over the graph and lists looked through, a query; 0 does without.
+    steps : list of Step
+        Candidates followed over the graph, lists looked through, and the cosine of the best found
+        row from which that is enough; queries that it is not enough for take the next step.
     answered : dict of str to int
         How many queries were answered so far by ``"index"`` and by ``"exact"`` search.
 
@@ -140,11 +143,9 @@ class UsearchIndex(GalleryIndex):
         ):
             if value not in known:
                 raise OptionError(f"{name}={value!r} is not one of: {', '.join(map(str, known))}.")
-        number = isinstance(target, float | int) and not isinstance(target, bool)
-        if not number or not 0.0 < target < 1.0:
+        if not is_number(target) or not 0.0 < target < 1.0:
             raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
-        number = isinstance(checkpoint, float | int) and not isinstance(checkpoint, bool)
-        if not number or not checkpoint >= 0.0:
+        if not is_number(checkpoint) or not checkpoint >= 0.0:
             raise OptionError(f"checkpoint={checkpoint!r} does not fit: give seconds, 0 or more.")
         self.far = far
         self.threads = whole("threads", threads, 0)
@@ -175,9 +176,7 @@ class UsearchIndex(GalleryIndex):
         found = opener.make(self._calibrated) if found is None else found
         self.path, self._graph, lists, self._facts = found
         self._lists = None if lists is None else Lists(embeddings, lists)
-        self.expansion_search = expansion_search or int(self._facts["expansion_search"])
-        self.lists_search = int(self._facts["lists_search"])
-        self._far_below = float(self._facts["far_below"])
+        self.steps = steps_of(self._facts, self._calibration["expansion"])
 
     @classmethod
     def for_gallery(cls, gallery: Gallery, *, progress: bool | None = None, **options: Any) -> Self:
@@ -209,7 +208,7 @@ class UsearchIndex(GalleryIndex):
     def facts(self) -> dict[str, Any]:
         """How it was built, and how much it finds; plain types."""
         path = None if self.path is None else str(self.path)
-        return {**self._facts, "path": path, "expansion_search": self.expansion_search}
+        return {**self._facts, "path": path}
 
     def measure(self, queries: ArrayLike, name: str = "given") -> dict[str, Any]:
         """Measure how much of what the exact search finds is found for some queries.
@@ -259,37 +258,17 @@ class UsearchIndex(GalleryIndex):
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
         if self._candidates(k) > max(_MOST * len(self.embeddings), 32):
             return self._one_by_one(queries, k, None)
-
-        def some(queries: NDArray[np.float32]) -> Found:
-            rows = [self._walk(queries, k, 0)] if self.expansion_search else []
-            if self.lists_search and self._lists is not None:
-                rows.append(self._lists.candidates(queries, self._lists_for(k)))
-            return self._scored(queries, k, np.concatenate(rows, axis=1), None)
-
-        return self._in_blocks(some, queries)
+        return self._in_blocks(lambda some: self._stepped(some, k, None), queries)
 
     def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
         length, count = len(self.embeddings), self._candidates(k)
-        # Rows far down the list are found less surely than the first: only its first half counts.
-        depth = max(self.expansion_search // 2, count)
-        if len(rows) <= max(_FEW, 2 * count) or depth > _MOST * length:
+        if len(rows) <= max(_FEW, 2 * count) or max(self._depths(count)) > _MOST * length:
             return self._one_by_one(queries, k, rows)
-        inside = self._inside(rows)
+        return self._in_blocks(lambda some: self._stepped(some, k, rows), queries)
 
-        def some(queries: NDArray[np.float32]) -> Found:
-            found, enough = [], np.ones(len(queries), dtype=np.bool_)
-            if self.expansion_search:
-                walked = self._walk(queries, k, depth)
-                walked[~inside[walked]] = -1
-                # Where too few of them lie inside, the walk went elsewhere.
-                enough = (walked >= 0).sum(axis=1) >= count
-                found.append(walked)
-            if self.lists_search and self._lists is not None:
-                # Of the lists at the rim of the part only some places count.
-                found.append(self._lists.candidates(queries, 2 * self._lists_for(k), inside))
-            return self._scored(queries, k, np.concatenate(found, axis=1), rows, enough)
-
-        return self._in_blocks(some, queries)
+    def _depths(self, count: int) -> list[int]:
+        # Rows far down the list are found less surely than the first: only its first half counts.
+        return [max(step.expansion // 2, count) for step in self.steps]
 
     def _in_blocks(
         self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
@@ -299,46 +278,68 @@ class UsearchIndex(GalleryIndex):
         found = [search(queries[start : start + step]) for start in range(0, len(queries), step)]
         return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
 
-    def _scored(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        candidates: NDArray[np.int64],
-        rows: NDArray[np.int64] | None,
-        enough: NDArray[np.bool_] | None = None,
+    def _stepped(
+        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
     ) -> Found:
-        """Score candidates; answer the rest by the exact search."""
-        if candidates.shape[1] < k:
-            return self._one_by_one(queries, k, rows)
-        scores, best = best_of(self.embeddings, queries, candidates, k)
-        good = np.isfinite(scores[:, -1]) & ~self._far(queries, scores)
-        good = good if enough is None else good & enough
-        self.answered["index"] += int(good.sum())
-        if not good.all():
-            scores[~good], best[~good] = self._one_by_one(queries[~good], k, rows)
+        """Follow queries further and further, as long as they are not answered well."""
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        best = np.full((len(queries), k), -1, dtype=np.int64)
+        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+        open_ = np.flatnonzero(lengths > 0.0)
+        for step in self.steps:
+            some, found, well = self._step(queries[open_], k, step, rows)
+            near = some[:, 0] >= step.least * lengths[open_]
+            if step is self.steps[-1] and self.far == "index":
+                near[:] = True
+            well &= near
+            scores[open_[well]], best[open_[well]] = some[well], found[well]
+            open_ = open_[~well]
+            if not len(open_):
+                break
+        left = best[:, 0] < 0
+        self.answered["index"] += int((~left).sum())
+        if left.any():
+            scores[left], best[left] = self._one_by_one(queries[left], k, rows)
         return scores, best
+
+    def _step(
+        self, queries: NDArray[np.float32], k: int, step: Step, rows: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return scores and rows, and for which queries there are enough of them."""
+        inside, count = None if rows is None else self._inside(rows), self._candidates(k)
+        candidates, enough = [], np.ones(len(queries), dtype=np.bool_)
+        if step.expansion:
+            depth = 0 if inside is None else max(step.expansion // 2, count)
+            walked = self._walk(queries, k, depth, step.expansion)
+            if inside is not None:
+                walked[~inside[walked]] = -1
+                # Where too few of them lie inside, the walk went elsewhere.
+                enough = (walked >= 0).sum(axis=1) >= count
+            candidates.append(walked)
+        if step.lists and self._lists is not None:
+            # The hundredth best is found as surely as the tenth only if more are looked through; of
+            # the lists at the rim of a part only some places count.
+            look = max(step.lists, -(-k * step.lists // 15)) * (1 if inside is None else 2)
+            candidates.append(self._lists.candidates(queries, look, inside))
+        together = np.concatenate(candidates, axis=1)
+        if together.shape[1] < k:
+            none = np.zeros((len(queries), k), dtype=np.int64)
+            return none.astype(np.float32), none, np.zeros(len(queries), dtype=np.bool_)
+        scores, best = best_of(self.embeddings, queries, together, k)
+        return scores, best, enough & np.isfinite(scores[:, -1])
 
     def _candidates(self, k: int) -> int:
         times, more = _SPARE[self._DTYPE]
         return min(len(self.embeddings), times * k + more)
 
-    def _lists_for(self, k: int) -> int:
-        # The hundredth best is found as surely as the tenth only if more are looked through.
-        return max(self.lists_search, -(-k * self.lists_search // 40))
-
-    def _walk(self, queries: NDArray[np.float32], k: int, depth: int) -> NDArray[np.int64]:
+    def _walk(
+        self, queries: NDArray[np.float32], k: int, depth: int, expansion: int
+    ) -> NDArray[np.int64]:
         count = max(self._candidates(k), depth)
-        follow = max(self.expansion_search, 2 * self._candidates(k), depth)
+        follow = max(expansion, 4 * k, 2 * self._candidates(k), depth)
         numbers = numbers_of(queries, self._DTYPE)
         with self._walking:
             return walk(self._graph, numbers, count, follow, self.threads)
-
-    def _far(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether queries are further off than those for which the graph finds enough."""
-        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-        limit = self._far_below if self.far == "exact" else -1.0
-        far: NDArray[np.bool_] = (scores[:, 0] < limit * lengths) | (lengths == 0.0)
-        return far
 
     def _one_by_one(
         self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
@@ -357,10 +358,13 @@ class UsearchIndex(GalleryIndex):
             self._mask = kept = rows.copy(), mask
         return kept[1]
 
-    def _follow(self, queries: NDArray[np.float32], k: int, expansion: int, lists: int) -> Found:
-        """Search with other settings than those that are found best, to find the best."""
-        self.expansion_search, self.lists_search, self._far_below = expansion, lists, -1.0
-        return self._search(queries, k)
+    def _follow(self, queries: NDArray[np.float32], k: int, steps: list[Step]) -> Found:
+        """Search in other steps than those that are found best, to find the best."""
+        kept, self.steps, self.far = self.far, steps, "index"
+        try:
+            return self._search(queries, k)
+        finally:
+            self.far = kept
 
     def _calibrated(self, graph: "Index | None", lists: NDArray[np.int64] | None) -> dict[str, Any]:
         if graph is not None:

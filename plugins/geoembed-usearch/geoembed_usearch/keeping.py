@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Home", "MismatchError", "identity_of_gallery", "identity_of_vectors"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 # Bytes hashed at a time.
 _BYTES: Final = 2**24

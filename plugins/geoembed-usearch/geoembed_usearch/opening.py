@@ -176,9 +176,9 @@ class Opener:
             graph = guides
         if not facts["reached"]:
             warnings.warn(
-                f"The index finds less than {facts['target']:.0%} of the ten best rows even with "
-                f"{facts['expansion_search']:,} candidates. Queries of which the best row has a "
-                f"cosine below {facts['far_below']:g} are answered by the exact search. More "
+                f"The index finds less than {facts['target']:.0%} of the ten best rows for queries "
+                f"of some kinds ({', '.join(facts['missed'])}). Those whose best row has a cosine "
+                f"below {max(0.0, facts['far_below']):g} are answered by the exact search. More "
                 "neighbours (connectivity=32, expansion_add=256) find more.",
                 GalleryCacheWarning,
                 stacklevel=7,

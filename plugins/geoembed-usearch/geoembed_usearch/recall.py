@@ -92,6 +92,20 @@ class Asked:
         """
         return share_found(search(self.vectors, depth)[0], self.scores[:, :depth])
 
+    def shares(self, search: Search, depth: int) -> tuple[Any, Any]:
+        """Return of every query the score of its best found row, and the share that was found.
+
+        Parameters
+        ----------
+        search : callable
+            As for `recall`.
+        depth : int
+            How many of the best.
+        """
+        scores, _ = search(self.vectors, depth)
+        wanted = self.scores[:, depth - 1 : depth]
+        return scores[:, 0], np.mean(scores >= wanted - _SAME, axis=1)
+
     def measured(self, search: Search) -> Measured:
         """Do so for 1, 10 and 100 of the best.
 

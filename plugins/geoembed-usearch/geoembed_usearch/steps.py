@@ -1,0 +1,138 @@
+"""How far a query is followed: a little at first, further where the answer is no good match."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TRIED", "Step", "choose_steps", "least_cosine", "steps_of"]
+
+TRIED: Final = ((0, 8), (64, 8), (128, 16), (256, 32), (512, 32), (1024, 32))
+"""Candidates followed over the graph, and lists looked through; the cheapest first.
+
+Lists find the right part of the world, a walk finds places that lie apart; each finds what the
+other misses, so both together find more than either does at ten times the cost.
+"""
+
+# Such a share of the queries of a kind is too few to tell how many of their best rows are found.
+_FEW: Final = 0.02
+# A further step has to reach queries that are so much further off.
+_FURTHER: Final = 0.04
+_MOST: Final = 3
+
+
+class Step(NamedTuple):
+    """How far queries are followed, and which of them are answered well by that.
+
+    Parameters
+    ----------
+    expansion : int
+        Candidates followed over the graph; 0 does without.
+    lists : int
+        Lists looked through; 0 does without.
+    least : float
+        Queries whose best found row has at least this cosine are answered well.
+    """
+
+    expansion: int
+    lists: int
+    least: float = -1.0
+
+
+def steps_of(facts: dict[str, Any], expansion: int | None = None) -> list[Step]:
+    """Return the steps that an index was found to need.
+
+    Parameters
+    ----------
+    facts : dict
+        Its description.
+    expansion : int, optional
+        Follow so many candidates instead, in one step.
+
+    Returns
+    -------
+    list of Step
+        One or more.
+
+    Examples
+    --------
+    >>> facts = {"steps": [[64, 8, 0.55], [512, 32, 0.4]], "lists_search": 32, "far_below": 0.4}
+    >>> steps_of(facts, 100)
+    [Step(expansion=100, lists=32, least=0.4)]
+    """
+    if expansion is not None:
+        return [Step(expansion, int(facts["lists_search"]), float(facts["far_below"]))]
+    return [Step(int(e), int(lists), float(least)) for e, lists, least in facts["steps"]]
+
+
+def least_cosine(
+    kinds: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]], target: float
+) -> float:
+    """Return the cosine of the best row from which a target is reached, whatever the queries.
+
+    Parameters
+    ----------
+    kinds : sequence of (array of shape (m,), array of shape (m,))
+        Of every query the cosine of its best found row, and the share found of its best rows.
+    target : float
+        Mean share that is to be found.
+
+    Returns
+    -------
+    float
+        -1 if every query will do.
+
+    Examples
+    --------
+    >>> near, far = np.full(100, 0.9), np.full(100, 0.4)
+    >>> least_cosine([(near, np.ones(100)), (far, np.full(100, 0.5))], 0.98)
+    0.4001
+    """
+    least, before = -1.0, -2.0
+    while least != before:  # what one kind excludes may have held up the mean of another
+        before = least
+        for best, share in kinds:
+            order = np.argsort(-best, kind="stable")
+            count = int((best >= least).sum())
+            mean = np.cumsum(share[order][:count]) / np.arange(1, count + 1)
+            # A few of a kind may lie above: they do not tell in its mean.
+            fits = (mean >= target) | (np.arange(1, count + 1) <= _FEW * len(best))
+            held = int(np.flatnonzero(fits)[-1]) + 1 if fits.any() else 0
+            if held < count:
+                least = float(best[order[held]]) + 1e-4
+    return round(least, 4)
+
+
+def choose_steps(tried: Sequence[Step]) -> list[Step]:
+    """Choose a few of the steps that were tried, the cheapest first.
+
+    Parameters
+    ----------
+    tried : sequence of Step
+        The cheapest first, each with what it answers well.
+
+    Returns
+    -------
+    list of Step
+        At most three, each for queries further off than the one before answers; the last reaches
+        furthest.
+
+    Examples
+    --------
+    >>> choose_steps([Step(0, 8, 2.0), Step(64, 8, 0.5), Step(128, 16, 0.49), Step(512, 32, -1.0)])
+    [Step(expansion=64, lists=8, least=0.5), Step(expansion=512, lists=32, least=-1.0)]
+    """
+    steps: list[Step] = []
+    covered = 1.0
+    for step in tried:
+        if step.least <= covered - _FURTHER:
+            steps.append(step)
+            covered = step.least
+    if not steps:
+        return [tried[-1]._replace(least=max(tried[-1].least, covered))]
+    while len(steps) > _MOST:
+        gains = [before.least - step.least for before, step in pairwise(steps[:-1])]
+        del steps[1 + int(np.argmin(gains))]
+    return steps
