@@ -262,13 +262,10 @@ class UsearchIndex(GalleryIndex):
 
     def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
         length, count = len(self.embeddings), self._candidates(k)
-        if len(rows) <= max(_FEW, 2 * count) or max(self._depths(count)) > _MOST * length:
+        deepest = max(count, *(step.expansion // 2 for step in self.steps))
+        if len(rows) <= max(_FEW, 2 * count) or deepest > _MOST * length:
             return self._one_by_one(queries, k, rows)
         return self._in_blocks(lambda some: self._stepped(some, k, rows), queries)
-
-    def _depths(self, count: int) -> list[int]:
-        # Rows far down the list are found less surely than the first: only its first half counts.
-        return [max(step.expansion // 2, count) for step in self.steps]
 
     def _in_blocks(
         self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
