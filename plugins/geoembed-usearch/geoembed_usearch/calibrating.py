@@ -138,7 +138,8 @@ def calibrate(
         [
             step._replace(least=least_cosine([share[at] for at in counted], wanted))
             for step, share in zip(tried, shares, strict=True)
-        ]
+        ],
+        enough=all(means[kind.name] >= wanted for kind in held),
     )
     while True:
         search = partial(_stepped, follow, steps)

@@ -284,15 +284,13 @@ class UsearchIndex(GalleryIndex):
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         open_ = np.flatnonzero(lengths > 0.0)
         for step in self.steps:
-            some, found, well = self._step(queries[open_], k, step, rows)
-            near = some[:, 0] >= step.least * lengths[open_]
-            if step is self.steps[-1] and self.far == "index":
-                near[:] = True
-            well &= near
-            scores[open_[well]], best[open_[well]] = some[well], found[well]
-            open_ = open_[~well]
             if not len(open_):
                 break
+            some, found, well = self._step(queries[open_], k, step, rows)
+            if step is not self.steps[-1] or self.far == "exact":
+                well &= some[:, 0] >= step.least * lengths[open_]
+            scores[open_[well]], best[open_[well]] = some[well], found[well]
+            open_ = open_[~well]
         left = best[:, 0] < 0
         self.answered["index"] += int((~left).sum())
         if left.any():

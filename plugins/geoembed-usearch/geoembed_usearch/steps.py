@@ -105,13 +105,15 @@ def least_cosine(
     return round(least, 4)
 
 
-def choose_steps(tried: Sequence[Step]) -> list[Step]:
+def choose_steps(tried: Sequence[Step], *, enough: bool = False) -> list[Step]:
     """Choose a few of the steps that were tried, the cheapest first.
 
     Parameters
     ----------
     tried : sequence of Step
         The cheapest first, each with what it answers well.
+    enough : bool
+        Whether the last one does for all queries that the target is held for: then it stays.
 
     Returns
     -------
@@ -130,6 +132,8 @@ def choose_steps(tried: Sequence[Step]) -> list[Step]:
         if step.least <= covered - _FURTHER:
             steps.append(step)
             covered = step.least
+    if enough and tried[-1].least < covered and tried[-1] not in steps:
+        steps.append(tried[-1])
     if not steps:
         return [tried[-1]._replace(least=max(tried[-1].least, covered))]
     while len(steps) > _MOST:

@@ -20,6 +20,7 @@ from geoembed_usearch.graph import Shape
 from geoembed_usearch.index import UsearchIndex, UsearchInt8Index
 from geoembed_usearch.lists import Lists
 from geoembed_usearch.recall import mixed_queries, noisy_queries, share_found
+from geoembed_usearch.steps import least_cosine
 
 import geoembed as ge
 from geoembed.errors import OptionError, TableError
@@ -684,3 +685,58 @@ def test_too_little_room_is_met_before_anything_is_built(own_cache, monkeypatch)
 
 def test_importing_the_plugin_is_light():
     check_light_import("geoembed_usearch")
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+
+def test_queries_that_match_a_row_well_are_followed_less_far_than_others(own_cache):
+    vectors = unit_vectors(20_000, 48, seed=4)
+    index = UsearchIndex(vectors, threads=1)
+    steps = index.steps
+    assert len(steps) > 1
+    assert [step.least for step in steps] == sorted((s.least for s in steps), reverse=True)
+    assert [(step.expansion, step.lists) for step in steps] == sorted(
+        (step.expansion, step.lists) for step in steps
+    )
+    asked = []
+    follow = index._step
+
+    def counted(queries, k, step, rows):
+        asked.append((step, len(queries)))
+        return follow(queries, k, step, rows)
+
+    index._step = counted
+    near = noisy_queries(vectors, 0.95, 100, seed=8)
+    scores, _ = index.search(near, 10)
+    assert asked[0] == (steps[0], 100)
+    assert sum(count for step, count in asked if step != steps[0]) < 20
+    assert recall(vectors, near, scores, 10) >= 0.97
+    asked.clear()
+    far = noisy_queries(vectors, 0.3, 100, seed=8)
+    scores, _ = index.search(far, 10)
+    assert asked[-1][0] == steps[-1]
+    # What no step does well is answered exactly.
+    assert recall(vectors, far, scores, 10) >= 0.97
+
+
+def test_queries_of_no_length_are_answered_in_the_order_of_the_gallery(grid):
+    scores, rows = UsearchIndex(grid).search(np.zeros((2, grid.shape[1])), 3)
+    assert rows.tolist() == [[0, 1, 2]] * 2
+    assert not scores.any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_least_cosine_leaves_a_mean_that_reaches_the_target(seed):
+    random = np.random.default_rng(seed)
+    kinds = [
+        (
+            random.normal(centre, 0.1, 200),
+            random.choice([0.6, 0.9, 1.0], 200, p=[far, 0.1, 0.9 - far]),
+        )
+        for centre, far in ((0.8, 0.0), (0.5, 0.05), (0.3, 0.4))
+    ]
+    least = least_cosine(kinds, 0.98)
+    for best, share in kinds:
+        above = share[best >= least]
+        assert len(above) <= 4 or above.mean() >= 0.98
