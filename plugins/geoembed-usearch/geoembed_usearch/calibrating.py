@@ -139,6 +139,7 @@ def calibrate(
             step._replace(least=least_cosine([share[at] for at in counted], wanted))
             for step, share in zip(tried, shares, strict=True)
         ],
+        nearest=float(np.median(asked[0].scores[:, 0])),
         enough=all(means[kind.name] >= wanted for kind in held),
     )
     while True:

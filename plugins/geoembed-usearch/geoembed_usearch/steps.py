@@ -105,13 +105,18 @@ def least_cosine(
     return round(least, 4)
 
 
-def choose_steps(tried: Sequence[Step], *, enough: bool = False) -> list[Step]:
+def choose_steps(
+    tried: Sequence[Step], *, nearest: float = 0.9, enough: bool = False
+) -> list[Step]:
     """Choose a few of the steps that were tried, the cheapest first.
 
     Parameters
     ----------
     tried : sequence of Step
         The cheapest first, each with what it answers well.
+    nearest : float
+        Cosine of the nearest queries that were tried: of still nearer ones nothing is known, so a
+        step that answers none of these well is left out.
     enough : bool
         Whether the last one does for all queries that the target is held for: then it stays.
 
@@ -127,7 +132,7 @@ def choose_steps(tried: Sequence[Step], *, enough: bool = False) -> list[Step]:
     [Step(expansion=64, lists=8, least=0.5), Step(expansion=512, lists=32, least=-1.0)]
     """
     steps: list[Step] = []
-    covered = 1.0
+    covered = nearest + _FURTHER
     for step in tried:
         if step.least <= covered - _FURTHER:
             steps.append(step)
@@ -135,7 +140,7 @@ def choose_steps(tried: Sequence[Step], *, enough: bool = False) -> list[Step]:
     if enough and tried[-1].least < covered and tried[-1] not in steps:
         steps.append(tried[-1])
     if not steps:
-        return [tried[-1]._replace(least=max(tried[-1].least, covered))]
+        return [tried[-1]._replace(least=max(tried[-1].least, nearest))]
     while len(steps) > _MOST:
         gains = [before.least - step.least for before, step in pairwise(steps[:-1])]
         del steps[1 + int(np.argmin(gains))]
