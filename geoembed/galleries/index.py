@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
+from geoembed.scalars import is_whole
 
 if TYPE_CHECKING:
     from geoembed.galleries.gallery import Gallery
@@ -140,7 +141,7 @@ class GalleryIndex(ABC):
             )
         among = None if rows is None else _ascending(rows, length)
         most = length if among is None else len(among)
-        whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+        whole = is_whole(k)
         if not whole or not 1 <= k <= most:
             where = "the gallery has" if among is None else "rows= holds"
             raise OptionError(f"k={k!r} does not fit: {where} {most:,} places, so 1 to it.")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM
+from geoembed.scalars import is_number
 
 __all__ = ["SPHERE_KM2", "lattice_blocks", "lattice_size"]
 
@@ -43,7 +44,7 @@ def lattice_size(spacing_km: float) -> int:
     >>> lattice_size(45.0)
     251884
     """
-    number = isinstance(spacing_km, int | float | np.number) and not isinstance(spacing_km, bool)
+    number = is_number(spacing_km)
     if not number or not 0.1 <= spacing_km <= 5000.0:
         raise OptionError(
             f"spacing_km={spacing_km!r} does not fit: give kilometres between 0.1 and 5000."

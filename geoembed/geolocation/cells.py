@@ -11,6 +11,7 @@ from geoembed.containing import polygons_of
 from geoembed.data import load_land
 from geoembed.errors import OptionError
 from geoembed.geodesy import EARTH_RADIUS_KM
+from geoembed.scalars import is_number
 
 __all__ = ["EarthCells"]
 
@@ -53,7 +54,7 @@ class EarthCells:
     """
 
     def __init__(self, cell_km: float = 50.0) -> None:
-        fine = isinstance(cell_km, int | float | np.number) and not isinstance(cell_km, bool)
+        fine = is_number(cell_km)
         if not fine or not _SMALLEST_KM <= float(cell_km) <= _LARGEST_KM:
             raise OptionError(
                 f"cell_km={cell_km!r} does not fit: give kilometres from {_SMALLEST_KM:g} to "

@@ -22,6 +22,7 @@ from geoembed.geolocation.mapping import Mapping
 from geoembed.geolocation.refining import refine as refine_places
 from geoembed.geolocation.scoring import score_blocks
 from geoembed.geolocation.trusting import Trusting
+from geoembed.scalars import check_count, is_number
 
 __all__ = ["GeoLocalizer"]
 
@@ -207,7 +208,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         ['Lima, Peru', 'Huacho, Peru']
         """
         check_is_fitted(self, "gallery_")
-        _check_whole("top_k", top_k)
+        check_count("top_k", top_k)
         _check_km("distinct_km", distinct_km)
         if top_k > len(self.gallery_):
             raise OptionError(
@@ -309,7 +310,7 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
             Positions in `gallery_`; -1 for a picture with an error.
         """
         check_is_fitted(self, "gallery_")
-        _check_whole("n_neighbors", n_neighbors)
+        check_count("n_neighbors", n_neighbors)
         if n_neighbors > len(self.gallery_):
             raise OptionError(
                 f"n_neighbors={n_neighbors:,} is more than the gallery's {len(self.gallery_):,} "
@@ -388,13 +389,6 @@ class GeoLocalizer(Mapping, Trusting, BaseEstimator):  # type: ignore[misc]
         return np.where(first < 0, np.nan, self.gallery_.lonlat[first[:, 0]])
 
 
-def _check_whole(name: str, value: Any) -> None:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise OptionError(f"{name}={value!r} is no whole number of at least 1.")
-
-
 def _check_km(name: str, value: Any) -> None:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 <= value < np.inf:
+    if not is_number(value) or not 0 <= value < np.inf:
         raise OptionError(f"{name}={value!r} does not fit: give kilometres, 0 or more.")

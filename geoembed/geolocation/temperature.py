@@ -12,6 +12,7 @@ from geoembed.errors import OptionError
 from geoembed.geolocation.density import EarthDensity, with_background
 from geoembed.geolocation.plain import Plain
 from geoembed.geolocation.scoring import score_blocks
+from geoembed.scalars import is_number
 
 __all__ = ["Temperature", "fit_temperature"]
 
@@ -70,7 +71,7 @@ class Temperature(Plain):
     prior_nats: float | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.tau, int | float | np.number) and not isinstance(self.tau, bool)
+        number = is_number(self.tau)
         if not number or not (np.isfinite(self.tau) and self.tau > 0.0):
             raise OptionError(f"tau={self.tau!r} does not fit: give a temperature above 0.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from geoembed.errors import OptionError
+from geoembed.scalars import is_whole
 
 __all__ = ["Ready", "check_workers", "map_ahead"]
 
@@ -60,7 +61,7 @@ def check_workers(workers: int | None) -> int:
     if workers is None:
         usable = getattr(os, "sched_getaffinity", None)
         return min(_MOST, len(usable(0)) if usable else os.cpu_count() or 1)
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+    if not is_whole(workers) or workers < 0:
         raise OptionError(
             f"workers={workers!r}: give the number of threads that decode pictures, or 0 to "
             "decode where they are asked for."

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-import numpy as np
-
 from geoembed.errors import OptionError, WorkerError
 from geoembed.optional import import_optional
+from geoembed.scalars import is_whole
 from geoembed.scaling.engine import PURPOSE, Cluster
 
 __all__ = ["check_hands", "connect", "usual_workers"]
@@ -95,9 +94,7 @@ def check_hands(scheduler: Any, workers: object) -> None:
     ...
     geoembed.errors.OptionError: Give scheduler=, whose workers are used, or workers=, not both.
     """
-    if workers is not None and (
-        isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 0
-    ):
+    if workers is not None and (not is_whole(workers) or workers < 0):
         raise OptionError(f"workers={workers!r} is not a number of workers.")
     if scheduler is not None and workers is not None:
         raise OptionError("Give scheduler=, whose workers are used, or workers=, not both.")

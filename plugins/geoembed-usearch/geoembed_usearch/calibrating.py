@@ -142,18 +142,13 @@ def calibrate(
         nearest=float(np.median(asked[0].scores[:, 0])),
         enough=all(means[kind.name] >= wanted for kind in held),
     )
-    while True:
-        search = partial(_stepped, follow, steps)
-        measured = [kind.measured(search) for kind in asked]
-        short = any(
-            one.recall["recall@10"] < target
-            for one, kind in zip(measured, asked, strict=True)
-            if kind in held and kind.name != lost
-        )
-        if not short or len(steps) == 1:
-            break
-        # The queries that the first steps leave may be found less well than all of their kind.
+    search = partial(_stepped, follow, steps)
+    sure = [kind for kind in held if kind.name != lost]
+    # The queries that the first steps leave may be found less well than all of their kind.
+    while len(steps) > 1 and any(kind.recall(search, depth) < target for kind in sure):
         steps = steps[1:]
+        search = partial(_stepped, follow, steps)
+    measured = [kind.measured(search) for kind in asked]
     missed = [
         kind.name
         for kind, one in zip(asked, measured, strict=True)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError
+from geoembed.scalars import check_count
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-__all__ = ["KINDS", "Shape", "empty_graph", "numbers_of", "view_graph", "walk", "whole"]
+__all__ = ["KINDS", "Shape", "empty_graph", "numbers_of", "view_graph", "walk"]
 
 # The package's names of the kinds of numbers, and the largest of those that are whole.
 KINDS: Final = {"float16": "f16", "int8": "i8"}
@@ -50,8 +51,8 @@ class Shape:
     def __post_init__(self) -> None:
         if self.dtype not in KINDS:
             raise OptionError(f"dtype={self.dtype!r} is not one of: {', '.join(KINDS)}.")
-        whole("connectivity", self.connectivity, 2)
-        whole("expansion_add", self.expansion_add, 1)
+        check_count("connectivity", self.connectivity, 2)
+        check_count("expansion_add", self.expansion_add, 1)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields in plain types."""
@@ -63,14 +64,6 @@ class Shape:
         # ground, and about one in all levels above.
         links = 2 * self.connectivity * 4 + 4 * self.connectivity
         return width * np.dtype(self.dtype).itemsize + 40 + links
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """Return `value` if it is a whole number of at least `least`, else raise OptionError."""
-    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not number or int(value) < least:  # type: ignore[call-overload]
-        raise OptionError(f"{name}={value!r} is no whole number of at least {least}.")
-    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def numbers_of(vectors: NDArray[Any], dtype: str) -> NDArray[Any]:

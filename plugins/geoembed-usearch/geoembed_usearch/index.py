@@ -12,9 +12,9 @@ from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery, GalleryIndex
 from geoembed.galleries.index import ExactIndex, Found
 from geoembed.galleries.store import INDEXES
-from geoembed.scalars import is_number
+from geoembed.scalars import check_count, is_number
 from geoembed_usearch.calibrating import calibrate, checked_queries
-from geoembed_usearch.graph import numbers_of, walk, whole
+from geoembed_usearch.graph import numbers_of, walk
 from geoembed_usearch.keeping import Home, identity_of_gallery
 from geoembed_usearch.lists import Lists
 from geoembed_usearch.opening import Opener
@@ -148,7 +148,7 @@ class UsearchIndex(GalleryIndex):
         if not is_number(checkpoint) or not checkpoint >= 0.0:
             raise OptionError(f"checkpoint={checkpoint!r} does not fit: give seconds, 0 or more.")
         self.far = far
-        self.threads = whole("threads", threads, 0)
+        self.threads = check_count("threads", threads, 0)
         asked = {"connectivity": connectivity, "expansion_add": expansion_add}
         options = {name: value for name, value in asked.items() if value is not None}
         self._calibration: dict[str, Any] = {
@@ -156,7 +156,7 @@ class UsearchIndex(GalleryIndex):
             "queries": None if queries is None else checked_queries(queries, embeddings.shape[1]),
             "expansion": None
             if expansion_search is None
-            else whole("expansion_search", expansion_search, 1),
+            else check_count("expansion_search", expansion_search, 1),
         }
         self.answered = {"index": 0, "exact": 0}
         self._exact: ExactIndex | None = None
