@@ -1,6 +1,6 @@
 """How many candidates are followed is chosen by what is found for queries that are no rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -11,14 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoembed.errors import OptionError
 from geoembed.galleries.index import ExactIndex, Found
-from geoembed_usearch.recall import LEVELS, Search, mixed_queries, noisy_queries, truth_of
-from geoembed_usearch.steps import TRIED, Step, choose_steps, least_cosine
+from geoembed_usearch.recall import (
+    LEVELS,
+    Asked,
+    Search,
+    mixed_queries,
+    noisy_queries,
+    truth_of,
+)
+from geoembed_usearch.steps import REDUCED, TRIED, Step, choose_steps, least_cosine
 
-__all__ = ["calibrate", "checked_queries"]
+__all__ = ["calibrate", "checked_queries", "offer", "questions"]
 
 # A query that resembles so many places at once is asked as pictures are: of vectors of real
 # pictures and of such, about the same share is found.
 _MIXED: Final = 16
+_SUMS: Final = f"between {_MIXED} places"
 # Queries of at least this cosine are to be answered well by the graph: photographs lie there.
 _NEAREST: Final = 0.4
 # Some hundreds of queries tell a share to within this.
@@ -70,17 +78,10 @@ def checked_queries(queries: ArrayLike, width: int) -> NDArray[np.float32]:
     return unit
 
 
-def calibrate(
-    embeddings: NDArray[Any],
-    device: str,
-    follow: Follow,
-    target: float,
-    queries: NDArray[np.float32] | None = None,
-    expansion: int | None = None,
-    lists: bool = True,
-    graph: bool = True,
-) -> dict[str, Any]:
-    """Choose how many candidates are followed, and say what is found.
+def questions(
+    embeddings: NDArray[Any], device: str, given: NDArray[np.float32] | None = None
+) -> list[Asked]:
+    """Make the queries that an index is measured with, and answer them exactly.
 
     Parameters
     ----------
@@ -88,51 +89,82 @@ def calibrate(
         Unit vectors.
     device : str
         Where the exact search runs.
+    given : array of shape (m, d), optional
+        Some more, of length 1.
+
+    Returns
+    -------
+    list of Asked
+        Rows with noise, the nearest first, sums of rows, and those given.
+    """
+    named = [(_name(level), noisy_queries(embeddings, level)) for level in LEVELS]
+    named.append((_SUMS, mixed_queries(embeddings, _MIXED)))
+    if given is not None:
+        named.append(("given", given))
+    return truth_of(embeddings, device, named)
+
+
+def calibrate(
+    asked: list[Asked],
+    embeddings: NDArray[Any],
+    device: str,
+    follow: Follow,
+    target: float,
+    offered: Sequence[Step],
+) -> dict[str, Any]:
+    """Choose how many candidates are followed, and say what is found.
+
+    Parameters
+    ----------
+    asked : list of Asked
+        See `questions`. The target is held for queries at a cosine of 0.4 or more to a row, for
+        those that resemble 16 places at once, and for those given.
+    embeddings : array of shape (n, d)
+        Unit vectors.
+    device : str
+        Where the exact search runs.
     follow : callable
         Searches in some steps.
     target : float
-        Share of the ten best that is to be found for queries at a cosine of 0.4 or more to a row,
-        and for those that resemble 16 places at once.
-    queries : array of shape (m, d), optional
-        Of length 1; the target is held for them as well.
-    expansion : int, optional
-        Follow so many; nothing is chosen.
-    lists : bool
-        Whether there are lists.
-    graph : bool
-        Whether there is a graph of every place.
+        Share of the ten best that is to be found.
+    offered : sequence of Step
+        What can be tried, the cheapest first, see `offer`.
 
     Returns
     -------
     dict
         Plain types: ``target``, ``reached``, ``missed`` (kinds of queries for which it is not),
-        ``steps`` (candidates followed over the graph, lists looked through, and the cosine of the
-        best row from which that is enough), the largest of either (``expansion_search``,
-        ``lists_search``), ``far_below`` (queries whose best row has a smaller cosine are too far
-        off for the target), ``recall``, a list with what was found for each kind of queries, and
-        ``times_exact``: so many times as fast as the exact search it was, 64 queries at a time, at
-        a cosine of 0.6.
+        ``steps`` (candidates followed over the graph, lists looked through, the cosine of the
+        best row from which that is enough, and candidates among the reduced vectors), the largest
+        of each (``expansion_search``, ``lists_search``, ``reduced_search``), ``far_below`` (queries
+        whose best row has a smaller cosine are too far off for the target), ``recall``, a list with
+        what was found for each kind of queries, and ``times_exact``: so many times as fast as the
+        exact search it was, 64 queries at a time, at a cosine of 0.6.
     """
-    kinds = [
-        (f"cosine {level:g} to a row" if level else "random directions", level) for level in LEVELS
-    ]
-    named = [(name, noisy_queries(embeddings, level)) for name, level in kinds]
-    mixed = (f"between {_MIXED} places", mixed_queries(embeddings, _MIXED))
-    given = [] if queries is None else [("given", queries)]
-    asked = truth_of(embeddings, device, [*named, mixed, *given])
-    held = [a for a, (_, level) in zip(asked, kinds, strict=False) if level >= _NEAREST]
-    held += asked[len(kinds) :]
+    near = [_name(level) for level in LEVELS if level >= _NEAREST]
+    held = [kind for kind in asked if kind.name in (*near, _SUMS, "given")]
     wanted, depth = min(1.0, target + _MARGIN), min(10, len(embeddings))
     tried: list[Step] = []
     shares: list[list[tuple[Any, Any]]] = []
-    for step in _offered(expansion, lists, graph):
+
+    def attempt(step: Step) -> dict[str, float]:
         tried.append(step)
         shares.append([kind.shares(partial(_stepped, follow, [step]), depth) for kind in asked])
-        means = {kind.name: one[1].mean() for kind, one in zip(asked, shares[-1], strict=True)}
-        if all(means[kind.name] >= wanted for kind in held):
+        return {kind.name: one[1].mean() for kind, one in zip(asked, shares[-1], strict=True)}
+
+    for step in offered:
+        means = attempt(step)
+        enough = all(means[kind.name] >= wanted for kind in held)
+        if enough:
             break
+    if offered[0].reduced:
+        # Each of these compares all rows: the one that is enough is worth its time, and one more
+        # for queries that are further off.
+        tried, shares, enough = tried[-1:], shares[-1:], False
+        if tried != [offered[-1]]:
+            attempt(offered[-1])
     # What no step finds well cannot be waited for: it is said, and does not hold up the rest.
-    lost = mixed[0] if means[mixed[0]] < wanted else ""
+    lost = _SUMS if means[_SUMS] < wanted else ""
     counted = [at for at, kind in enumerate(asked) if kind.name != lost]
     steps = choose_steps(
         [
@@ -140,7 +172,7 @@ def calibrate(
             for step, share in zip(tried, shares, strict=True)
         ],
         nearest=float(np.median(asked[0].scores[:, 0])),
-        enough=all(means[kind.name] >= wanted for kind in held),
+        enough=enough,
     )
     search = partial(_stepped, follow, steps)
     sure = [kind for kind in held if kind.name != lost]
@@ -161,18 +193,46 @@ def calibrate(
         "steps": [list(step) for step in steps],
         "expansion_search": max(step.expansion for step in steps),
         "lists_search": max(step.lists for step in steps),
+        "reduced_search": max(step.reduced for step in steps),
         "far_below": steps[-1].least,
         "times_exact": _times_exact(embeddings, device, search, asked[1].vectors[:64]),
         "recall": [one.as_dict() for one in measured],
     }
 
 
-def _offered(expansion: int | None, lists: bool, graph: bool) -> list[Step]:
+def offer(
+    expansion: int | None = None, *, lists: bool = True, graph: bool = True, reduced: bool = False
+) -> list[Step]:
+    """Return the steps that can be tried.
+
+    Parameters
+    ----------
+    expansion : int, optional
+        Follow so many candidates; nothing is chosen.
+    lists, graph, reduced : bool
+        What there is; reduced vectors make the others needless.
+
+    Returns
+    -------
+    list of Step
+        The cheapest first.
+
+    Examples
+    --------
+    >>> [step.reduced for step in offer(reduced=True)][:3]
+    [64, 128, 192]
+    """
     if expansion:
         return [Step(expansion, 0)]
+    if reduced:
+        return [Step(0, 0, reduced=count) for count in REDUCED]
     # Without a graph a step differs by its lists alone; without lists by its walk.
     steps = [Step(follow * graph, look * lists) for follow, look in TRIED]
     return [step for step in dict.fromkeys(steps) if step.expansion or step.lists]
+
+
+def _name(level: float) -> str:
+    return f"cosine {level:g} to a row" if level else "random directions"
 
 
 def _times_exact(

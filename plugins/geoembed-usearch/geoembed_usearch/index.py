@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -13,12 +12,11 @@ from geoembed.galleries import Gallery, GalleryIndex
 from geoembed.galleries.index import ExactIndex, Found
 from geoembed.galleries.store import INDEXES
 from geoembed.scalars import check_count, is_number
-from geoembed_usearch.calibrating import calibrate, checked_queries
-from geoembed_usearch.graph import numbers_of, walk
-from geoembed_usearch.keeping import Home, identity_of_gallery
-from geoembed_usearch.lists import Lists
+from geoembed_usearch.calibrating import calibrate, checked_queries, offer, questions
+from geoembed_usearch.finding import Finder
+from geoembed_usearch.keeping import Home, Parts, identity_of_gallery
 from geoembed_usearch.opening import Opener
-from geoembed_usearch.recall import truth_of
+from geoembed_usearch.recall import Asked, truth_of
 from geoembed_usearch.scoring import best_of
 from geoembed_usearch.steps import Step, steps_of
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UsearchIndex", "UsearchInt8Index"]
 
-# Candidates beyond those asked for, which the gallery's own vectors put in order: rounded numbers
-# confuse neighbours, those of 8 bits more of them.
-_SPARE: Final = {"float16": (1, 22), "int8": (2, 60)}
 # Beyond this share of the gallery a walk over the graph is no faster than looking at every row.
 _MOST: Final = 0.1
 # Queries at a time, and scores of guides held at a time (256 MB).
@@ -115,7 +110,7 @@ class UsearchIndex(GalleryIndex):
 
     _DTYPE = "float16"
 
-    _graph: "Index"
+    _finder: Finder
 
     def __init__(
         self,
@@ -160,9 +155,7 @@ class UsearchIndex(GalleryIndex):
         }
         self.answered = {"index": 0, "exact": 0}
         self._exact: ExactIndex | None = None
-        self._mask: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
-        # How far a walk goes is a field of the graph, and the package has room for one at a time.
-        self._walking = Lock()
+        self._asked: list[Asked] | None = None
         opener = Opener(
             embeddings if _gallery is None else _gallery,
             self._DTYPE,
@@ -174,8 +167,9 @@ class UsearchIndex(GalleryIndex):
         )
         found = None if rebuild else opener.find()
         found = opener.make(self._calibrated) if found is None else found
-        self.path, self._graph, lists, self._facts = found
-        self._lists = None if lists is None else Lists(embeddings, lists)
+        self.path, graph_, parts, self._facts = found
+        self._finder = Finder(embeddings, self._DTYPE, self.threads, graph_, parts)
+        self._asked = None
         self.steps = steps_of(self._facts, self._calibration["expansion"])
 
     @classmethod
@@ -256,22 +250,27 @@ class UsearchIndex(GalleryIndex):
     # -- searching -------------------------------------------------------------------------------
 
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
-        if self._candidates(k) > max(_MOST * len(self.embeddings), 32):
+        if self._deepest(k) > max(_MOST * len(self.embeddings), 32):
             return self._one_by_one(queries, k, None)
         return self._in_blocks(lambda some: self._stepped(some, k, None), queries)
 
     def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
-        length, count = len(self.embeddings), self._candidates(k)
-        deepest = max(count, *(step.expansion // 2 for step in self.steps))
-        if len(rows) <= max(_FEW, 2 * count) or deepest > _MOST * length:
+        count = self._finder.spare(k)
+        deepest = max(self._deepest(k), *(step.expansion // 2 for step in self.steps))
+        if len(rows) <= max(_FEW, 2 * count) or deepest > _MOST * len(self.embeddings):
             return self._one_by_one(queries, k, rows)
         return self._in_blocks(lambda some: self._stepped(some, k, rows), queries)
+
+    def _deepest(self, k: int) -> int:
+        reduced = [step.count(k) for step in self.steps if step.reduced]
+        return max(self._finder.spare(k), *reduced, 0)
 
     def _in_blocks(
         self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
     ) -> Found:
         """Search for so many queries at a time that memory does not grow with their number."""
-        step = max(1, min(_QUERIES, _SCORES // (len(self._lists) if self._lists else 1)))
+        lists = self._finder.lists
+        step = max(1, min(_QUERIES, _SCORES // (1 if lists is None else len(lists))))
         found = [search(queries[start : start + step]) for start in range(0, len(queries), step)]
         return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
 
@@ -301,40 +300,12 @@ class UsearchIndex(GalleryIndex):
         self, queries: NDArray[np.float32], k: int, step: Step, rows: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
         """Return scores and rows, and for which queries there are enough of them."""
-        inside, count = None if rows is None else self._inside(rows), self._candidates(k)
-        candidates, enough = [], np.ones(len(queries), dtype=np.bool_)
-        if step.expansion:
-            depth = 0 if inside is None else max(step.expansion // 2, count)
-            walked = self._walk(queries, k, depth, step.expansion)
-            if inside is not None:
-                walked[~inside[walked]] = -1
-                # Where too few of them lie inside, the walk went elsewhere.
-                enough = (walked >= 0).sum(axis=1) >= count
-            candidates.append(walked)
-        if step.lists and self._lists is not None:
-            # The hundredth best is found as surely as the tenth only if more are looked through; of
-            # the lists at the rim of a part only some places count.
-            look = max(step.lists, -(-k * step.lists // 15)) * (1 if inside is None else 2)
-            candidates.append(self._lists.candidates(queries, look, inside))
-        together = np.concatenate(candidates, axis=1)
-        if together.shape[1] < k:
+        candidates, enough = self._finder.find(queries, k, step, rows)
+        if candidates.shape[1] < k:
             none = np.zeros((len(queries), k), dtype=np.int64)
             return none.astype(np.float32), none, np.zeros(len(queries), dtype=np.bool_)
-        scores, best = best_of(self.embeddings, queries, together, k)
+        scores, best = best_of(self.embeddings, queries, candidates, k)
         return scores, best, enough & np.isfinite(scores[:, -1])
-
-    def _candidates(self, k: int) -> int:
-        times, more = _SPARE[self._DTYPE]
-        return min(len(self.embeddings), times * k + more)
-
-    def _walk(
-        self, queries: NDArray[np.float32], k: int, depth: int, expansion: int
-    ) -> NDArray[np.int64]:
-        count = max(self._candidates(k), depth)
-        follow = max(expansion, 4 * k, 2 * self._candidates(k), depth)
-        numbers = numbers_of(queries, self._DTYPE)
-        with self._walking:
-            return walk(self._graph, numbers, count, follow, self.threads)
 
     def _one_by_one(
         self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
@@ -344,15 +315,6 @@ class UsearchIndex(GalleryIndex):
             self._exact = ExactIndex(self.embeddings, device=self.device)
         return self._exact.search(queries, k, rows)
 
-    def _inside(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return a mask of the rows; the last one is kept."""
-        kept = self._mask  # once: another thread may put its own there
-        if kept is None or not np.array_equal(kept[0], rows):
-            mask = np.zeros(len(self.embeddings), dtype=np.bool_)
-            mask[rows] = True
-            self._mask = kept = rows.copy(), mask
-        return kept[1]
-
     def _follow(self, queries: NDArray[np.float32], k: int, steps: list[Step]) -> Found:
         """Search in other steps than those that are found best, to find the best."""
         kept, self.steps, self.far = self.far, steps, "index"
@@ -361,17 +323,23 @@ class UsearchIndex(GalleryIndex):
         finally:
             self.far = kept
 
-    def _calibrated(self, graph: "Index | None", lists: NDArray[np.int64] | None) -> dict[str, Any]:
-        if graph is not None:
-            self._graph = graph
-        self._lists = None if lists is None else Lists(self.embeddings, lists)
+    def _calibrated(self, graph: "Index | None", parts: Parts) -> dict[str, Any]:
+        self._finder = Finder(self.embeddings, self._DTYPE, self.threads, graph, parts)
+        if self._asked is None:  # several ways may be tried, and the truth takes long
+            self._asked = questions(self.embeddings, self.device, self._calibration["queries"])
+        offered = offer(
+            self._calibration["expansion"],
+            lists="lists" in parts,
+            graph=graph is not None,
+            reduced="table" in parts,
+        )
         known = calibrate(
+            self._asked,
             self.embeddings,
             self.device,
             self._follow,
-            **self._calibration,
-            lists=lists is not None,
-            graph=graph is not None,
+            self._calibration["target"],
+            offered,
         )
         self.answered = {"index": 0, "exact": 0}
         return known

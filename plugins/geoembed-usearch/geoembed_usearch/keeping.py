@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 
     from geoembed.galleries import Gallery
 
-__all__ = ["FORMAT", "Home", "MismatchError", "identity_of_gallery", "identity_of_vectors"]
+__all__ = [
+    "FORMAT",
+    "Home",
+    "MismatchError",
+    "Parts",
+    "identity_of_gallery",
+    "identity_of_vectors",
+]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
+
+# What lies beside a graph, by name.
+Parts = dict[str, NDArray[Any]]
 
 # Bytes hashed at a time.
 _BYTES: Final = 2**24
@@ -147,7 +157,7 @@ class Home:
 
     def open(
         self, identity: dict[str, Any], dtype: str, options: dict[str, Any]
-    ) -> "tuple[Path, Index, NDArray[np.int64] | None, dict[str, Any]] | None":
+    ) -> "tuple[Path, Index, Parts, dict[str, Any]] | None":
         """Map the graph of some vectors.
 
         Parameters
@@ -161,8 +171,8 @@ class Home:
 
         Returns
         -------
-        path, graph, lists, description
-            None if there is none.
+        path, graph, parts, description
+            None if there is none. Parts are what lies beside the graph, by name.
 
         Raises
         ------
@@ -194,26 +204,27 @@ class Home:
             raise ValueError("it is not what was written")
         shape = Shape(dtype, described["connectivity"], described["expansion_add"])
         rows, width = identity["shape"]
-        lists = None
         if described["graph_of"] not in ("places", "guides"):
             raise ValueError(f"it is a graph of {described['graph_of']!r}")
-        if described["lists"]:
-            beside = self.folder / described["lists"]
+        parts: Parts = {}
+        for name, kept in described["parts"].items():
+            beside = self.folder / kept["file"]
             if beside.parent != self.folder or not beside.is_file():
-                raise ValueError(f"there is no {described['lists']} beside it")
-            if described["lists_sha256"] != _parts_digest(beside):
-                raise ValueError("its lists are not what was written")
-            lists = np.load(beside, mmap_mode="r")
+                raise ValueError(f"there is no {kept['file']} beside it")
+            if kept["sha256"] != _parts_digest(beside):
+                raise ValueError(f"{kept['file']} is not what was written")
+            # A change would stay in memory; torch takes no array that cannot be written.
+            parts[name] = np.load(beside, mmap_mode="c")
         if described["graph_of"] == "guides":
-            if lists is None:
+            if "lists" not in parts:
                 raise ValueError("its lists are not beside it")
-            rows = int(lists[0])
-        return path, view_graph(path, width, shape, rows), lists, described
+            rows = int(parts["lists"][0])
+        return path, view_graph(path, width, shape, rows), parts, described
 
     def publish(
         self,
         graph: "Index",
-        lists: NDArray[np.int64] | None,
+        parts: Parts,
         identity: dict[str, Any],
         shape: Shape,
         more: dict[str, Any],
@@ -225,45 +236,56 @@ class Home:
         OSError
             If the disk is full or the folder cannot be written; nothing is left behind.
         """
+
+        def write(name: str, path: Path) -> None:
+            if name:
+                with path.open("wb") as file:
+                    np.save(file, parts[name])
+            else:
+                save_graph(graph, path)
+
         self.folder.mkdir(parents=True, exist_ok=True)
-        part, beside = self._temporary(shape.dtype), self._temporary(shape.dtype)
-        try:
-            save_graph(graph, part)
-            if lists is not None:
-                with beside.open("wb") as file:
-                    np.save(file, lists)
-            return self._describe(part, None if lists is None else beside, identity, shape, more)
-        finally:
-            part.unlink(missing_ok=True)
-            beside.unlink(missing_ok=True)
+        return self._put(["", *parts], write, identity, shape, more)
 
     def copy(self, path: Path, identity: dict[str, Any], described: dict[str, Any]) -> None:
         """Take a graph that lies elsewhere, for the same vectors under another identity."""
         shape = Shape(*(described[f] for f in ("dtype", "connectivity", "expansion_add")))
+        parts = described["parts"]
+
+        def write(name: str, new: Path) -> None:
+            shutil.copyfile(path.parent / parts[name]["file"] if name else path, new)
+
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.alone(shape.dtype):
-            part, beside = self._temporary(shape.dtype), self._temporary(shape.dtype)
-            listed = beside if described["lists"] else None
-            try:
-                shutil.copyfile(path, part)
-                if listed is not None:
-                    shutil.copyfile(path.parent / described["lists"], listed)
-                self._describe(part, listed, identity, shape, described)
-            finally:
-                part.unlink(missing_ok=True)
-                beside.unlink(missing_ok=True)
+            self._put(["", *parts], write, identity, shape, described)
 
-    def _describe(
+    def _put(
         self,
-        part: Path,
-        beside: Path | None,
+        names: list[str],
+        write: Callable[[str, Path], None],
         identity: dict[str, Any],
         shape: Shape,
         more: dict[str, Any],
     ) -> Path:
-        digest = file_digest(part)
+        """Have the graph (of no name) and its parts written, then give all of them their names."""
+        written = {name: self._temporary(shape.dtype) for name in names}
+        try:
+            for name, file in written.items():
+                write(name, file)
+            return self._describe(written, identity, shape, more)
+        finally:
+            for file in written.values():
+                file.unlink(missing_ok=True)
+
+    def _describe(
+        self, written: dict[str, Path], identity: dict[str, Any], shape: Shape, more: dict[str, Any]
+    ) -> Path:
+        graph = written[""]
+        digest = file_digest(graph)
         path = self.folder / f"usearch.{shape.dtype}-{digest[:12]}.usearch"
-        listed = None if beside is None else path.with_suffix(".npy")
+        named = {
+            name: path.with_suffix(f".{name}.npy" if name else path.suffix) for name in written
+        }
         described = {
             **more,
             "format": FORMAT,
@@ -272,27 +294,28 @@ class Home:
             **shape.as_dict(),
             "vectors": identity,
             "usearch": version("usearch"),
-            "bytes": part.stat().st_size,
+            "bytes": graph.stat().st_size,
             "sha256": digest,
-            "parts_sha256": _parts_digest(part),
-            "lists": None if listed is None else listed.name,
-            "lists_sha256": None if beside is None else _parts_digest(beside),
+            "parts_sha256": _parts_digest(graph),
+            "parts": {
+                name: {"file": named[name].name, "sha256": _parts_digest(file)}
+                for name, file in written.items()
+                if name
+            },
         }
-        part.chmod(0o644)
-        os.replace(part, path)
-        if beside is not None and listed is not None:
-            beside.chmod(0o644)
-            os.replace(beside, listed)
+        for name, file in written.items():
+            file.chmod(0o644)
+            os.replace(file, named[name])
         # From here on the new graph is found; until then the old one was.
-        written = self._temporary(shape.dtype)
+        new = self._temporary(shape.dtype)
         try:
-            written.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-            written.chmod(0o644)
-            os.replace(written, self.description(shape.dtype))
+            new.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            new.chmod(0o644)
+            os.replace(new, self.description(shape.dtype))
         finally:
-            written.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
         for old in self.folder.glob(f"usearch.{shape.dtype}-*"):
-            if old not in (path, listed):
+            if old not in named.values():
                 with suppress(OSError):  # mapped by somebody on a system that forbids it
                     old.unlink()
         return path

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from geoembed.progress import progress_bar
 from geoembed_usearch.graph import Shape, empty_graph, numbers_of, walk
+from geoembed_usearch.scoring import padded
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -139,16 +140,13 @@ class Lists:
             best = torch.topk(scores, min(count, scores.shape[1]), dim=1, sorted=False).indices
         lists = best.numpy()
         sizes = self._starts[lists + 1] - self._starts[lists]
-        ends = np.cumsum(sizes, axis=1)
-        table = np.full((len(queries), int(ends[:, -1].max())), -1, dtype=np.int64)
-        # Where in the rows, and where in the table, each list's places are.
+        # Where in the rows each list's places are.
         flat = sizes.ravel()
         within = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-        source = np.repeat(self._starts[lists].ravel(), flat) + within
-        column = np.repeat((ends - sizes).ravel(), flat) + within
-        line = np.repeat(np.arange(len(queries)), sizes.sum(axis=1))
-        found = self._rows[source]
-        table[line, column] = found if inside is None else np.where(inside[found], found, -1)
+        found = self._rows[np.repeat(self._starts[lists].ravel(), flat) + within]
+        table = padded(found, sizes.sum(axis=1))
+        if inside is not None:
+            table[~inside[table]] = -1
         return table
 
     def _holding(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,9 +4,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.errors import OptionError, TableError
@@ -14,17 +13,30 @@ from geoembed.galleries import Gallery, GalleryCacheWarning
 from geoembed.galleries.store import INDEXES
 from geoembed_usearch.building import build_graph, sweep
 from geoembed_usearch.graph import Shape
-from geoembed_usearch.keeping import Home, MismatchError, identity_of_gallery, identity_of_vectors
+from geoembed_usearch.keeping import (
+    Home,
+    MismatchError,
+    Parts,
+    identity_of_gallery,
+    identity_of_vectors,
+)
 from geoembed_usearch.lists import Lists
+from geoembed_usearch.reduced import Reduced
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
 __all__ = ["Opened", "Opener"]
 
-# Where it lies, the graph, the lists, and its description.
-Opened = tuple[Path | None, "Index", NDArray[np.int64] | None, dict[str, Any]]
-Calibrated = Callable[["Index | None", NDArray[np.int64] | None], dict[str, Any]]
+# Where it lies, the graph, what lies beside it, and its description.
+Opened = tuple[Path | None, "Index", Parts, dict[str, Any]]
+Calibrated = Callable[["Index | None", Parts], dict[str, Any]]
+
+# Of fewer places the exact search is as fast as a comparison of all reduced vectors.
+_REDUCED: Final = 100_000
+# Where that is not so many times as fast as the exact search, as on processors without products of
+# 8 bits, a graph is better.
+_TIMES: Final = 3.0
 
 
 class Opener:
@@ -137,29 +149,39 @@ class Opener:
                 found = self.find()
                 if found is not None:
                     return found
-            graph, lists, facts = self._built(home, calibrated)
+            graph, parts, facts = self._built(home, calibrated)
             try:
-                home.publish(graph, lists, self.identity, self.shape, facts)
+                home.publish(graph, parts, self.identity, self.shape, facts)
                 sweep(home, self.dtype)
                 found = home.open(self.identity, self.dtype, {})
             except OSError as error:
                 _unkept(home, error.strerror or str(error))
-                return None, graph, lists, facts
+                return None, graph, parts, facts
         assert found is not None
         return found
 
     def _built(
         self, home: Home | None, calibrated: Calibrated
-    ) -> tuple["Index", NDArray[np.int64] | None, dict[str, Any]]:
+    ) -> tuple["Index", Parts, dict[str, Any]]:
         start = perf_counter()
         listed = Lists.build(
             self.embeddings, self.shape, threads=self.threads, progress=self.progress
         )
-        table, guides = (None, None) if listed is None else listed
+        guides = None if listed is None else listed[1]
+        parts: Parts = {} if listed is None else {"lists": listed[0]}
         seconds, graph_of = perf_counter() - start, "guides"
-        facts = None if self.whole or table is None else calibrated(None, table)
+        facts = None if self.whole or guides is None else calibrated(None, parts)
+        if facts is not None and not facts["reached"] and len(self.embeddings) >= _REDUCED:
+            start = perf_counter()
+            more = parts | Reduced.build(self.embeddings, progress=self.progress)
+            seconds += perf_counter() - start
+            facts = calibrated(None, more)
+            if facts["reached"] and facts["times_exact"] >= _TIMES:
+                parts = more
+            else:
+                facts = None
         if facts is None or not facts["reached"] or guides is None:
-            # Lists alone are not enough: the graph of all places takes ten times as long to build.
+            # The graph of all places takes ten times as long to build.
             start, graph_of = perf_counter(), "places"
             graph = build_graph(
                 self.embeddings,
@@ -171,7 +193,7 @@ class Opener:
                 checkpoint=self.checkpoint,
             )
             seconds += perf_counter() - start
-            facts = calibrated(graph, table)
+            facts = calibrated(graph, parts)
         else:
             graph = guides
         if not facts["reached"]:
@@ -183,8 +205,8 @@ class Opener:
                 GalleryCacheWarning,
                 stacklevel=7,
             )
-        more = {"rows": len(self.embeddings), "graph_of": graph_of, "seconds": round(seconds, 1)}
-        return graph, table, {**more, **self.shape.as_dict(), "metric": "cosine", **facts}
+        known = {"rows": len(self.embeddings), "graph_of": graph_of, "seconds": round(seconds, 1)}
+        return graph, parts, {**known, **self.shape.as_dict(), "metric": "cosine", **facts}
 
     def _complain(self, home: Home, error: Exception) -> None:
         where = home.description(self.dtype)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from geoembed.galleries.index import Found
 
-__all__ = ["best_of"]
+__all__ = ["best_of", "padded"]
 
-# Values gathered at a time (64 MB).
-_VALUES: Final = 2**24
+# Values gathered at a time (16 MB).
+_VALUES: Final = 2**22
 
 
 def best_of(
@@ -50,23 +50,49 @@ def best_of(
     idle = ordered < 0
     idle[:, 1:] |= ordered[:, 1:] == ordered[:, :-1]
     scores = np.full(ordered.shape, -np.inf, dtype=np.float32)
-    step = max(1, _VALUES // (ordered.shape[1] * embeddings.shape[1]))
-    for start in range(0, len(queries), step):
-        some = slice(start, start + step)
-        used = ~idle[some]
-        # Only what is there: some queries have three times as many candidates as others.
-        table = _gathered(embeddings, ordered[some][used])
-        ends = np.cumsum(used.sum(axis=1))
-        parts = np.split(table, ends[:-1])
-        products = [part @ query for part, query in zip(parts, queries[some], strict=True)]
-        scores[some][used] = np.concatenate(products)
+    with torch.inference_mode():
+        asked = torch.from_numpy(np.ascontiguousarray(queries))
+        step = max(1, _VALUES // embeddings.shape[1])
+        for line, query in enumerate(asked):
+            # Only what is there: some queries have three times as many candidates as others. Those
+            # of one query are multiplied while they are in the cache.
+            used = np.flatnonzero(~idle[line])
+            for start in range(0, len(used), step):
+                some = used[start : start + step]
+                table = _gathered(embeddings, ordered[line, some])
+                scores[line, some] = torch.mv(table, query).numpy()
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ordered, order, axis=1)
 
 
-def _gathered(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def padded(rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lay out the candidates of queries, which follow one another, in a table.
+
+    Parameters
+    ----------
+    rows : array of shape (t,), int64
+        Those of the first query, then those of the second, and so on.
+    counts : array of shape (m,), int64
+        How many each query has; together t.
+
+    Returns
+    -------
+    array of shape (m, c), int64
+        c is the largest count; -1 behind shorter ones.
+
+    Examples
+    --------
+    >>> padded(np.array([4, 7, 9]), np.array([1, 2])).tolist()
+    [[4, -1], [7, 9]]
+    """
+    table = np.full((len(counts), int(counts.max(initial=0))), -1, dtype=np.int64)
+    line = np.repeat(np.arange(len(counts)), counts)
+    column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table[line, column] = rows
+    return table
+
+
+def _gathered(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> torch.Tensor:
     if not embeddings.flags.writeable:  # which torch does not take
-        return np.asarray(embeddings[rows], dtype=np.float32)
-    with torch.inference_mode():
-        table = torch.from_numpy(embeddings).index_select(0, torch.from_numpy(rows))
-        return table.float().numpy()
+        return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))
+    return torch.from_numpy(embeddings).index_select(0, torch.from_numpy(rows)).float()

@@ -1,5 +1,6 @@
 """How far a query is followed: a little at first, further where the answer is no good match."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TRIED", "Step", "choose_steps", "least_cosine", "steps_of"]
+__all__ = ["REDUCED", "TRIED", "Step", "choose_steps", "least_cosine", "steps_of"]
 
 TRIED: Final = ((0, 8), (64, 8), (128, 16), (256, 32), (512, 32), (1024, 32))
 """Candidates followed over the graph, and lists looked through; the cheapest first.
@@ -15,6 +16,9 @@ TRIED: Final = ((0, 8), (64, 8), (128, 16), (256, 32), (512, 32), (1024, 32))
 Lists find the right part of the world, a walk finds places that lie apart; each finds what the
 other misses, so both together find more than either does at ten times the cost.
 """
+
+REDUCED: Final = (64, 128, 192, 256, 384, 512, 768, 1024)
+"""Candidates among the reduced vectors; of none of them a comparison of all rows is spared."""
 
 # Such a share of the queries of a kind is too few to tell how many of their best rows are found.
 _FEW: Final = 0.02
@@ -34,11 +38,18 @@ class Step(NamedTuple):
         Lists looked through; 0 does without.
     least : float
         Queries whose best found row has at least this cosine are answered well.
+    reduced : int
+        Candidates among the reduced vectors for up to ten rows; 0 does without.
     """
 
     expansion: int
     lists: int
     least: float = -1.0
+    reduced: int = 0
+
+    def count(self, k: int) -> int:
+        """Return how many candidates among the reduced vectors it takes for `k` rows."""
+        return max(2 * k, round(self.reduced * max(1.0, math.sqrt(k / 10))))
 
 
 def steps_of(facts: dict[str, Any], expansion: int | None = None) -> list[Step]:
@@ -58,13 +69,13 @@ def steps_of(facts: dict[str, Any], expansion: int | None = None) -> list[Step]:
 
     Examples
     --------
-    >>> facts = {"steps": [[64, 8, 0.55], [512, 32, 0.4]], "lists_search": 32, "far_below": 0.4}
+    >>> facts = {"steps": [[64, 8, 0.55, 0], [9, 9, 0.4, 0]], "lists_search": 9, "far_below": 0.4}
     >>> steps_of(facts, 100)
-    [Step(expansion=100, lists=32, least=0.4)]
+    [Step(expansion=100, lists=9, least=0.4, reduced=0)]
     """
     if expansion is not None:
         return [Step(expansion, int(facts["lists_search"]), float(facts["far_below"]))]
-    return [Step(int(e), int(lists), float(least)) for e, lists, least in facts["steps"]]
+    return [Step(int(e), int(n), float(least), int(r)) for e, n, least, r in facts["steps"]]
 
 
 def least_cosine(
@@ -128,8 +139,9 @@ def choose_steps(
 
     Examples
     --------
-    >>> choose_steps([Step(0, 8, 2.0), Step(64, 8, 0.5), Step(128, 16, 0.49), Step(512, 32, -1.0)])
-    [Step(expansion=64, lists=8, least=0.5), Step(expansion=512, lists=32, least=-1.0)]
+    >>> tried = [Step(0, 8, 2.0), Step(64, 8, 0.5), Step(128, 16, 0.49), Step(512, 32, -1.0)]
+    >>> [step.expansion for step in choose_steps(tried)]
+    [64, 512]
     """
     steps: list[Step] = []
     covered = nearest + _FURTHER

@@ -267,7 +267,7 @@ def test_where_lists_are_enough_only_their_guides_are_in_the_graph(own_cache, gr
     with pytest.warns(GalleryCacheWarning, match="graph_of='guides', not 'places'"):
         whole = UsearchIndex(grid, graph="always")
     assert whole.facts["graph_of"] == "places"
-    assert len(whole._graph) == len(grid)
+    assert len(whole._finder.graph) == len(grid)
     assert UsearchIndex(grid).path == whole.path
 
 
@@ -437,7 +437,7 @@ def test_many_queries_are_answered_some_at_a_time(monkeypatch, grid):
 
     monkeypatch.setattr(Lists, "candidates", watched)
     monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
-    monkeypatch.setattr("geoembed_usearch.index._SCORES", 7 * len(index._lists))
+    monkeypatch.setattr("geoembed_usearch.index._SCORES", 7 * len(index._finder.lists))
     for got, expected in (
         (index.search(queries, 5), whole),
         (index.search(queries, 5, rows=np.arange(3000)), part),
@@ -520,7 +520,7 @@ def test_an_index_of_another_gallery_is_refused(kept):
     [
         ({"metric": "l2"}, "metric='l2', not 'cosine'"),
         ({"dtype": "int8"}, "dtype='int8', not 'float16'"),
-        ({"format": 1}, "has the format 1, this plugin reads 3"),
+        ({"format": 1}, "has the format 1, this plugin reads 4"),
         ({"graph": "../x.usearch"}, "there is no ../x.usearch beside it"),
     ],
 )
@@ -635,7 +635,7 @@ def test_a_killed_build_is_gone_on_with_by_one_of_two_processes_and_taken_by_the
 
     index = UsearchIndex(vectors)
     assert str(index.path) == told[0]["path"]
-    assert len(index._graph) == 3000
+    assert len(index._finder.graph) == 3000
     np.testing.assert_array_equal(index.search(vectors, 1)[1][:, 0], np.arange(3000))
     left = [p.name for p in folder.iterdir() if ".part" in p.name or p.name.endswith(".new")]
     assert left == []
