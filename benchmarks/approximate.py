@@ -38,13 +38,15 @@ Queries = NDArray[np.float32]
 
 
 def approximate(
-    places: int = PLACES, geoclip: bool = True, kinds: tuple[str, ...] = ("usearch", "usearch.int8")
+    places: int = PLACES,
+    encoders: tuple[str, ...] = ("bluemarble.v1", "geoclip.v1"),
+    kinds: tuple[str, ...] = ("usearch", "usearch.int8"),
 ) -> Iterator[Figure]:
     """Measure everything about approximate search; the plugin need not be installed."""
     with _plugin():
-        yield from of_pictures(places, kinds)
-        if geoclip:
-            yield from of_noise(places, kinds)
+        for encoder in encoders:
+            measure = of_pictures if encoder == "bluemarble.v1" else of_noise
+            yield from measure(places, kinds)
 
 
 @contextmanager

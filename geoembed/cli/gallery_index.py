@@ -114,7 +114,7 @@ def _measured(made: "GalleryIndex", given: Any, facts: dict[str, Any]) -> list[d
 def _show(name: str, kind: str, facts: dict[str, Any], measured: list[dict[str, Any]]) -> None:
     size = f", {facts['bytes'] / 1e6:,.1f} MB" if "bytes" in facts else ""
     print(f"{name}: index {kind}{size}" + (f" in {facts['path']}" if facts.get("path") else ""))
-    hidden = ("recall", "vectors", "path", "bytes", "format", "graph", "lists")
+    hidden = ("recall", "vectors", "path", "bytes", "format", "graph", "parts")
     plain = {k: v for k, v in facts.items() if k not in hidden and not k.endswith("sha256")}
     if plain:
         width = max(map(len, plain))

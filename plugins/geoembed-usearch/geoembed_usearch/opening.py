@@ -33,7 +33,7 @@ Opened = tuple[Path | None, "Index", Parts, dict[str, Any]]
 Calibrated = Callable[["Index | None", Parts], dict[str, Any]]
 
 # Of fewer places the exact search is as fast as a comparison of all reduced vectors.
-_REDUCED: Final = 100_000
+_REDUCED: Final = 50_000
 # Where that is not so many times as fast as the exact search, as on processors without products of
 # 8 bits, a graph is better.
 _TIMES: Final = 3.0

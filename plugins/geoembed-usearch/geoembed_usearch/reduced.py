@@ -27,6 +27,7 @@ _ROWS: Final = 16_384
 # looked at first.
 _SCORES: Final = 2**20
 _GROUP: Final = 64
+_FEW: Final = 8
 # One row in so many tells from which score on rows are candidates.
 _STRIDE: Final = 16
 # A query of which so many times as many are found is one that nothing can be told of.
@@ -162,9 +163,9 @@ class Reduced:
         """Return the score that about so many rows of each query reach."""
         maxima = []
         for _, scores in self._scores(numbers, _STRIDE):
-            # The best of some rows that lie far apart: of neighbours each may be one of the best.
-            whole = len(scores) // _GROUP * _GROUP
-            maxima.append(scores[:whole].view(_GROUP, -1, scores.shape[1]).amax(dim=0))
+            # The best of a few rows that lie far apart: of neighbours each may be one of the best.
+            whole = len(scores) // _FEW * _FEW
+            maxima.append(scores[:whole].view(_FEW, -1, scores.shape[1]).amax(dim=0))
             maxima.append(scores[whole:].clone())
         together = torch.cat(maxima).T.contiguous()
         rank = min(-(-count // _STRIDE), together.shape[1])
