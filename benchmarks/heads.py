@@ -240,7 +240,8 @@ def maps(
 def against_scikit_learn(rows: int = 6_000, rounds: int = 3) -> Iterator[Figure]:
     """Compare with LogisticRegression at the same penalty: time, and how far apart they end.
 
-    Both descend as far as they can: the default tolerance stops where held-out rows gain no more.
+    Each with a tolerance at which it ends near the minimum; the two are not of one kind. By default
+    ours ends earlier, where held-out rows gain no more, and takes half as long.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -254,7 +255,7 @@ def against_scikit_learn(rows: int = 6_000, rounds: int = 3) -> Iterator[Figure]
     # A class without a row to learn from has no probability.
     held = rows + np.flatnonzero(np.isin(y[rows:], y[learned]))
     alpha = PathSoftmax(scale_floor=0.0).fit(X[learned], y[learned]).alpha_
-    ours = PathSoftmax(alpha, scale_floor=0.0, tol=1e-6)
+    ours = PathSoftmax(alpha, scale_floor=0.0, tol=1e-7)
     other = make_pipeline(
         StandardScaler(), LogisticRegression(C=1.0 / alpha, tol=1e-6, max_iter=10_000)
     )
