@@ -37,6 +37,7 @@ _REDUCED: Final = 50_000
 # Where that is not so many times as fast as the exact search, as on processors without products of
 # 8 bits, a graph is better.
 _TIMES: Final = 3.0
+_MORE: Final = " More neighbours (connectivity=32, expansion_add=256) find more."
 
 
 class Opener:
@@ -171,16 +172,16 @@ class Opener:
         parts: Parts = {} if listed is None else {"lists": listed[0]}
         seconds, graph_of = perf_counter() - start, "guides"
         facts = None if self.whole or guides is None else calibrated(None, parts)
-        if facts is not None and not facts["reached"] and len(self.embeddings) >= _REDUCED:
+        enough = facts is not None and facts["reached"]
+        if facts is not None and not enough and len(self.embeddings) >= _REDUCED:
             start = perf_counter()
             more = parts | Reduced.build(self.embeddings, progress=self.progress)
             seconds += perf_counter() - start
             facts = calibrated(None, more)
-            if facts["reached"] and facts["times_exact"] >= _TIMES:
-                parts = more
-            else:
-                facts = None
-        if facts is None or not facts["reached"] or guides is None:
+            # What they do not find well a graph does not either, in ten times the time.
+            enough = facts["times_exact"] >= _TIMES
+            parts = more if enough else parts
+        if facts is None or not enough or guides is None:
             # The graph of all places takes ten times as long to build.
             start, graph_of = perf_counter(), "places"
             graph = build_graph(
@@ -200,8 +201,8 @@ class Opener:
             warnings.warn(
                 f"The index finds less than {facts['target']:.0%} of the ten best rows for queries "
                 f"of some kinds ({', '.join(facts['missed'])}). Those whose best row has a cosine "
-                f"below {max(0.0, facts['far_below']):g} are answered by the exact search. More "
-                "neighbours (connectivity=32, expansion_add=256) find more.",
+                f"below {max(0.0, facts['far_below']):g} are answered by the exact search."
+                + (_MORE if graph_of == "places" else ""),
                 GalleryCacheWarning,
                 stacklevel=7,
             )

@@ -117,8 +117,9 @@ class Reduced:
         """
         kept = self._part  # once: another thread may put its own there
         if kept is None or not np.array_equal(kept[0], rows):
-            part = Reduced(self._table[torch.from_numpy(rows)].numpy(), self._basis.numpy())
-            self._part = kept = rows.copy(), part
+            kept_rows = rows.copy()
+            table = self._table.index_select(0, torch.from_numpy(kept_rows))
+            self._part = kept = kept_rows, Reduced(table.numpy(), self._basis.numpy())
         return kept[1]
 
     @torch.inference_mode()
