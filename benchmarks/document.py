@@ -10,10 +10,14 @@ from typing import Any
 
 from figures import Figure
 
-__all__ = ["BenchFileError", "Run", "SuiteRun", "read_run", "write_run"]
+__all__ = ["BUSY", "BenchFileError", "Run", "SuiteRun", "read_run", "write_run"]
 
 FORMAT = "geoembed-bench"
-VERSION = 2
+VERSION = 3
+# Before it a suite had the load of the machine, which told of the suite before.
+_LOADED = 2
+# So many cores at other work are too many.
+BUSY = 0.5
 # What must be the same for seconds of two runs to be compared.
 SAME = ("processor", "machine", "cores", "threads", "torch", "capability", "python")
 
@@ -34,8 +38,8 @@ class SuiteRun:
         Which sizes it measured: ``"full"``, ``"quick"`` or ``"tiny"``.
     seconds : float
         How long it took.
-    load : float
-        Load of the machine when it began.
+    busy : float or None
+        Cores that other work kept busy when it began; None where nobody looked.
     error : str
         Why it failed.
     figures : list of Figure
@@ -45,7 +49,7 @@ class SuiteRun:
     status: str
     size: str
     seconds: float = 0.0
-    load: float = 0.0
+    busy: float | None = None
     error: str = ""
     figures: list[Figure] = field(default_factory=list)
 
@@ -126,18 +130,18 @@ def read_run(path: Path) -> Run:
         )
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise BenchFileError(f"{path} holds JSON, but no results of benchmarks: {again}.")
-    if document.get("version") != VERSION:
+    if document.get("version") not in (_LOADED, VERSION):
         raise BenchFileError(
             f"{path} has version {document.get('version')} of the format, this geoembed reads "
             f"{VERSION}: {again}, and compare with that."
         )
     try:
-        suites = {
-            name: SuiteRun(
-                **{**stored, "figures": [Figure.from_dict(each) for each in stored["figures"]]}
-            )
-            for name, stored in document["suites"].items()
-        }
+        suites = {}
+        for name, stored in document["suites"].items():
+            if document["version"] == _LOADED:
+                stored.pop("load", None)
+            figures = [Figure.from_dict(each) for each in stored["figures"]]
+            suites[name] = SuiteRun(**{**stored, "figures": figures})
         return Run(dict(document["about"]), suites)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchFileError(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from document import Run, SuiteRun, write_run
+from document import BUSY, Run, SuiteRun, write_run
 from figures import Figure, as_table, number
 from growth import draw_growth, growth_table
 from suites import SUITES
@@ -35,7 +35,7 @@ def _caption(run: Run) -> str:
     about = run.about
     minutes = sum(suite.seconds for suite in run.suites.values()) / 60
     sizes = sorted({suite.size for suite in run.suites.values()})
-    loads = [suite.load for suite in run.suites.values()]
+    busy = max((suite.busy or 0.0 for suite in run.suites.values()), default=0.0)
     cores = about.get("cores", "?")
     text = (
         f"Measured with `make bench` on {about.get('date')}: geoembed {about.get('geoembed')}, "
@@ -43,10 +43,10 @@ def _caption(run: Run) -> str:
         f"({about.get('machine')}, {about.get('capability')}), {cores} cores, "
         f"{about.get('threads')} threads; {' and '.join(sizes)} size, {minutes:,.0f} minutes."
     )
-    if loads and isinstance(cores, int) and max(loads) > cores:
+    if busy > BUSY:
         text += (
-            f" **The machine had other work to do** (load {min(loads):g} to {max(loads):g} when "
-            "suites began): times, rates and memory are not those of a free machine."
+            f" **The machine had other work to do** (up to {busy:g} cores when suites began): "
+            "times, rates and memory are not those of a free machine."
         )
     return text
 

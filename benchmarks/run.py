@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from comparing import as_changes, compare_runs, worse
-from document import BenchFileError, Run, SuiteRun, read_run, write_run
+from document import BUSY, BenchFileError, Run, SuiteRun, read_run, write_run
 from figures import as_table
 from running import Stopped, facts, run_suite, stoppable
 from suites import SIZES, SUITES
@@ -197,9 +197,8 @@ def _compare(old: Run, new: Run) -> bool:
             "The runs were made on different machines or settings: ratios are compared, seconds, "
             f"rates and memory are not ({'; '.join(apart)})."
         )
-    cores = new.about.get("cores") or 1
     for which, run in (("old", old), ("new", new)):
-        busy = [name for name, suite in run.suites.items() if suite.load > cores]
+        busy = [name for name, suite in run.suites.items() if (suite.busy or 0.0) > BUSY]
         if busy:
             print(f"The machine had other work to do in the {which} run: {', '.join(busy)}.")
     found = worse(changes)

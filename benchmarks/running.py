@@ -62,7 +62,7 @@ def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], Non
     """
     log = output / "logs" / f"{name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    run = SuiteRun("running", size, load=round(os.getloadavg()[0], 1))
+    run = SuiteRun("running", size, busy=round(busy_cores(), 1))
     limit = 60 * max(_LEAST, _TIMES * SUITES[name].minutes)
     with tempfile.TemporaryDirectory() as scratch, log.open("w") as said:
         found = Path(scratch, "figures.jsonl")
@@ -141,3 +141,33 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """Return how many cores are at work just now: nothing of ours is.
+
+    The load that the system tells is a mean over a minute, in which the suite before ran.
+
+    Parameters
+    ----------
+    seconds : float
+        How long to look; where there is no ``/proc/stat``, the load is returned.
+    """
+    before = _worked()
+    if before is None:
+        return os.getloadavg()[0]
+    started = time.monotonic()
+    time.sleep(seconds)
+    after = _worked()
+    assert after is not None
+    return (after - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - started)
+
+
+def _worked() -> int | None:
+    """Ticks that all cores together have worked since the system started."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        user, nice, system, _, _, *rest = map(int, first.split()[1:9])
+    except (OSError, ValueError, IndexError):
+        return None
+    return user + nice + system + sum(rest)

@@ -42,13 +42,13 @@ def document(*figures, size="full", status="done", **about):
         "status": status,
         "size": size,
         "seconds": 1.0,
-        "load": 0.1,
+        "busy": 0.1,
         "error": "" if status == "done" else "RuntimeError: no",
         "figures": list(figures),
     }
     return {
         "format": "geoembed-bench",
-        "version": 2,
+        "version": 3,
         "about": {**machine, **about},
         "suites": {"featurize": suite},
     }
@@ -193,8 +193,8 @@ def test_a_file_that_is_no_result_is_refused_before_anything_is_measured(tmp_pat
     refused(path, r"holds JSON, but no results of benchmarks")
     path.write_text('{"about": {}, "figures": []}')
     refused(path, r"written before suites had a process of their own: measure one")
-    path.write_text(json.dumps({**document(), "version": 3}))
-    refused(path, r"has version 3 of the format, this geoembed reads 2")
+    path.write_text(json.dumps({**document(), "version": 9}))
+    refused(path, r"has version 9 of the format, this geoembed reads 3")
     path.write_text(json.dumps({**document(), "suites": {"featurize": {"status": "done"}}}))
     refused(path, r"not as they are written")
 
@@ -399,3 +399,30 @@ def test_every_suite_runs_end_to_end(tmp_path):
     # What an index is compared with has no tiny size; it is tested with its plugin.
     assert {name for name, suite in suites.items() if not suite["figures"]} == {"index"}
     assert (tmp_path / "docs" / "figures" / "bench_growth.md").exists()
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """Those of the benchmarks, which import one another by their bare names."""
+    monkeypatch.syspath_prepend(str(RUN.parent))
+
+
+def test_a_run_of_the_format_before_is_read(tmp_path, modules):
+    from document import read_run
+
+    older = document()
+    older["version"] = 2
+    older["suites"]["featurize"]["load"] = older["suites"]["featurize"].pop("busy")
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(older))
+    assert read_run(path).suites["featurize"].busy is None
+
+
+def test_work_of_others_is_seen_and_not_what_ran_before(monkeypatch, modules):
+    import running
+
+    ticks = iter([1000, 1000 + os.sysconf("SC_CLK_TCK")])
+    monkeypatch.setattr(running, "_worked", lambda: next(ticks))
+    assert 0.8 < running.busy_cores(1.0) <= 1.0
+    monkeypatch.setattr(running, "_worked", lambda: None)
+    assert running.busy_cores() == os.getloadavg()[0]
