@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from figures import Figure, alternate, median_ratio, seconds
+from figures import Figure, Growth, alternate, median_ratio, seconds
 from numpy.typing import NDArray
 
 from geoembed.galleries.gallery import Gallery
@@ -33,6 +33,8 @@ _CROPS_SEED = 987_654
 _QUERIES = 320
 _BATCH = 64
 _SAME = 1e-6
+# Of these the growth is shown.
+_GROWS = "cosine 0.6"
 
 Queries = NDArray[np.float32]
 
@@ -119,7 +121,13 @@ def _case(gallery: Gallery, kind: str, asked: dict[str, Queries], name: str) -> 
         batch = queries[:_BATCH]
         ours, theirs = alternate(partial(index.search, batch, 10), partial(exact.search, batch, 10))
         ratio = median_ratio(theirs, ours)
-        yield Figure(f"{label}: {what}, {_BATCH} queries", 1000 * median(ours), "ms")
+        growth = Growth(f"{kind}, {name}, {_BATCH} queries", "places", len(gallery))
+        yield Figure(
+            f"{label}: {what}, {_BATCH} queries",
+            1000 * median(ours),
+            "ms",
+            growth=growth if what == _GROWS else None,
+        )
         goal = LEAST_TIMES if len(gallery) >= 0.9 * PLACES else None
         yield Figure(f"{label}: {what}, against exact", ratio, "x", goal, at_most=False)
         yield from _within(gallery, index, exact, queries, f"{label}: {what}")

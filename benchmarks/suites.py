@@ -174,7 +174,7 @@ SUITES: Final[dict[str, Suite]] = {
         ),
         Part(
             "approximate:approximate",
-            {"places": 100_000, "encoders": ("geoclip.v1",), "kinds": ("usearch.int8",)},
+            {"places": 100_000, "encoders": ("geoclip.v1",)},
             None,
             None,
         ),
