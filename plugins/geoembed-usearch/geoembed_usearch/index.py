@@ -1,6 +1,5 @@
 """An HNSW graph over the vectors of a gallery, kept with the gallery or in geoembed's cache."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,6 +14,7 @@ from geoembed.scalars import check_count, is_number
 from geoembed_usearch.calibrating import calibrate, checked_queries, offer, questions
 from geoembed_usearch.finding import Finder
 from geoembed_usearch.keeping import Home, Parts, identity_of_gallery
+from geoembed_usearch.lists import PLACES
 from geoembed_usearch.opening import Opener
 from geoembed_usearch.recall import Asked, truth_of
 from geoembed_usearch.scoring import best_of
@@ -27,9 +27,10 @@ __all__ = ["UsearchIndex", "UsearchInt8Index"]
 
 # Beyond this share of the gallery a walk over the graph is no faster than looking at every row.
 _MOST: Final = 0.1
-# Queries at a time, and scores of guides held at a time (256 MB).
+# Queries at a time, scores of guides held at a time (256 MB), and candidates (32 MB, some times).
 _QUERIES: Final = 1024
 _SCORES: Final = 2**26
+_CANDIDATES: Final = 2**22
 # A part of so few rows is looked at row by row at once: that takes no longer than a walk.
 _FEW: Final = 20_000
 
@@ -252,26 +253,30 @@ class UsearchIndex(GalleryIndex):
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
         if self._deepest(k) > max(_MOST * len(self.embeddings), 32):
             return self._one_by_one(queries, k, None)
-        return self._in_blocks(lambda some: self._stepped(some, k, None), queries)
+        return self._in_blocks(queries, k, None)
 
     def _among(self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Found:
         count = self._finder.spare(k)
         deepest = max(self._deepest(k), *(step.expansion // 2 for step in self.steps))
         if len(rows) <= max(_FEW, 2 * count) or deepest > _MOST * len(self.embeddings):
             return self._one_by_one(queries, k, rows)
-        return self._in_blocks(lambda some: self._stepped(some, k, rows), queries)
+        return self._in_blocks(queries, k, rows)
 
     def _deepest(self, k: int) -> int:
         reduced = [step.count(k) for step in self.steps if step.reduced]
         return max(self._finder.spare(k), *reduced, 0)
 
     def _in_blocks(
-        self, search: Callable[[NDArray[np.float32]], Found], queries: NDArray[np.float32]
+        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
     ) -> Found:
         """Search for so many queries at a time that memory does not grow with their number."""
-        lists = self._finder.lists
-        step = max(1, min(_QUERIES, _SCORES // (1 if lists is None else len(lists))))
-        found = [search(queries[start : start + step]) for start in range(0, len(queries), step)]
+        guides = 1 if self._finder.lists is None else len(self._finder.lists)
+        most = max(self._finder.most(k, step) for step in self.steps)
+        block = max(1, min(_QUERIES, _SCORES // guides, _CANDIDATES // max(1, most)))
+        found = [
+            self._stepped(queries[start : start + block], k, rows)
+            for start in range(0, len(queries), block)
+        ]
         return np.concatenate([s for s, _ in found]), np.concatenate([r for _, r in found])
 
     def _stepped(
@@ -283,7 +288,7 @@ class UsearchIndex(GalleryIndex):
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         open_ = np.flatnonzero(lengths > 0.0)
         for step in self.steps:
-            if not len(open_):
+            if not len(open_) or self._scattered(step, k):
                 break
             some, found, well = self._step(queries[open_], k, step, rows)
             if step is not self.steps[-1] or self.far == "exact":
@@ -296,16 +301,21 @@ class UsearchIndex(GalleryIndex):
             scores[left], best[left] = self._one_by_one(queries[left], k, rows)
         return scores, best
 
+    def _scattered(self, step: Step, k: int) -> bool:
+        """Whether so many rows take so many lists that all rows are looked at sooner."""
+        look = step.look(k)
+        return look > step.lists and look * PLACES > _MOST * len(self.embeddings)
+
     def _step(
         self, queries: NDArray[np.float32], k: int, step: Step, rows: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
         """Return scores and rows, and for which queries there are enough of them."""
-        candidates, enough = self._finder.find(queries, k, step, rows)
+        candidates, least = self._finder.find(queries, k, step, rows)
         if candidates.shape[1] < k:
             none = np.zeros((len(queries), k), dtype=np.int64)
             return none.astype(np.float32), none, np.zeros(len(queries), dtype=np.bool_)
         scores, best = best_of(self.embeddings, queries, candidates, k)
-        return scores, best, enough & np.isfinite(scores[:, -1])
+        return scores, best, (scores[:, 0] >= least) & np.isfinite(scores[:, -1])
 
     def _one_by_one(
         self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None

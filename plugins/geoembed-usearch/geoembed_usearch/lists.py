@@ -13,10 +13,12 @@ from geoembed_usearch.scoring import padded
 if TYPE_CHECKING:
     from usearch.index import Index
 
-__all__ = ["Lists"]
+__all__ = ["PLACES", "Lists"]
 
-# Places a list on average, and the fewest places that are worth it.
-_PLACES: Final = 64
+PLACES: Final = 64
+"""Places a list, on average."""
+
+# The fewest places that are worth it.
 _LEAST: Final = 4096
 # Rows looked up at a time, and candidates followed for each: guides are few, and rows lie near.
 _ROWS: Final = 16_384
@@ -57,6 +59,7 @@ class Lists:
         self._rows = table[2 + 2 * guides :]
         self._vectors: torch.Tensor | None = None
         self._inside: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._longest: Rows | None = None
         if guides < 1 or len(self._rows) != len(embeddings) or self._starts[-1] != len(self._rows):
             raise ValueError("its lists are not those of so many rows")
 
@@ -91,14 +94,16 @@ class Lists:
         total, width = embeddings.shape
         if total < _LEAST:
             return None
-        count = total // _PLACES
+        count = total // PLACES
         rng = np.random.default_rng(total)
         guides = np.sort(rng.choice(total, count, replace=False)).astype(np.int64)
         graph = empty_graph(width, shape)
         order = rng.permutation(count)
-        for some in np.array_split(order, -(-count // _ROWS)):
+        for start in range(0, count, _ROWS):
+            some = order[start : start + _ROWS]
             numbers = numbers_of(embeddings[guides[some]], shape.dtype)
-            graph.add(some.astype(np.uint64), numbers, threads=threads)
+            # Guides that join at the same time may miss one another, see `build_graph`.
+            graph.add(some.astype(np.uint64), numbers, threads=threads if start else 1)
         nearest = np.empty(total, dtype=np.int64)
         with progress_bar(progress, text="listing", unit="place", total=total) as bar:
             for start in range(0, total, _ROWS):
@@ -111,9 +116,19 @@ class Lists:
         table = np.concatenate([[count], guides, starts, rows]).astype(np.int64)
         return table, graph
 
-    def candidates(
-        self, queries: NDArray[np.float32], count: int, inside: NDArray[np.bool_] | None = None
-    ) -> Rows:
+    def most(self, count: int) -> int:
+        """Return how many rows so many lists may hold.
+
+        Parameters
+        ----------
+        count : int
+            Of lists, at least 1.
+        """
+        if self._longest is None:
+            self._longest = np.cumsum(-np.sort(-np.diff(self._starts)))
+        return int(self._longest[min(count, len(self)) - 1])
+
+    def candidates(self, queries: NDArray[np.float32], count: int) -> Rows:
         """Return the rows of the best lists.
 
         Parameters
@@ -122,32 +137,61 @@ class Lists:
             Finite.
         count : int
             Lists a query.
-        inside : array of shape (n,), bool, optional
-            Which rows count; lists without any are passed over.
 
         Returns
         -------
         array of shape (m, c), int64
             Distinct rows of each query; -1 where its lists are shorter than the longest.
         """
+        return self._rows_of(self._scores(queries), count)
+
+    @torch.inference_mode()
+    def among(
+        self, queries: NDArray[np.float32], count: int, inside: NDArray[np.bool_]
+    ) -> tuple[Rows, NDArray[np.float32]]:
+        """Return those that lie inside, of the best lists that hold any.
+
+        Parameters
+        ----------
+        queries : array of shape (m, d)
+            Finite.
+        count : int
+            Lists a query.
+        inside : array of shape (n,), bool
+            Which rows count.
+
+        Returns
+        -------
+        candidates : array of shape (m, c), int64
+            Distinct rows of each query; -1 where there are fewer.
+        nearest : array of shape (m,), float32
+            Score of the best guide, wherever it lies.
+        """
+        scores = self._scores(queries)
+        nearest = scores.amax(dim=1).numpy()
+        scores[:, ~torch.from_numpy(self._holding(inside))] = -torch.inf
+        table = self._rows_of(scores, count)
+        table[~inside[table]] = -1
+        return table, nearest
+
+    @torch.inference_mode()
+    def _scores(self, queries: NDArray[np.float32]) -> torch.Tensor:
+        """Compare queries with every guide."""
         if self._vectors is None:
             guides = np.asarray(self._embeddings[self._guides], dtype=np.float32)
             self._vectors = torch.from_numpy(guides)
-        with torch.inference_mode():
-            scores = torch.from_numpy(np.ascontiguousarray(queries)) @ self._vectors.T
-            if inside is not None:
-                scores[:, ~torch.from_numpy(self._holding(inside))] = -torch.inf
-            best = torch.topk(scores, min(count, scores.shape[1]), dim=1, sorted=False).indices
-        lists = best.numpy()
+        return torch.from_numpy(np.ascontiguousarray(queries)) @ self._vectors.T
+
+    @torch.inference_mode()
+    def _rows_of(self, scores: torch.Tensor, count: int) -> Rows:
+        """Return the rows of the lists that score best."""
+        lists = torch.topk(scores, min(count, scores.shape[1]), dim=1, sorted=False).indices.numpy()
         sizes = self._starts[lists + 1] - self._starts[lists]
         # Where in the rows each list's places are.
         flat = sizes.ravel()
         within = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
         found = self._rows[np.repeat(self._starts[lists].ravel(), flat) + within]
-        table = padded(found, sizes.sum(axis=1))
-        if inside is not None:
-            table[~inside[table]] = -1
-        return table
+        return padded(found, sizes.sum(axis=1))
 
     def _holding(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which lists hold a row that counts; the last answer is kept."""

@@ -12,6 +12,9 @@ __all__ = ["best_of", "padded"]
 
 # Values gathered at a time (16 MB).
 _VALUES: Final = 2**22
+# So many rows are multiplied together at least: products of the last few of a table are summed in
+# another order, so equal rows would have other scores there.
+_TOGETHER: Final = 16
 
 
 def best_of(
@@ -52,15 +55,16 @@ def best_of(
     scores = np.full(ordered.shape, -np.inf, dtype=np.float32)
     with torch.inference_mode():
         asked = torch.from_numpy(np.ascontiguousarray(queries))
-        step = max(1, _VALUES // embeddings.shape[1])
+        step = max(1, _VALUES // embeddings.shape[1] // _TOGETHER) * _TOGETHER
         for line, query in enumerate(asked):
             # Only what is there: some queries have three times as many candidates as others. Those
             # of one query are multiplied while they are in the cache.
             used = np.flatnonzero(~idle[line])
             for start in range(0, len(used), step):
                 some = used[start : start + step]
-                table = _gathered(embeddings, ordered[line, some])
-                scores[line, some] = torch.mv(table, query).numpy()
+                whole = np.pad(ordered[line, some], (0, -len(some) % _TOGETHER), mode="edge")
+                products = torch.mv(_gathered(embeddings, whole), query)
+                scores[line, some] = products[: len(some)].numpy()
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ordered, order, axis=1)
 

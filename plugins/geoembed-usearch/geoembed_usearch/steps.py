@@ -51,6 +51,11 @@ class Step(NamedTuple):
         """Return how many candidates among the reduced vectors it takes for `k` rows."""
         return max(2 * k, round(self.reduced * max(1.0, math.sqrt(k / 10))))
 
+    def look(self, k: int) -> int:
+        """Return how many lists it takes for `k` rows."""
+        # The hundredth best is found as surely as the tenth only if more are looked through.
+        return max(self.lists, -(-k * self.lists // 15))
+
 
 def steps_of(facts: dict[str, Any], expansion: int | None = None) -> list[Step]:
     """Return the steps that an index was found to need.

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from geoembed_usearch import calibrating
 from geoembed_usearch.building import insertion_blocks
+from geoembed_usearch.finding import Finder
 from geoembed_usearch.graph import Shape
 from geoembed_usearch.index import UsearchIndex, UsearchInt8Index
 from geoembed_usearch.lists import Lists
 from geoembed_usearch.recall import mixed_queries, noisy_queries, share_found
+from geoembed_usearch.scoring import best_of
 from geoembed_usearch.steps import Step, choose_steps, least_cosine
 
 import geoembed as ge
@@ -248,7 +250,9 @@ def test_other_nonsense_is_refused(option, problem):
 
 @pytest.mark.parametrize("kind", [UsearchIndex, UsearchInt8Index])
 @pytest.mark.parametrize("k", [1, 10, 60])
-def test_noisy_and_ambiguous_queries_find_nearly_all_on_a_dense_grid(grid, kind, k):
+def test_noisy_and_ambiguous_queries_find_nearly_all_on_a_dense_grid(monkeypatch, grid, kind, k):
+    # Of so few places the exact search would answer for 60 rows.
+    monkeypatch.setattr("geoembed_usearch.index._MOST", 1.0)
     index = kind(grid)
     assert index.facts["reached"]
     for queries in (
@@ -374,6 +378,24 @@ def test_among_rows_as_much_is_found_as_without(monkeypatch, grid, kind):
     assert index.answered["index"] > 0
 
 
+def test_queries_that_belong_elsewhere_find_the_best_of_a_part_all_the_same(grid, monkeypatch):
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
+    index = UsearchIndex(grid)
+    rows, others = np.arange(3000), np.arange(3000, 6000)
+    # Whatever cosine the poor matches inside have: it may be as high as that of good ones.
+    index.steps = [Step(0, 8, -1.0)]
+    for cosine in (0.9, 0.6):
+        queries = noisy_queries(grid[others], cosine, 120, seed=6)
+        scores, _ = index.search(queries, 10, rows=rows)
+        assert recall(grid, queries, scores, 10, rows) >= 0.98
+    answered = dict(index.answered)
+    assert answered["exact"] > 60
+    queries = noisy_queries(grid[rows], 0.6, 120, seed=6)
+    scores, _ = index.search(10.0 * queries, 10, rows=rows)
+    assert recall(grid, queries, scores / 10.0, 10, rows) >= 0.98
+    assert index.answered["index"] - answered["index"] > 100
+
+
 def test_among_few_rows_each_is_looked_at(grid):
     index = UsearchIndex(grid)
     rows = np.arange(100, 140)
@@ -429,13 +451,13 @@ def test_many_queries_are_answered_some_at_a_time(monkeypatch, grid):
     queries = noisy_queries(grid, 0.6, 100, seed=5)
     whole = index.search(queries, 5)
     part = index.search(queries, 5, rows=np.arange(3000))
-    most, candidates = [], Lists.candidates
+    most, find = [], Finder.find
 
-    def watched(lists, some, *arguments):
+    def watched(finder, some, *arguments):
         most.append(len(some))
-        return candidates(lists, some, *arguments)
+        return find(finder, some, *arguments)
 
-    monkeypatch.setattr(Lists, "candidates", watched)
+    monkeypatch.setattr(Finder, "find", watched)
     monkeypatch.setattr("geoembed_usearch.index._FEW", 500)
     monkeypatch.setattr("geoembed_usearch.index._SCORES", 7 * len(index._finder.lists))
     for got, expected in (
@@ -445,6 +467,55 @@ def test_many_queries_are_answered_some_at_a_time(monkeypatch, grid):
         np.testing.assert_allclose(got[0], expected[0], atol=1e-6)
     # Some are followed in several steps.
     assert (max(most), sum(most) >= 200) == (7, True)
+
+
+@pytest.mark.filterwarnings("ignore:The index finds less than")
+def test_queries_with_many_candidates_are_fewer_at_a_time(own_cache, monkeypatch):
+    # All places but some are alike, so nearly all of them are in one list.
+    vectors = np.concatenate([unit_vectors(4000, 8), np.repeat(unit_vectors(1, 8), 4000, axis=0)])
+    index = UsearchIndex(vectors)
+    sizes, find = [], Finder.find
+
+    def watched(finder, *arguments):
+        found = find(finder, *arguments)
+        sizes.append(found[0].size)
+        return found
+
+    monkeypatch.setattr(Finder, "find", watched)
+    monkeypatch.setattr("geoembed_usearch.index._CANDIDATES", 50_000)
+    queries = noisy_queries(vectors, 0.9, 200, seed=3)
+    scores, _ = index.search(queries, 5)
+    assert recall(vectors, queries, scores, 5) >= 0.97
+    assert len(sizes) > 1
+    assert max(sizes) <= 50_000
+
+
+def test_so_many_rows_that_they_lie_in_many_lists_are_searched_exactly(grid):
+    index = UsearchIndex(grid)
+    queries = noisy_queries(grid, 0.6, 9, seed=5)
+    scores, rows = index.search(queries, 300)
+    wanted, exact = ExactIndex(grid).search(queries, 300)
+    np.testing.assert_allclose(scores, wanted, atol=1e-6)
+    np.testing.assert_array_equal(rows, exact)
+    assert index.answered == {"index": 0, "exact": 9}
+
+
+def test_equal_rows_have_equal_scores_wherever_they_are_among_the_candidates():
+    random = np.random.default_rng(0)
+    for width in (32, 100, 512):
+        alike = np.repeat(unit_vectors(1, width), 400, axis=0)
+        for count in (*range(2, 40), 399):
+            rows = np.sort(random.choice(400, count, replace=False))[None]
+            scores, found = best_of(alike, unit_vectors(1, width, seed=count), rows, count)
+            assert len(set(scores[0].tolist())) == 1
+            np.testing.assert_array_equal(found, rows)
+
+
+def test_lists_are_the_same_however_many_threads_build_them():
+    vectors = unit_vectors(9000, 24)
+    tables = [Lists.build(vectors, Shape(), threads=n, progress=False)[0] for n in (1, 8, 8, 8)]
+    for table in tables[1:]:
+        np.testing.assert_array_equal(table, tables[0])
 
 
 # -- with the gallery ------------------------------------------------------------------------------
