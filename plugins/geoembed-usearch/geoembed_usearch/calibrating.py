@@ -54,14 +54,19 @@ def checked_queries(queries: ArrayLike, width: int) -> NDArray[np.float32]:
     Raises
     ------
     OptionError
-        If the shape does not fit, or some are not finite or zero.
+        If they are no numbers, the shape does not fit, or some are not finite or zero.
 
     Examples
     --------
     >>> checked_queries([[3.0, 4.0]], 2).round(1).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    vectors = np.asarray(queries, dtype=np.float64)
+    try:
+        vectors = np.asarray(queries, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"queries= is no array of numbers ({error}): give (m, {width})."
+        ) from error
     if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
         raise OptionError(
             f"queries have the shape {vectors.shape}: give (m, {width}), at least one, to measure "

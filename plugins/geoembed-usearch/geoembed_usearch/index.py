@@ -31,20 +31,24 @@ _MOST: Final = 0.1
 _QUERIES: Final = 1024
 _SCORES: Final = 2**26
 _CANDIDATES: Final = 2**22
+# The share that is to be found if nothing else is asked for.
+_TARGET: Final = 0.98
 # A part of so few rows is looked at row by row at once: that takes no longer than a walk.
 _FEW: Final = 20_000
 
 
 class UsearchIndex(GalleryIndex):
-    """Find the most similar rows by a walk over a graph: nearly always the best, much faster.
+    """Find the most similar rows among some candidates: nearly always the best, much faster.
 
-    The graph (HNSW; Malkov and Yashunin, arXiv:1603.09320) keeps vectors in half precision. It is
-    built once and kept, in the gallery's folder or in geoembed's cache, from where it is
-    memory-mapped. What it finds is scored again with the gallery's own vectors, so scores are those
-    of the exact search. How much of what the exact search finds it finds as well is measured when
-    it is built, for queries that are no rows of the gallery; it is followed so far that
-    this is `target`: a little for queries that match a row well, further for others. Queries still
-    further off, such as random directions, are answered by the exact search.
+    A graph (HNSW; Malkov and Yashunin, arXiv:1603.09320) keeps vectors in half precision: all of
+    them, or some thousand guides with the lists of places that are nearest to each; where lists do
+    not find enough, reduced vectors of all places lie beside it. It is built once and kept, in the
+    gallery's folder or in geoembed's cache, from where it is memory-mapped. What it finds is scored
+    again with the gallery's own vectors, so scores are those of the exact search. How much of what
+    the exact search finds it finds as well is measured when it is built, for queries that are no
+    rows of the gallery; it is followed so far that this is `target`: a little for queries that
+    match a row well, further for others. Queries still further off, such as random directions, are
+    answered by the exact search.
 
     Parameters
     ----------
@@ -58,14 +62,15 @@ class UsearchIndex(GalleryIndex):
         Candidates followed while it is built; what is there if not given, else 128.
     expansion_search : int, optional
         Candidates followed while it is searched; as many as `target` takes if not given.
-    target : float
-        Share of the ten best that is to be found, above 0 and below 1.
+    target : float, optional
+        Share of the ten best that is to be found, above 0 and below 1; what is there if not given,
+        else 0.98.
     queries : array of shape (m, d), optional
         Such as those to come: the target is held for them as well. Only looked at when the index is
         built.
     graph : {"auto", "always"}
-        Whether the graph holds every place even where lists alone reach the target, as they do for
-        dense grids; else it holds their guides only, a 64th of the places.
+        Whether the graph holds every place even where lists, or reduced vectors, are enough; else
+        it holds the guides of the lists only, a 64th of the places.
     far : {"exact", "index"}
         What answers queries for which the target is not reached.
     threads : int
@@ -82,8 +87,9 @@ class UsearchIndex(GalleryIndex):
     path : Path or None
         Where the graph lies; None if it is in memory only.
     steps : list of Step
-        Candidates followed over the graph, lists looked through, and the cosine of the best found
-        row from which that is enough; queries that it is not enough for take the next step.
+        Candidates followed over the graph, lists looked through, candidates among the reduced
+        vectors, and the cosine of the best found row from which that is enough; queries that it is
+        not enough for take the next step.
     answered : dict of str to int
         How many queries were answered so far by ``"index"`` and by ``"exact"`` search.
 
@@ -121,7 +127,7 @@ class UsearchIndex(GalleryIndex):
         connectivity: int | None = None,
         expansion_add: int | None = None,
         expansion_search: int | None = None,
-        target: float = 0.98,
+        target: float | None = None,
         queries: ArrayLike | None = None,
         graph: str = "auto",
         far: str = "exact",
@@ -139,7 +145,7 @@ class UsearchIndex(GalleryIndex):
         ):
             if value not in known:
                 raise OptionError(f"{name}={value!r} is not one of: {', '.join(map(str, known))}.")
-        if not is_number(target) or not 0.0 < target < 1.0:
+        if target is not None and (not is_number(target) or not 0.0 < target < 1.0):
             raise OptionError(f"target={target!r} does not fit: give a share between 0 and 1.")
         if not is_number(checkpoint) or not checkpoint >= 0.0:
             raise OptionError(f"checkpoint={checkpoint!r} does not fit: give seconds, 0 or more.")
@@ -148,7 +154,7 @@ class UsearchIndex(GalleryIndex):
         asked = {"connectivity": connectivity, "expansion_add": expansion_add}
         options = {name: value for name, value in asked.items() if value is not None}
         self._calibration: dict[str, Any] = {
-            "target": float(target),
+            "target": _TARGET if target is None else float(target),
             "queries": None if queries is None else checked_queries(queries, embeddings.shape[1]),
             "expansion": None
             if expansion_search is None
@@ -161,6 +167,7 @@ class UsearchIndex(GalleryIndex):
             embeddings if _gallery is None else _gallery,
             self._DTYPE,
             options,
+            target=None if target is None else float(target),
             whole=graph == "always" or expansion_search is not None,
             threads=self.threads,
             checkpoint=checkpoint,
@@ -356,7 +363,7 @@ class UsearchIndex(GalleryIndex):
 
 
 class UsearchInt8Index(UsearchIndex):
-    """Do the same with a graph of 8 bits a value: three fifths of the room.
+    """Do the same with a graph of 8 bits a value: three fifths of the room a place of the graph.
 
     Everything else is as in `UsearchIndex`; more candidates are scored again.
 

@@ -181,11 +181,26 @@ class Home:
         ValueError
             If it is damaged, or of another format.
         """
+        text = self._text(dtype)
+        while text is not None:
+            try:
+                return self._map(json.loads(text), identity, dtype, options)
+            except Exception:
+                # Another process may have put another one there meanwhile, and removed these files.
+                before, text = text, self._text(dtype)
+                if text == before:
+                    raise
+        return None
+
+    def _text(self, dtype: str) -> str | None:
         try:
-            text = self.description(dtype).read_text(encoding="utf-8")
+            return self.description(dtype).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        described = json.loads(text)
+
+    def _map(
+        self, described: Any, identity: dict[str, Any], dtype: str, options: dict[str, Any]
+    ) -> "tuple[Path, Index, Parts, dict[str, Any]]":
         if not isinstance(described, dict) or described.get("format") != FORMAT:
             found = described.get("format") if isinstance(described, dict) else None
             raise ValueError(f"it has the format {found!r}, this plugin reads {FORMAT}")
@@ -280,8 +295,11 @@ class Home:
         self, written: dict[str, Path], identity: dict[str, Any], shape: Shape, more: dict[str, Any]
     ) -> Path:
         graph = written[""]
-        digest = file_digest(graph)
-        path = self.folder / f"usearch.{shape.dtype}-{digest[:12]}.usearch"
+        digests = {name: file_digest(file) for name, file in written.items()}
+        # Of all of them: the same guides may have other parts, and never replace those of the index
+        # that is still described.
+        key = hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:12]
+        path = self.folder / f"usearch.{shape.dtype}-{key}.usearch"
         named = {
             name: path.with_suffix(f".{name}.npy" if name else path.suffix) for name in written
         }
@@ -294,7 +312,7 @@ class Home:
             "vectors": identity,
             "usearch": version("usearch"),
             "bytes": sum(file.stat().st_size for file in written.values()),
-            "sha256": digest,
+            "sha256": digests[""],
             "parts_sha256": _parts_digest(graph),
             "parts": {
                 name: {"file": named[name].name, "sha256": _parts_digest(file)}
@@ -302,15 +320,20 @@ class Home:
                 if name
             },
         }
-        for name, file in written.items():
-            file.chmod(0o644)
-            os.replace(file, named[name])
-        # From here on the new graph is found; until then the old one was.
+        fresh = [file for file in named.values() if not file.exists()]
         new = self._temporary(shape.dtype)
         try:
             new.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            for name, file in written.items():
+                file.chmod(0o644)
+                os.replace(file, named[name])
             new.chmod(0o644)
+            # From here on the new graph is found; until then the old one was.
             os.replace(new, self.description(shape.dtype))
+        except BaseException:
+            for file in fresh:
+                file.unlink(missing_ok=True)
+            raise
         finally:
             new.unlink(missing_ok=True)
         for old in self.folder.glob(f"usearch.{shape.dtype}-*"):

@@ -1,5 +1,6 @@
 """A graph is found where it lies, or built and put there."""
 
+import shlex
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +52,10 @@ class Opener:
         Of the graph.
     options : dict
         Of its shape, as far as they were asked for.
+    target : float or None
+        Share that is to be found, as far as it was asked for.
     whole : bool
-        Whether the graph has to hold every place, though lists may be enough.
+        Whether the graph has to hold every place, though lists or reduced vectors may be enough.
     threads : int
         0 takes every core.
     checkpoint : float
@@ -74,6 +77,7 @@ class Opener:
         dtype: str,
         options: dict[str, int],
         *,
+        target: float | None,
         whole: bool,
         threads: int,
         checkpoint: float,
@@ -81,6 +85,7 @@ class Opener:
     ) -> None:
         self.shape = Shape(dtype, **options)
         self.dtype, self.options, self.whole = dtype, options, whole
+        self.asked = {**options, "target": target, "graph_of": "places" if whole else None}
         self.threads, self.checkpoint, self.progress = threads, checkpoint, progress
         if isinstance(vectors, Gallery):
             self.embeddings = vectors.embeddings
@@ -111,11 +116,7 @@ class Opener:
         """
         for home in self.homes:
             try:
-                found = home.open(
-                    self.identity,
-                    self.dtype,
-                    {**self.options, "graph_of": "places" if self.whole else None},
-                )
+                found = home.open(self.identity, self.dtype, self.asked)
             except Exception as error:  # the package raises what it likes for a damaged file
                 self._complain(home, error)
                 return None
@@ -219,8 +220,13 @@ class Opener:
             )
             return
         name = "usearch" if self.dtype == "float16" else f"usearch.{self.dtype}"
+        # With what was asked for, else the same error would come again.
+        wanted = {**self.options, "target": self.asked["target"]}
+        wanted["graph"] = "always" if self.whole else None
+        settings = "".join(f" --set {k}={v}" for k, v in wanted.items() if v is not None)
         remedy = (
-            f"Build it again: geoembed gallery index {home.folder.parent} --index {name} --force."
+            f"Build it again: geoembed gallery index {shlex.quote(str(home.folder.parent))} "
+            f"--index {name}{settings} --force."
         )
         if isinstance(error, MismatchError):
             raise OptionError(f"The index {where} does not fit: {error}. {remedy}") from error

@@ -14,7 +14,7 @@ from time import perf_counter
 import geoembed_usearch
 import numpy as np
 import pytest
-from geoembed_usearch import calibrating
+from geoembed_usearch import calibrating, keeping
 from geoembed_usearch.building import insertion_blocks
 from geoembed_usearch.finding import Finder
 from geoembed_usearch.graph import Shape
@@ -238,6 +238,7 @@ def test_nonsense_is_refused(option):
         ({"rebuild": "false"}, "rebuild='false' is not one of: True, False"),
         ({"queries": np.zeros((2, 32))}, "not finite or zero"),
         ({"queries": np.ones((2, 3))}, "have the shape"),
+        ({"queries": "photos.npy"}, "queries= is no array of numbers"),
     ],
 )
 def test_other_nonsense_is_refused(option, problem):
@@ -620,6 +621,74 @@ def test_other_options_than_those_of_a_folders_index_are_refused(kept):
     with pytest.raises(OptionError, match="built with connectivity=8, not 32"):
         Gallery.load(kept).index("usearch", connectivity=32)
     assert Gallery.load(kept).index("usearch").facts["connectivity"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:The index finds less than")
+def test_the_remedy_that_an_error_tells_is_one(kept):
+    kept = kept.rename(kept.with_name("two words"))
+    Gallery.load(kept).index("usearch")
+    for options, told in (
+        ({"connectivity": 8}, "--set connectivity=8 --force"),
+        ({"target": 0.9}, "--set target=0.9 --force"),
+    ):
+        with pytest.raises(OptionError, match=rf"index '{kept}' --index usearch {told}\.$"):
+            Gallery.load(kept).index("usearch", **options)
+        Gallery.load(kept).index("usearch", rebuild=True, **options)
+        Gallery.load(kept).index("usearch", **options)
+
+
+def test_another_target_than_the_one_it_was_built_for_is_not_passed_over(own_cache):
+    vectors = unit_vectors(500)
+    assert UsearchIndex(vectors).facts["target"] == 0.98
+    with pytest.warns(GalleryCacheWarning, match="target=0.98, not 0.9. It is built again"):
+        assert UsearchIndex(vectors, target=0.9).facts["target"] == 0.9
+    # Whoever asks for nothing takes what is there.
+    assert UsearchIndex(vectors).facts["target"] == 0.9
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_all_the_same(
+    own_cache, monkeypatch
+):
+    vectors = unit_vectors(500)
+    first = UsearchIndex(vectors, connectivity=5).path
+    digest = keeping._parts_digest
+
+    def replaced(path):
+        monkeypatch.setattr(keeping, "_parts_digest", digest)
+        UsearchIndex(vectors, connectivity=6, rebuild=True)  # as another process does
+        assert not first.exists()
+        return digest(path)
+
+    monkeypatch.setattr(keeping, "_parts_digest", replaced)
+    index = UsearchIndex(vectors)
+    assert index.facts["connectivity"] == 6
+    assert index.search(vectors[:9], 1)[1][:, 0].tolist() == list(range(9))
+
+
+def test_a_writer_that_ends_early_leaves_the_index_that_was_there(own_cache, monkeypatch):
+    vectors = unit_vectors(5000, 8)
+    home = keeping.Home(own_cache / "home")
+    table, guides = Lists.build(vectors, Shape(), threads=1, progress=False)
+    identity = {"shape": list(vectors.shape)}
+    facts = {"graph_of": "guides"}
+    home.publish(guides, {"lists": table}, identity, Shape(), facts)
+    names = sorted(path.name for path in home.folder.iterdir())
+    # The same guides, and other lists of the same size.
+    other = table.copy()
+    other[-5000:] = other[-5000:][::-1]
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith(".json"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        home.publish(guides, {"lists": other}, identity, Shape(), facts)
+    _, _, parts, _ = home.open(identity, "float16", {})
+    np.testing.assert_array_equal(parts["lists"], table)
+    assert sorted(path.name for path in home.folder.iterdir()) == names
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_index_in_the_cache(kept, own_cache):
