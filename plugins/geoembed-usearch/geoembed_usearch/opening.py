@@ -36,7 +36,7 @@ Calibrated = Callable[["Index | None", Parts], dict[str, Any]]
 # Of fewer places the exact search is as fast as a comparison of all reduced vectors.
 _REDUCED: Final = 50_000
 # Where that is not so many times as fast as the exact search, as on processors without products of
-# 8 bits, a graph is better.
+# 8 bits, a graph may be better.
 _TIMES: Final = 3.0
 _MORE: Final = " More neighbours (connectivity=32, expansion_add=256) find more."
 
@@ -174,14 +174,15 @@ class Opener:
         seconds, graph_of = perf_counter() - start, "guides"
         facts = None if self.whole or guides is None else calibrated(None, parts)
         enough = facts is not None and facts["reached"]
+        beside: tuple[Parts, dict[str, Any]] | None = None
         if facts is not None and not enough and len(self.embeddings) >= _REDUCED:
             start = perf_counter()
             more = parts | Reduced.build(self.embeddings, progress=self.progress)
             seconds += perf_counter() - start
             facts = calibrated(None, more)
+            beside = more, facts
             # What they do not find well a graph does not either, in ten times the time.
             enough = facts["times_exact"] >= _TIMES
-            parts = more if enough else parts
         if facts is None or not enough or guides is None:
             # The graph of all places takes ten times as long to build.
             start, graph_of = perf_counter(), "places"
@@ -196,8 +197,11 @@ class Opener:
             )
             seconds += perf_counter() - start
             facts = calibrated(graph, parts)
-        else:
-            graph = guides
+            # Where no few directions tell places apart a walk finds little, and takes long.
+            enough = beside is not None and _worth(beside[1]) > _worth(facts)
+        if enough and guides is not None:
+            graph, graph_of = guides, "guides"
+            parts, facts = (parts, facts) if beside is None else beside
         if not facts["reached"]:
             warnings.warn(
                 f"The index finds less than {facts['target']:.0%} of the ten best rows for queries "
@@ -231,6 +235,10 @@ class Opener:
         if isinstance(error, MismatchError):
             raise OptionError(f"The index {where} does not fit: {error}. {remedy}") from error
         raise TableError(f"The index {where} is damaged: {error}. {remedy}") from error
+
+
+def _worth(facts: dict[str, Any]) -> tuple[int, float]:
+    return -len(facts["missed"]), facts["times_exact"]
 
 
 def _unkept(home: Home, why: str) -> None:

@@ -198,11 +198,45 @@ def test_equal_places_in_their_thousands_are_answered(few_are_enough, vectors):
 
 
 @pytest.mark.filterwarnings("ignore:The index finds less than")
-def test_where_it_is_not_faster_a_graph_is_built(few_are_enough, vectors, monkeypatch):
-    monkeypatch.setattr(opening, "_TIMES", 1e9)
-    index = UsearchIndex(vectors[:4200])
-    assert index.facts["graph_of"] == "places"
-    assert index.facts["reduced_search"] == 0
+@pytest.mark.parametrize(
+    ("of_reduced", "of_graph", "kept"),
+    [
+        (([], 9.0), None, "guides"),
+        ((["cosine 0.4"], 9.0), None, "guides"),
+        (([], 2.0), ([], 4.0), "places"),
+        (([], 2.0), ([], 0.5), "guides"),
+        (([], 2.0), (["cosine 0.4"], 4.0), "guides"),
+        ((["cosine 0.4"], 2.0), (["cosine 0.4"], 4.0), "places"),
+    ],
+)
+def test_where_they_are_not_much_faster_the_better_of_them_and_a_graph_is_kept(
+    few_are_enough, vectors, monkeypatch, of_reduced, of_graph, kept
+):
+    monkeypatch.setattr(opening, "_TIMES", 3.0)
+    asked = []
+
+    def calibrated(graph, parts):
+        asked.append(graph is not None)
+        lists = (["cosine 0.9"], 9.0)
+        missed, times = of_graph if graph is not None else of_reduced if "table" in parts else lists
+        found = {"missed": missed, "reached": not missed, "times_exact": times}
+        return {**found, "target": 0.98, "far_below": 0.5, "reduced": "table" in parts}
+
+    opener = opening.Opener(
+        vectors[:4200],
+        "float16",
+        {"connectivity": 4, "expansion_add": 8},
+        target=None,
+        whole=False,
+        threads=1,
+        checkpoint=120.0,
+        progress=False,
+    )
+    graph, parts, facts = opener._built(None, calibrated)
+    assert (facts["graph_of"], facts["reduced"]) == (kept, kept == "guides")
+    assert set(parts) == ({"lists", "table", "basis"} if kept == "guides" else {"lists"})
+    assert len(graph) == (4200 if kept == "places" else 4200 // 64)
+    assert asked == ([False, False] if of_graph is None else [False, False, True])
 
 
 @pytest.mark.filterwarnings("ignore:The index finds less than")
