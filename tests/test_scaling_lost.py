@@ -1,6 +1,7 @@
 """Schedulers and workers that are not there, or are lost midway: an error soon, nothing lost."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -203,3 +204,34 @@ def test_a_scheduler_that_is_just_being_started_is_waited_for(tmp_path):
     joining._knock("there", "127.0.0.1", port)
     later.join()
     server[0].close()
+
+
+def test_workers_of_its_own_end_when_the_run_is_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\n"
+        "from geoembed.scaling.joining import connect\n"
+        "with connect(None, 1) as cluster:\n"
+        "    client = cluster._client\n"
+        "    worker, = client.scheduler_info()['workers'].values()\n"
+        "    pid = client.run_on_scheduler(os.getpid)\n"
+        "    print(pid, client.scheduler.address, worker['id'], worker['nanny'], flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as run:
+        pid, *addresses = run.stdout.readline().split()
+        run.kill()
+    assert len(addresses) == 3
+    try:
+        until(lambda: not any(map(answers, addresses)))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
+
+
+def answers(address):
+    host, _, port = address.removeprefix("tcp://").partition(":")
+    with suppress(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5).close()
+        return True
+    return False

@@ -21,6 +21,8 @@ __all__ = ["check_hands", "connect", "usual_workers"]
 _ANSWER_SECONDS: float = 10.0
 # One that is just being started refuses connections for a moment.
 _REFUSED_SECONDS: float = 2.0
+# Between two looks of a scheduler of our own whether this process is still there.
+_ORPHAN_SECONDS: Final = 1.0
 _START: Final = (
     "Start one with 'dask scheduler', and workers with 'dask worker ADDRESS'; or leave the address "
     "out to use this machine."
@@ -107,6 +109,30 @@ def usual_workers() -> int:
     return os.cpu_count() or 1
 
 
+def dask_setup(scheduler: Any) -> None:
+    """Have a scheduler of our own close, and its workers with it, when whoever started it is gone.
+
+    Dask calls a function of this name in what it is told to preload. A run that is killed cannot
+    close them itself, and they would keep their memory for good.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        In the process that is setting it up.
+    """
+    from tornado.ioloop import PeriodicCallback
+
+    parent = os.getppid()
+
+    async def look() -> None:
+        if os.getppid() != parent:
+            await scheduler.close(reason="the process that started it is gone")
+
+    looking = PeriodicCallback(look, 1000 * _ORPHAN_SECONDS)
+    scheduler.periodic_callbacks["geoembed-parent"] = looking
+    looking.start()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep dask from printing tracebacks of what our own errors say in a sentence."""
@@ -188,6 +214,14 @@ def _client(distributed: Any, where: Any) -> Any:
         raise WorkerError(f"No scheduler answers at {where}: {error}. {_START}") from error
 
 
+def _preloads() -> list[str]:
+    """What the configuration of dask has schedulers load: giving more would replace it."""
+    import dask
+
+    named = dask.config.get("distributed.scheduler.preload", None) or []
+    return [named] if isinstance(named, str) else list(named)
+
+
 def _local(distributed: Any, workers: int | None) -> Any:
     count = usual_workers() if workers is None else workers
     memory = distributed.system.MEMORY_LIMIT // count
@@ -201,6 +235,7 @@ def _local(distributed: Any, workers: int | None) -> Any:
         n_workers=count,
         threads_per_worker=1,
         dashboard_address=None,
+        scheduler_kwargs={"preload": [*_preloads(), __name__]},
         worker_kwargs={"memory_limit": memory},
         silence_logs=50,
     )
