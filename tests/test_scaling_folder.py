@@ -317,6 +317,20 @@ def test_folders_of_different_partition_columns_are_refused(source, tmp_path):
         go(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [("embedding", {}), ("v", {"prefix": "v"}), ("xyz_001", {"layout": "columns"})],
+)
+def test_a_partition_column_of_the_name_of_the_embedding_is_refused(tmp_path, key, options):
+    (tmp_path / "in" / f"{key}=1").mkdir(parents=True)
+    CITIES.to_parquet(tmp_path / "in" / f"{key}=1" / "data.parquet")
+    with pytest.raises(TableError, match=rf"partition column '{key}'.*Pass another prefix="):
+        go(tmp_path / "in", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    go(tmp_path / "in", tmp_path / "out", prefix="other")
+    assert len(gpd.read_parquet(tmp_path / "out")) == 600
+
+
 def test_a_folder_with_other_things_is_never_touched(source, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

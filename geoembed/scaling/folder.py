@@ -285,12 +285,23 @@ def _facts(
     try:
         request = job.request_for(source.path, Path("part.parquet"))
         Run(request, encoder, source)
+        _check_keys(files[0], request.names(encoder))
         facts = request.facts(encoder, [])
     finally:
         source.close()
     # A row group of a part is a batch, and its vectors depend on the batch in the last digits
     # only: not worth starting again for.
     return facts | {"source": {file.url: file.facts() for file in files}}
+
+
+def _check_keys(file: SourceFile, names: Sequence[str]) -> None:
+    """Refuse names of vectors that folders have too: no reader makes one table of both."""
+    both = [key for key in file.keys if key in names]
+    if both:
+        raise TableError(
+            f"Folders give {file.url} the partition column {both[0]!r}, and the embedding would "
+            "have the same name. Pass another prefix=."
+        )
 
 
 def _fitting_rows(encoder: "LocationEncoder", cluster: Cluster | None) -> int:

@@ -58,6 +58,11 @@ class SourceFile:
     groups: tuple[int, ...]
     schema: pa.Schema = field(repr=False, compare=False)
 
+    @property
+    def keys(self) -> list[str]:
+        """Names of the partition columns that its folders give it."""
+        return [part.partition("=")[0] for part in self.hive.split("/") if part]
+
     def facts(self) -> dict[str, Any]:
         """Return what tells whether the file is still the same; fit for JSON."""
         return {
@@ -278,19 +283,15 @@ def _check_alike(files: Sequence[SourceFile]) -> None:
                 f"The files are not of one table. {file.url} has {_told(_geometries(file))}, and "
                 f"{first.url} has {_told(geometries)}. Bring them to one CRS first, with to_crs()."
             )
-        if _keys(file) != _keys(first):
+        if file.keys != first.keys:
             raise TableError(
                 f"The files are not of one table. Folders give {file.url} the partition columns "
-                f"{_keys(file)}, and {first.url} {_keys(first)}."
+                f"{file.keys}, and {first.url} {first.keys}."
             )
 
 
 def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
     return {column.name: column.type for column in schema}
-
-
-def _keys(file: SourceFile) -> list[str]:
-    return [part.partition("=")[0] for part in file.hive.split("/") if part]
 
 
 def _geometries(file: SourceFile) -> list[tuple[str, str, Any]]:
