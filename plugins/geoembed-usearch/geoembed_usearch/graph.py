@@ -87,7 +87,7 @@ def numbers_of(vectors: NDArray[Any], dtype: str) -> NDArray[Any]:
     >>> numbers_of(np.array([[0.1, -0.2]]), "int8").tolist()
     [[64, -127]]
     """
-    values = np.asarray(vectors, dtype=np.float32)
+    values = np.ascontiguousarray(vectors, dtype=np.float32)
     largest = np.abs(values).max(axis=1, keepdims=True)
     # Queries may be of any length: a very long one would be infinite in half precision.
     scaled = values / np.where(largest == 0.0, 1.0, largest)

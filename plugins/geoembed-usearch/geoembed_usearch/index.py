@@ -215,6 +215,9 @@ class UsearchIndex(GalleryIndex):
     def measure(self, queries: ArrayLike, name: str = "given") -> dict[str, Any]:
         """Measure how much of what the exact search finds is found for some queries.
 
+        They are answered as `search` does, those too far off by the exact search itself. What
+        `facts` tell of other queries is found without it.
+
         Parameters
         ----------
         queries : array of shape (m, d)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from geoembed_usearch import opening, reduced
+from geoembed_usearch.finding import Finder
 from geoembed_usearch.index import UsearchIndex, UsearchInt8Index
 from geoembed_usearch.recall import mixed_queries, noisy_queries
 from geoembed_usearch.reduced import Reduced
@@ -178,6 +179,19 @@ def test_among_some_rows_as_much_is_found(few_are_enough, vectors, monkeypatch):
         assert np.isin(found, rows).all()
         assert recall(vectors, queries, scores, 10, rows) >= 0.97
     assert index.answered["index"] > 0
+
+
+def test_poor_matches_among_some_rows_are_found_too():
+    random = np.random.default_rng(0)
+    made = random.normal(size=(9000, 320)) * np.linspace(1.0, 0.4, 320) + 0.02
+    made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    finder = Finder(made, "float16", 1, None, Reduced.build(made, progress=False))
+    rows = np.arange(0, 9000, 2)
+    queries = noisy_queries(made[1::2], 0.1, 100, seed=7)
+    candidates, _ = finder.find(queries, 10, Step(0, 0, reduced=64), rows)
+    assert (candidates % 2 == 0)[candidates >= 0].all()
+    scores, _ = best_of(made, queries, candidates, 10)
+    assert recall(made, queries, scores, 10, rows) > 0.99
 
 
 def test_so_many_rows_that_nothing_is_saved_are_searched_exactly(few_are_enough, vectors):

@@ -129,6 +129,12 @@ def test_half_precision_galleries_are_taken(cities):
     assert np.mean(best == rows) > 0.98
 
 
+def test_vectors_that_lie_column_by_column_are_taken(own_cache):
+    vectors = unit_vectors(5000, 16)
+    index = UsearchIndex(np.asfortranarray(vectors), graph="always")
+    assert index.search(vectors[:9], 1)[1][:, 0].tolist() == list(range(9))
+
+
 def test_large_shares_of_the_gallery_are_searched_exactly():
     vectors = unit_vectors(400)
     queries = unit_vectors(3, seed=1)
