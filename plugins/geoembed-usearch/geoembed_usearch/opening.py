@@ -137,9 +137,7 @@ class Opener:
         GalleryCacheWarning
             If it cannot be kept, or does not find enough.
         """
-        rows, width = self.embeddings.shape
-        # While what is done so far is replaced it lies there twice.
-        needed = 2 * rows * self.shape.row_bytes(width)
+        needed = self._needed(graph=self.whole or len(self.embeddings) < _REDUCED)
         troubles = [home.trouble(needed) for home in self.homes]
         home = next((h for h, no in zip(self.homes, troubles, strict=True) if not no), None)
         if home is None:
@@ -161,6 +159,13 @@ class Opener:
                 return None, graph, parts, facts
         assert found is not None
         return found
+
+    def _needed(self, *, graph: bool) -> int:
+        """Return how many bytes a graph of all places takes, or what lies beside one of guides."""
+        rows, width = self.embeddings.shape
+        place = self.shape.row_bytes(width)
+        # While what is done so far is replaced it lies there twice.
+        return rows * (2 * place if graph else width + 16 + place // 32)
 
     def _built(
         self, home: Home | None, calibrated: Calibrated
@@ -186,11 +191,12 @@ class Opener:
         if facts is None or not enough or guides is None:
             # The graph of all places takes ten times as long to build.
             start, graph_of = perf_counter(), "places"
+            room = home is not None and not home.trouble(self._needed(graph=True))
             graph = build_graph(
                 self.embeddings,
                 self.identity,
                 self.shape,
-                home,
+                home if room else None,
                 threads=self.threads,
                 progress=self.progress,
                 checkpoint=self.checkpoint,

@@ -259,6 +259,15 @@ def test_a_graph_that_is_asked_for_has_no_reduced_vectors(few_are_enough, vector
     assert (index.facts["graph_of"], index.facts["reduced_search"]) == ("places", 0)
 
 
+def test_room_for_a_graph_is_not_asked_for_where_none_is_built(
+    few_are_enough, vectors, monkeypatch
+):
+    usage = shutil.disk_usage(".")
+    # 9,000 places: 1.7 MB beside a graph of guides, 8 MB twice a graph of all.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3_000_000))
+    assert UsearchIndex(vectors).path is not None
+
+
 @pytest.fixture
 def kept(few_are_enough, tmp_path):
     """A gallery in a folder of its user, with an index."""
