@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import geoembed as ge
-from geoembed.errors import CoordinateError, MissingExtraError, OptionError, TableError
+from geoembed.errors import CoordinateError, MissingExtraError, OptionError, TableError, WorkerError
 from geoembed.scaling import embed_folder
 from geoembed.scaling import part as part_module
 from geoembed.streaming import embed_file, made_by
@@ -267,6 +267,16 @@ def test_another_job_is_refused_unless_told_to_replace(source, tmp_path, change,
     with pytest.raises(TableError, match=f"out holds the parts of another job: {message}"):
         go(source, out, **change)
     assert go(source, out, force=True, **change).resumed == 0
+
+
+def test_a_job_that_failed_before_its_first_part_does_not_keep_the_folder(source, tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(WorkerError, match="No scheduler answers"):
+        go(source, tmp_path / "out", workers=None, scheduler="tcp://127.0.0.1:9")
+    report = go(source, tmp_path / "out", layout="columns")
+    assert (report.rows, report.redone) == (600, ())
+    with pytest.raises(TableError, match="holds the parts of another job: layout was 'columns'"):
+        go(source, tmp_path / "out")
 
 
 def test_a_changed_source_is_another_job(source, tmp_path):

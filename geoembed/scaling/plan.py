@@ -89,21 +89,19 @@ class OutputFolder:
         try:
             before = self._read_manifest(request, parts)
             self._refuse_strangers(before)
-            if before is not None:
-                changed = differences(before["request"], json.loads(json.dumps(request)))
-                if changed and not force:
-                    raise TableError(
-                        f"{self.target} holds the parts of another job: {'; '.join(changed[:5])}. "
-                        "Choose another folder, ask for the same to go on with it, or replace it "
-                        "with force=True (--force)."
-                    )
             self.system.makedirs(f"{self.path}/{OWN_FOLDER}", exist_ok=True)
             self._take()
+            if before is not None and not force:
+                self._refuse_another(before, request)
             if before is not None and force:
                 self._empty(before)
             self.write_manifest(request, parts)
         except OSError as error:
+            self.release()
             raise TableError(f"{self.target} cannot be written: {error}.") from error
+        except TableError:
+            self.release()
+            raise
 
     def write_manifest(
         self,
@@ -209,6 +207,17 @@ class OutputFolder:
                 f"The output folder {self.target} is not empty: it holds {held}"
                 f"{'' if before is None else ', besides the parts of a job'}. Choose a new folder, "
                 "or move what is in it."
+            )
+
+    def _refuse_another(self, before: Mapping[str, Any], request: Mapping[str, Any]) -> None:
+        """Refuse the folder of another job, unless that ended before it had made any part."""
+        changed = differences(before["request"], json.loads(json.dumps(request)))
+        # Where there is no lock, that job may be at its first part just now.
+        if changed and (self._files() or self._lock is None):
+            raise TableError(
+                f"{self.target} holds the parts of another job: {'; '.join(changed[:5])}. "
+                "Choose another folder, ask for the same to go on with it, or replace it "
+                "with force=True (--force)."
             )
 
     def _empty(self, before: Mapping[str, Any]) -> None:
