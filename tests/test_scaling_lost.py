@@ -206,6 +206,29 @@ def test_a_scheduler_that_is_just_being_started_is_waited_for(tmp_path):
     server[0].close()
 
 
+def test_what_an_earlier_run_left_on_the_scheduler_is_not_taken_for_done(source, tmp_path):
+    """Its parts may be gone: they were thrown away, and are to be made again."""
+    out = tmp_path / "out"
+    asked = {"encoder": "xyz", "progress": False, "batch_rows": 1000}
+    local = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
+    with (
+        distributed.LocalCluster(**local, dashboard_address=None) as there,
+        distributed.Client(there, set_as_default=False) as client,
+    ):
+        kept = []
+        submit = client.submit
+
+        def keep(function, *arguments, key, **options):
+            # A second future of the same task: the scheduler keeps what came of it.
+            kept.append(submit(function, *arguments, key=key, **options))
+            return submit(function, *arguments, key=key, **options)
+
+        client.submit = keep
+        embed_folder(source, out, scheduler=client, **asked)
+        embed_folder(source, out, scheduler=client, force=True, **asked)
+    assert len(list(out.glob("part-*"))) == 80
+
+
 def test_workers_of_its_own_end_when_the_run_is_killed(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -1,6 +1,7 @@
 """`embed_folder`: from a folder of Parquet files to a folder of Parquet files with embeddings."""
 
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -330,8 +331,10 @@ def _do(
             done[part.name] = part
             bar.update(rows[part.name])
 
+        # What an earlier run has left on the scheduler is never taken for this one's.
+        run = uuid.uuid4().hex[:12]
         tasks = [
-            Task(f"embed-{job.id}-{p.name}", f"{p.url}, row group {p.group}", (p, job))
+            Task(f"embed-{job.id}-{run}-{p.name}", f"{p.url}, row group {p.group}", (p, job))
             for p in parts
         ]
         if cluster is None:

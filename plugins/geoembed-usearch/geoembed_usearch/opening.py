@@ -162,7 +162,7 @@ class Opener:
 
     def _needed(self, *, graph: bool) -> int:
         """Return how many bytes a graph of all places takes, or what lies beside one of guides."""
-        rows, width = self.embeddings.shape
+        rows, width = map(int, self.embeddings.shape)
         place = self.shape.row_bytes(width)
         # While what is done so far is replaced it lies there twice.
         return rows * (2 * place if graph else width + 16 + place // 32)
