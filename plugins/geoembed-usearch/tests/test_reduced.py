@@ -268,13 +268,23 @@ def test_room_for_a_graph_is_not_asked_for_where_none_is_built(
     assert UsearchIndex(vectors).path is not None
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A gallery with an index, once for all: most of the time goes into measuring what it finds."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch, isolated_plugins(geoembed_usearch):
+        patch.setenv("GEOEMBED_CACHE", str(folder / "cache"))
+        patch.setattr(opening, "_REDUCED", 1000)
+        patch.setattr(opening, "_TIMES", 0.0)
+        Gallery.cities(encoder="geoclip.v1").save(folder / "mine")
+        assert Gallery.load(folder / "mine").index("usearch").facts["reduced_search"] > 0
+    return folder / "mine"
+
+
 @pytest.fixture
-def kept(few_are_enough, tmp_path):
-    """A gallery in a folder of its user, with an index."""
-    folder = tmp_path / "user" / "mine"
-    Gallery.cities(encoder="geoclip.v1").save(folder)
-    assert Gallery.load(folder).index("usearch").facts["reduced_search"] > 0
-    return folder
+def kept(few_are_enough, made, tmp_path):
+    """The same in a folder of its user."""
+    return shutil.copytree(made, tmp_path / "user" / "mine")
 
 
 def test_its_files_go_where_the_gallery_goes(kept, monkeypatch):
