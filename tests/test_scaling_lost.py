@@ -206,15 +206,11 @@ def test_a_scheduler_that_is_just_being_started_is_waited_for(tmp_path):
     server[0].close()
 
 
-def test_what_an_earlier_run_left_on_the_scheduler_is_not_taken_for_done(source, tmp_path):
+def test_what_an_earlier_run_left_on_the_scheduler_is_not_taken_for_done(cluster, source, tmp_path):
     """Its parts may be gone: they were thrown away, and are to be made again."""
     out = tmp_path / "out"
-    asked = {"encoder": "xyz", "progress": False, "batch_rows": 1000}
-    local = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-    with (
-        distributed.LocalCluster(**local, dashboard_address=None) as there,
-        distributed.Client(there, set_as_default=False) as client,
-    ):
+    asked = {"encoder": "xyz", "progress": False}
+    with distributed.Client(cluster(1).address, set_as_default=False) as client:
         kept = []
         submit = client.submit
 
