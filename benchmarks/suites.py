@@ -69,7 +69,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "featurize": _suite(
         "places to vectors in memory, against matrix products and the published encoder",
-        4.5,
+        4,
         Part(
             "featurize:featurize",
             {},
@@ -95,7 +95,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "rasters": _suite(
         "targets from rasters and regions, against a loop over rasterio.mask",
-        2,
+        1,
         Part(
             "targets:targets",
             {"rounds": 1},
@@ -105,7 +105,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "heads": _suite(
         "fitting heads: time, memory, and against scikit-learn",
-        6,
+        5,
         Part(
             "heads:heads",
             {},
@@ -115,7 +115,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "maps": _suite(
         "predicting maps, against the featurizer",
-        2,
+        1,
         Part(
             "heads:maps",
             {},
@@ -141,7 +141,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "gallery": _suite(
         "exact search as the gallery and k grow; building, opening",
-        2,
+        1,
         Part(
             "galleries:galleries",
             {"large_rows": 1_000_000},
@@ -157,14 +157,14 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "large gallery": _suite(
         "galleries built in a stream, killed and resumed",
-        3,
+        1,
         Part("large_gallery:large_gallery", {"rows": 1_000_000}, {"rows": 100_000}, None),
         # Fewer are built before they can be killed.
         Part("large_gallery:merging", {"rows": 10_000_000}, None, {"rows": 2_000}),
     ),
     "index": _suite(
         "approximate search against the exact one: recall, speed, opening",
-        7,
+        5,
         # Two minutes of these go into encoding a million places, where they are not in the cache.
         Part(
             "approximate:approximate",
@@ -191,7 +191,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "feeds": _suite(
         "what feeds a training step: decoding, views, worker processes, stored features",
-        1,
+        0.5,
         Part("feeds:feeds", {}, {"rows": 10_000}, {"count": 2, "rows": 64, "workers": 0}),
     ),
     "onnx": _suite(
@@ -206,7 +206,7 @@ SUITES: Final[dict[str, Suite]] = {
     ),
     "scaling": _suite(
         "workers of dask against one process; memory; a billion rows on paper",
-        3.5,
+        3,
         Part("workers:workers", {}, {"rows": 20_000}, {"rows": 400}),
         Part(
             "scaling:scaling",
