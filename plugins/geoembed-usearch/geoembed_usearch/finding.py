@@ -14,7 +14,7 @@ from geoembed_usearch.steps import Step
 if TYPE_CHECKING:
     from usearch.index import Index
 
-__all__ = ["Finder"]
+__all__ = ["WITHIN", "Finder"]
 
 # Candidates beyond those asked for, which the gallery's own vectors put in order: rounded numbers
 # confuse neighbours, those of 8 bits more of them.
@@ -25,7 +25,7 @@ _SPARE: Final = {"float16": (1, 22), "int8": (2, 60)}
 # for rows of the north with noise, 16 lists found 0.83, though the cosines were those of others.
 _ELSEWHERE: Final = 0.05
 # So many times as many candidates among the reduced vectors of a part.
-_WITHIN: Final = 4
+WITHIN: Final = 4
 
 Rows = NDArray[np.int64]
 
@@ -82,7 +82,7 @@ class Finder:
         """
         walked = max(step.expansion // 2, self.spare(k)) if step.expansion else 0
         listed = self.lists.most(2 * step.look(k)) if step.lists and self.lists is not None else 0
-        reduced = 2 * _WITHIN * max(step.count(k), self.spare(k)) if step.reduced else 0
+        reduced = 2 * WITHIN * max(step.count(k), self.spare(k)) if step.reduced else 0
         return walked + listed + reduced
 
     def find(
@@ -140,7 +140,7 @@ class Finder:
         # The best of a part may be poor matches, which are told apart less well: of half of a
         # gallery as many candidates as of all of it held 0.90 of the ten best for queries that
         # belong to the other half, four times as many 0.99.
-        found = self.reduced.part(rows).candidates(queries, min(_WITHIN * count, len(rows)))
+        found = self.reduced.part(rows).candidates(queries, min(WITHIN * count, len(rows)))
         return np.where(found >= 0, rows[found], -1)
 
     def _walk(self, queries: NDArray[np.float32], k: int, depth: int, expansion: int) -> Rows:

@@ -12,7 +12,7 @@ from geoembed.galleries.index import ExactIndex, Found
 from geoembed.galleries.store import INDEXES
 from geoembed.scalars import check_count, is_number
 from geoembed_usearch.calibrating import calibrate, checked_queries, offer, questions
-from geoembed_usearch.finding import Finder
+from geoembed_usearch.finding import WITHIN, Finder
 from geoembed_usearch.keeping import Home, Parts, identity_of_gallery
 from geoembed_usearch.lists import PLACES
 from geoembed_usearch.opening import Opener
@@ -298,7 +298,7 @@ class UsearchIndex(GalleryIndex):
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         open_ = np.flatnonzero(lengths > 0.0)
         for step in self.steps:
-            if not len(open_) or self._scattered(step, k):
+            if not len(open_) or self._needless(step, k, rows):
                 break
             some, found, well = self._step(queries[open_], k, step, rows)
             if step is not self.steps[-1] or self.far == "exact":
@@ -311,10 +311,13 @@ class UsearchIndex(GalleryIndex):
             scores[left], best[left] = self._one_by_one(queries[left], k, rows)
         return scores, best
 
-    def _scattered(self, step: Step, k: int) -> bool:
-        """Whether so many rows take so many lists that all rows are looked at sooner."""
+    def _needless(self, step: Step, k: int, rows: NDArray[np.int64] | None) -> bool:
+        """Whether so many lists or candidates are wanted that all rows are looked at sooner."""
         look = step.look(k)
-        return look > step.lists and look * PLACES > _MOST * len(self.embeddings)
+        scattered = look > step.lists and look * PLACES > _MOST * len(self.embeddings)
+        if rows is None or not step.reduced:
+            return scattered
+        return scattered or WITHIN * step.count(k) > _MOST * len(rows)
 
     def _step(
         self, queries: NDArray[np.float32], k: int, step: Step, rows: NDArray[np.int64] | None

@@ -320,3 +320,13 @@ def test_the_index_of_another_gallery_is_told(kept):
     shutil.copytree(kept / "indexes", other / "indexes")
     with pytest.raises(OptionError, match="built of other vectors"):
         Gallery.load(other).index("usearch")
+
+
+def test_a_part_so_small_that_many_candidates_are_most_of_it_is_searched_exactly(
+    few_are_enough, vectors, monkeypatch
+):
+    monkeypatch.setattr("geoembed_usearch.index._FEW", 100)
+    index = UsearchIndex(vectors)
+    assert {step.reduced for step in index.steps} <= set(range(64, 1025))
+    index.search(vectors[:5], 3, rows=np.arange(1000))
+    assert index.answered == {"index": 0, "exact": 5}
