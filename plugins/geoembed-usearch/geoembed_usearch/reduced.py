@@ -1,5 +1,6 @@
 """Reduced vectors: fewer numbers a place, of 8 bits, so few that all places are compared."""
 
+from collections.abc import Iterator
 from functools import cache
 from time import perf_counter
 from typing import Any, Final
@@ -95,14 +96,14 @@ class Reduced:
         some = some - centre
         basis = _directions((some.T @ some).numpy())
         largest = float((some @ basis).abs().max())
-        scale = _LARGEST / largest if largest > 0.0 else 1.0
+        scaled = basis * (_LARGEST / largest if largest > 0.0 else 1.0)
         table = np.empty((total, basis.shape[1]), dtype=np.int8)
         with progress_bar(progress, text="reducing", unit="place", total=total) as bar:
             for start in range(0, total, _ROWS):
                 block = torch.from_numpy(
                     np.asarray(embeddings[start : start + _ROWS], dtype=np.float32)
                 )
-                values = ((block - centre) @ (basis * scale)).round_()
+                values = ((block - centre) @ scaled).round_()
                 table[start : start + len(block)] = values.clamp_(-_LARGEST, _LARGEST).numpy()
                 bar.update(len(block))
         return {"table": table, "basis": basis.numpy()}
@@ -145,16 +146,16 @@ class Reduced:
         scale = torch.where(largest > 0.0, _LARGEST / largest, 0.0)
         numbers = (values * scale).round().to(torch.int8).T.contiguous()
         least = self._least(numbers, count)
-        many = torch.zeros(len(queries), dtype=torch.int64)
+        many, crowd = torch.zeros(len(queries), dtype=torch.int64), _CROWD * count
         found: list[tuple[Tensor, Tensor]] = []
         for start, scores in self._scores(numbers, 1):
             rows, lines = _at_least(scores, least)
             found.append((rows + start, lines))
             many += torch.bincount(lines, minlength=len(queries))
             # Rows of such a query would fill the memory.
-            least[many > _CROWD * count] = _CLOSED
+            least[many > crowd] = _CLOSED
         rows, lines = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
-        kept = many[lines] <= _CROWD * count
+        kept = many[lines] <= crowd
         rows, lines = rows[kept], lines[kept]
         order = torch.argsort(lines, stable=True)
         counts = torch.bincount(lines, minlength=len(queries))
@@ -172,7 +173,7 @@ class Reduced:
         rank = min(-(-count // _STRIDE), together.shape[1])
         return torch.topk(together, rank, dim=1).values[:, -1].contiguous()
 
-    def _scores(self, numbers: Tensor, stride: int) -> Any:
+    def _scores(self, numbers: Tensor, stride: int) -> Iterator[tuple[int, Tensor]]:
         """Yield for block after block of every so many rows where it starts, and its scores."""
         rows = max(_GROUP, _SCORES // numbers.shape[1] // _GROUP * _GROUP)
         whole = _whole_is_fast()
