@@ -60,6 +60,17 @@ def test_of_equal_scores_the_lower_row_comes_first(k, dtype):
     np.testing.assert_array_equal(scores, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_few_queries_find_what_they_find_among_many(dtype):
+    """A few are multiplied the other way round."""
+    vectors, queries = whole_numbers(4000).astype(dtype), whole_numbers(40, seed=1)
+    index = ExactIndex(vectors)
+    many = index.search(queries, 12)
+    for count in range(1, 2 * index_module._FEW):
+        for got, expected in zip(index.search(queries[:count], 12), many, strict=True):
+            np.testing.assert_array_equal(got, expected[:count])
+
+
 def test_where_all_are_equal_the_first_rows_are_found():
     vectors = np.ones((3000, 4), dtype=np.float32)
     _, rows = ExactIndex(vectors).search(np.ones((2, 4)), 5)

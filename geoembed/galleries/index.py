@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from geoembed.devices import resolve_device
 from geoembed.errors import OptionError
@@ -25,6 +26,8 @@ _SCORES: Final = 2**24
 _VALUES: Final = 2**24
 # Queries at a time.
 _QUERIES: Final = 1024
+# Up to so many queries a CPU multiplies the gallery with them instead of them with the gallery.
+_FEW: Final = 8
 # A part of the gallery that is asked for again and again is kept, up to so many bytes; of larger
 # ones so many rows are gathered at a time.
 _PART: Final = 512 * 2**20
@@ -225,14 +228,13 @@ class ExactIndex(GalleryIndex):
     @torch.inference_mode()
     def _some(self, queries: Tensor, k: int) -> Found:
         rows, width = self._table.shape
-        step = max(k, _SCORES // len(queries))
+        step = max(k, _SCORES // max(2, len(queries)))
         if self._table.dtype != torch.float32:
             step = max(k, min(step, _VALUES // width))
         best: tuple[Tensor, Tensor] | None = None
         for start in range(0, rows, step):
             block = self._table[start : start + step].float()
-            scores = queries @ block.T
-            some = _top(scores, min(k, len(block)))
+            some = _top(_products(queries, block), min(k, len(block)))
             some = some[0], some[1] + start
             if best is not None:
                 # Rows seen before come first, so that of equal scores the lower row stays first.
@@ -292,6 +294,18 @@ def _ascending(rows: ArrayLike, length: int) -> NDArray[np.int64]:
     if array[0] < 0 or array[-1] >= length or (np.diff(array) <= 0).any():
         raise OptionError(f"rows= must ascend, each once, between 0 and {length - 1:,}.")
     return array
+
+
+def _products(queries: Tensor, block: Tensor) -> Tensor:
+    """Return the dot product of every query (m, d) with every row (n, d), as (m, n).
+
+    A few queries are multiplied as columns on CPUs, a single one beside a column of zeros: MKL
+    then reads the gallery as fast as memory gives it, up to seven times as fast as by rows.
+    """
+    if queries.device.type != "cpu" or len(queries) > _FEW:
+        return queries @ block.T
+    columns = functional.pad(queries, (0, 0, 0, max(0, 2 - len(queries))))
+    return (block @ columns.T)[:, : len(queries)].T.contiguous()
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
