@@ -6,17 +6,18 @@ and the others go on. The JSON grows as figures come: a run that was stopped goe
 rounds, with their quartiles.
 
 Exit status: 0 if all went well, 1 if something is worse than in ``--compare`` beyond noise, 2 for
-arguments or files that are wrong, 3 if a suite failed.
+arguments or files that are wrong and a folder that another run measures into, 3 if a suite failed.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from comparing import as_changes, compare_runs, worse
 from document import BUSY, BenchFileError, Run, SuiteRun, read_run, write_run
 from figures import as_table
-from running import Stopped, facts, run_suite, stoppable
+from running import Stopped, alone, facts, run_suite, stoppable
 from suites import SIZES, SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
             # Whatever is wrong with files is said before an hour is spent.
             old = None if asked.compare is None else read_run(asked.compare)
             if asked.measured is not None:
-                run = read_run(asked.measured)
-            else:
-                run = _begin(asked)
+                return _report(read_run(asked.measured), old, asked)
+            about = facts()
+            with alone(asked.output):
+                run = _begin(asked, about)
                 _measure(run, asked)
-            return _report(run, old, asked)
+                return _report(run, old, asked)
     except BenchFileError as error:
         print(f"run.py: {error}", file=sys.stderr)
     except OSError as error:
@@ -103,10 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _begin(asked: argparse.Namespace) -> Run:
+def _begin(asked: argparse.Namespace, about: dict[str, Any]) -> Run:
     """Return the run that measuring adds to; keep the results that lie there."""
     path = asked.output / "bench.json"
-    about = facts()
     if (asked.resume or asked.redo) and path.exists():
         run = read_run(path)
         there = Run(about)

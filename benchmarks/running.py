@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from document import BenchFileError, SuiteRun
 from figures import Figure
 from suites import SUITES
 
-__all__ = ["Stopped", "facts", "run_suite", "stoppable"]
+__all__ = ["Stopped", "alone", "facts", "run_suite", "stoppable"]
 
 _SCRIPT = Path(__file__).with_name("suites.py")
 # Seconds between two looks at a suite; what it measures must not notice.
@@ -41,6 +41,28 @@ def facts() -> dict[str, Any]:
         raise BenchFileError(f"geoembed cannot be measured here: {_last(done.stderr)}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Hold a folder of results, made if need be: of two runs in one, each overwrites the other's.
+
+    Raises
+    ------
+    BenchFileError
+        If another run measures into it. One that was killed does not.
+    """
+    # Not before it is known that geoembed can be measured here.
+    from geoembed.errors import TableError
+    from geoembed.training.locking import locked_folder
+
+    output.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked_folder(output, "measuring"))
+        except TableError as error:
+            raise BenchFileError(f"{error} Or name another folder with --output.") from None
+        yield
 
 
 def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], None]) -> SuiteRun:

@@ -175,6 +175,38 @@ def test_a_run_that_is_stopped_ends_its_suite_and_keeps_what_it_had(tmp_path, st
     assert json.loads((tmp_path / "previous.json").read_text())["suites"]["feeds"] == kept
 
 
+def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended_or_was_killed(
+    tmp_path, stubbed
+):
+    asked = ["--size", "tiny", "--only", "feeds", "--output", str(tmp_path)]
+    path = tmp_path / "bench.json"
+    command = [sys.executable, str(stubbed), *asked]
+    scratch = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=scratch) as first:
+        try:
+            wait_for(lambda: measured(path, "feeds", 3))
+            before = path.read_bytes()
+            for more in ([], ["--resume"], ["--redo", "feeds"]):
+                second = bench(*asked, *more, script=stubbed, timeout=60)
+                assert second.returncode == 2
+                assert re.fullmatch(
+                    f"run.py: Another run is measuring in {tmp_path} right now: wait for it. Or "
+                    r"name another folder with --output\.\n",
+                    second.stderr,
+                )
+                assert path.read_bytes() == before
+            assert not (tmp_path / "previous.json").exists()
+            child = child_of(first)
+        finally:
+            first.kill()
+    # Its suite outlives a run that is killed, and holds nothing.
+    assert Path(f"/proc/{child}").exists()
+    (tmp_path / "go on").touch()
+    done = bench(*asked, script=stubbed)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "previous.json").read_bytes() == before
+
+
 def test_a_file_that_is_no_result_is_refused_before_anything_is_measured(tmp_path):
     def refused(path, match, *more):
         done = bench("--only", "start-up", "--output", tmp_path / "out", "--compare", path, *more)
