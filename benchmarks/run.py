@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
             about = facts()
             with alone(asked.output):
                 run = _begin(asked, about)
-                _measure(run, asked)
-                return _report(run, old, asked)
+                kept = _measure(run, asked)
+                return _report(run, old, asked, kept)
     except BenchFileError as error:
         print(f"run.py: {error}", file=sys.stderr)
     except OSError as error:
@@ -88,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="keep the suites that a stopped run has measured"
     )
     parser.add_argument(
-        "--redo", nargs="+", metavar="SUITE", help="resume, and measure these suites again"
+        "--redo",
+        nargs="+",
+        metavar="SUITE",
+        help="resume, and measure these suites again; with --only none but what both name",
     )
     parser.add_argument("--compare", type=Path, metavar="OLD", help="bench.json to compare with")
     parser.add_argument(
@@ -119,8 +122,6 @@ def _begin(asked: argparse.Namespace, about: dict[str, Any]) -> Run:
                 f"{path} was measured elsewhere ({'; '.join(apart)}): leave --resume out, or name "
                 "another folder with --output."
             )
-        for name in asked.redo or []:
-            run.suites.pop(name, None)
     else:
         # A run that was stopped before it measured anything is no reason to lose the one before it.
         if path.exists() and not _is_empty(path):
@@ -137,24 +138,37 @@ def _is_empty(path: Path) -> bool:
         return False
 
 
-def _measure(run: Run, asked: argparse.Namespace) -> None:
-    """Measure every suite that the run lacks, writing as figures come."""
+def _measure(run: Run, asked: argparse.Namespace) -> dict[str, SuiteRun]:
+    """Measure what the run lacks and what is asked for again, writing as figures come.
+
+    Returns
+    -------
+    dict
+        Suites that failed and did not take the place of what the run has of them.
+    """
     path = asked.output / "bench.json"
-    chosen = list(dict.fromkeys([*asked.only, *(asked.redo or [])])) if asked.only else list(SUITES)
+    again = asked.redo or []
+    chosen = list(dict.fromkeys([*asked.only, *again])) if asked.only else list(SUITES)
+    lacking = [name for name in chosen if name not in again and not _has(run, name, asked.size)]
+    if again and lacking:
+        print(f"measured besides, as the run lacks them: {', '.join(lacking)}", flush=True)
+    kept = {}
     for name in chosen:
-        had = run.suites.get(name)
-        if had is not None and had.status == "done" and had.size == asked.size:
+        if name not in again and name not in lacking:
             print(f"{name}: measured already", flush=True)
             continue
         print(f"\nmeasuring {name} ...\n", flush=True)
+        had = run.suites.get(name)
         printed = 0
 
-        def told(suite: SuiteRun, name: str = name) -> None:
+        def told(suite: SuiteRun, name: str = name, had: SuiteRun | None = had) -> None:
             nonlocal printed
             lines = as_table(suite.figures[printed:]).splitlines()
             if len(lines) > 2:
                 print("\n".join(lines[2 if printed else 0 :]), flush=True)
             printed = len(suite.figures)
+            if had is not None and not _replaces(suite, had):
+                return
             run.suites[name] = suite
             # In the order of the list, whichever were measured first.
             run.suites = {each: run.suites[each] for each in SUITES if each in run.suites}
@@ -163,9 +177,27 @@ def _measure(run: Run, asked: argparse.Namespace) -> None:
         suite = run_suite(name, asked.size, asked.output, told)
         if suite.status == "failed":
             print(f"failed: {suite.error}", flush=True)
+            if run.suites[name] is not suite:
+                kept[name] = suite
+    return kept
 
 
-def _report(run: Run, old: Run | None, asked: argparse.Namespace) -> int:
+def _has(run: Run, name: str, size: str) -> bool:
+    """Tell whether a suite is measured whole, at a size."""
+    had = run.suites.get(name)
+    return had is not None and had.status == "done" and had.size == size
+
+
+def _replaces(suite: SuiteRun, had: SuiteRun) -> bool:
+    """Tell whether nothing is lost if a suite takes the place of what there is of it."""
+    if suite.status == "done":
+        return True
+    return had.status != "done" and len(suite.figures) >= len(had.figures)
+
+
+def _report(
+    run: Run, old: Run | None, asked: argparse.Namespace, kept: dict[str, SuiteRun] | None = None
+) -> int:
     """Print the tables, write the pages, and return the exit status."""
     figures = [figure for _, figure in run.figures()]
     if asked.measured is None:
@@ -179,9 +211,15 @@ def _report(run: Run, old: Run | None, asked: argparse.Namespace) -> int:
     if missed:
         print(f"targets not met: {'; '.join(missed)}")
     status = 0
-    failed = {name: suite for name, suite in run.suites.items() if suite.status != "done"}
-    for name, suite in failed.items():
-        print(f"{name} was not measured whole: {suite.error or suite.status}", file=sys.stderr)
+    kept = kept or {}
+    for name, suite in run.suites.items():
+        if name in kept:
+            why = f"again: {kept[name].error}; what was measured before is kept"
+        elif suite.status != "done":
+            why = f"whole: {suite.error or suite.status}"
+        else:
+            continue
+        print(f"{name} was not measured {why}", file=sys.stderr)
         status = 3
     if old is not None and _compare(old, run):
         status = 1

@@ -110,6 +110,9 @@ def stubbed(tmp_path):
         "        time.sleep(0.02)\n"
         "    yield Figure('last', 1.0, 'x')\n"
     )
+    with (folder / "running.py").open("a") as file:
+        # The real ones import torch.
+        file.write(f"\ndef facts():\n    return {document()['about']}\n")
     return folder / "run.py"
 
 
@@ -173,6 +176,116 @@ def test_a_run_that_is_stopped_ends_its_suite_and_keeps_what_it_had(tmp_path, st
     (tmp_path / "go on").touch()
     assert bench(*asked, script=stubbed).returncode == 0
     assert json.loads((tmp_path / "previous.json").read_text())["suites"]["feeds"] == kept
+
+
+def test_a_suite_that_is_measured_again_keeps_its_figures_until_there_are_new_ones(
+    tmp_path, stubbed
+):
+    asked = ["--size", "tiny", "--only", "feeds", "--output", str(tmp_path)]
+    path, going = tmp_path / "bench.json", tmp_path / "go on"
+    going.touch()
+    assert bench(*asked, script=stubbed).returncode == 0
+    path.write_text(path.read_text().replace('"value": 1.0', '"value": 7.0'))
+    going.unlink()
+
+    def values():
+        suite = json.loads(path.read_text())["suites"]["feeds"]
+        return suite["status"], [each["value"] for each in suite["figures"]]
+
+    def again(end):
+        """Measure it again; end the suite or the run when figures have come."""
+        said = tmp_path / "said.txt"
+        with (
+            said.open("w") as file,
+            subprocess.Popen(
+                [sys.executable, str(stubbed), *asked, "--redo", "feeds"],
+                stdout=file,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process,
+        ):
+            try:
+                wait_for(lambda: "figure 2" in said.read_text())
+                assert values() == ("done", [7.0] * 4)
+                end(process)
+                _, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert values() == ("done", [7.0] * 4)
+        return process.returncode, errors
+
+    status, errors = again(lambda process: os.kill(child_of(process), signal.SIGKILL))
+    assert status == 3
+    assert re.fullmatch(
+        r"feeds was not measured again: ended by SIGKILL .*feeds\.log\); what was measured before "
+        r"is kept\n",
+        errors,
+    )
+    status, errors = again(lambda process: process.send_signal(signal.SIGTERM))
+    assert status == 128 + signal.SIGTERM
+    assert "--resume goes on from there" in errors
+
+    going.touch()
+    done = bench(*asked, "--redo", "feeds", script=stubbed)
+    assert done.returncode == 0, done.stderr
+    assert values() == ("done", [1.0] * 4)
+
+
+def test_figures_of_a_suite_that_failed_stay_until_there_are_as_many(tmp_path, stubbed):
+    asked = ["--size", "tiny", "--only", "feeds", "--output", str(tmp_path)]
+    path = tmp_path / "bench.json"
+    (tmp_path / "go on").touch()
+    assert bench(*asked, script=stubbed).returncode == 0
+    feeds = stubbed.with_name("feeds.py")
+
+    def failing(figures):
+        """Measure it again with a suite that fails after so many figures; return the file's."""
+        feeds.write_text(
+            "from figures import Figure\n"
+            "def feeds(**_):\n"
+            f"    for number in range({figures}):\n"
+            "        yield Figure(f'figure {number}', 2.0, 'x', better='more')\n"
+            f"    raise RuntimeError('after {figures}')\n"
+        )
+        done = bench(*asked, "--resume", script=stubbed)
+        assert done.returncode == 3
+        assert f"RuntimeError: after {figures} (see" in done.stderr
+        return json.loads(path.read_text())["suites"]["feeds"], done.stderr
+
+    document = json.loads(path.read_text())
+    document["suites"]["feeds"].update(status="failed", error="RuntimeError: before")
+    path.write_text(json.dumps(document))
+    kept, said = failing(2)
+    assert kept == document["suites"]["feeds"]
+    assert "feeds was not measured again" in said
+    replaced, said = failing(5)
+    assert [each["value"] for each in replaced["figures"]] == [2.0] * 5
+    assert "feeds was not measured whole" in said
+
+
+def test_suites_that_a_run_lacks_are_measured_besides_one_that_is_redone_and_named(
+    tmp_path, stubbed
+):
+    (tmp_path / "go on").touch()
+    path = tmp_path / "bench.json"
+    asked = ["--size", "tiny", "--output", str(tmp_path), "--only"]
+    assert bench(*asked, "feeds", script=stubbed).returncode == 0
+    path.write_text(path.read_text().replace('"value": 1.0', '"value": 7.0'))
+    done = bench(*asked, "start-up", "--redo", "start-up", script=stubbed)
+    assert done.returncode == 0, done.stderr
+    assert "measured besides" not in done.stdout
+    suites = json.loads(path.read_text())["suites"]
+    assert list(suites) == ["start-up", "feeds"]
+    assert {each["value"] for each in suites["feeds"]["figures"]} == {7.0}
+
+    del suites["start-up"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "suites": suites}))
+    done = bench(*asked, "feeds", "start-up", "--redo", "feeds", script=stubbed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("measured besides, as the run lacks them: start-up\n")
+    assert re.findall("measuring (.*) ...", done.stdout) == ["feeds", "start-up"]
+    suites = json.loads(path.read_text())["suites"]
+    assert {each["value"] for each in suites["feeds"]["figures"]} == {1.0}
 
 
 def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended_or_was_killed(
