@@ -48,6 +48,10 @@ def test_one_line_at_the_end_and_the_same_command_goes_on(source, capsys):
     out, _ = capsys.readouterr()
     assert "600 rows (400 done before) of 3 values in 6 parts, 1 torn parts made again" in out
     np.testing.assert_array_equal(vectors(), EXPECTED)
+    assert main(command) == 0
+    out, _ = capsys.readouterr()
+    told = r"nothing was left to do: 600 rows of 3 values in 6 parts were there, in .*out\n"
+    assert re.fullmatch(told, out)
     assert main([*command, "--quiet", "--normalize", "--force"]) == 0
     assert capsys.readouterr() == ("", "")
 

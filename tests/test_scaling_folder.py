@@ -144,7 +144,8 @@ def test_empty_row_groups_and_files_make_no_parts(source, tmp_path):
 def test_a_table_without_a_row_keeps_its_columns(tmp_path):
     CITIES[:0].to_parquet(tmp_path / "empty.parquet")
     report = go(tmp_path / "empty.parquet", tmp_path / "out")
-    assert (report.parts, report.rows) == (1, 0)
+    assert (report.parts, report.rows, report.made) == (1, 0, 1)
+    assert report.rows_per_second == 0
     back = gpd.read_parquet(tmp_path / "out")
     assert back.columns.tolist() == [*CITIES.columns, "embedding"]
 
@@ -215,9 +216,12 @@ def test_a_stopped_run_goes_on_with_what_is_missing(source, tmp_path, counted, m
     assert len(parts_of(out)) == 3
     monkeypatch.setattr(part_module, "_publish", publish)
     report = go(source, out)
-    assert (report.resumed, report.rows, len(counted)) == (300, 600, 8)
+    assert (report.resumed, report.rows, report.made, len(counted)) == (300, 600, 5, 8)
+    assert report.rows_per_second == pytest.approx(300 / report.seconds)
     np.testing.assert_array_equal(vectors_of(gpd.read_parquet(out)), EXPECTED)
-    assert go(source, out).resumed == 600
+    idle = go(source, out)
+    assert (idle.resumed, idle.made) == (600, 0)
+    assert np.isnan(idle.rows_per_second), "what had nothing to do has no speed"
     assert len(counted) == 8, "a finished job is not done again"
 
 

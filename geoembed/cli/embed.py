@@ -202,6 +202,13 @@ def _embed_folder(
     if asked["progress"] is False:
         return
     lost = f" ({report.dropped:,} dropped)" if report.dropped else ""
+    if not report.made:
+        parts = f"{report.parts:,} part{'' if report.parts == 1 else 's'}"
+        print(
+            f"nothing was left to do: {report.rows:,} rows{lost} of {report.dimension} values in "
+            f"{parts} were there, in {report.target}"
+        )
+        return
     before = f" ({report.resumed:,} done before)" if report.resumed else ""
     torn = f", {len(report.redone):,} torn parts made again" if report.redone else ""
     print(

@@ -1,5 +1,6 @@
 """`embed_folder`: from a folder of Parquet files to a folder of Parquet files with embeddings."""
 
+import math
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -49,6 +50,8 @@ class FolderReport:
         Rows of the sources that are not in them, having no place.
     resumed : int
         Rows of the sources that an earlier run had done.
+    made : int
+        Parts that this run made; 0 if an earlier one had made them all.
     redone : tuple of str
         Part files that were torn, and were made again.
     dimension : int
@@ -65,6 +68,7 @@ class FolderReport:
     rows: int
     dropped: int
     resumed: int
+    made: int
     redone: tuple[str, ...]
     dimension: int
     batch_rows: int
@@ -72,7 +76,9 @@ class FolderReport:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows of the sources done a second, in this run."""
+        """Rows of the sources done a second, in this run; NaN if it had nothing to do."""
+        if not self.made:
+            return math.nan
         return (self.rows + self.dropped - self.resumed) / max(self.seconds, 1e-9)
 
 
@@ -240,6 +246,7 @@ def embed_folder(
         rows=sum(part.rows for part in done.values()),
         dropped=sum(part.dropped for part in done.values()),
         resumed=resumed,
+        made=len(left),
         redone=tuple(torn),
         dimension=loaded.dimension,
         batch_rows=rows,
