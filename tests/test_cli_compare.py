@@ -129,6 +129,25 @@ def test_rows_that_are_missing_are_named_or_dropped(table: Path, capsys: Any) ->
     assert "2 rows without a place or a target are left out." in out
 
 
+def test_a_folder_is_one_table_with_workers_and_without(
+    table: Path, tmp_path: Path, capsys: Any
+) -> None:
+    pytest.importorskip("distributed")
+    rows = pd.read_csv(table)
+    for at in range(3):
+        place = tmp_path / "in" / f"part={at}" / "data.parquet"
+        place.parent.mkdir(parents=True)
+        rows.iloc[100 * at : 100 * at + 100].to_parquet(place, index=False)
+    found = {}
+    for source, *options in (["cities.csv"], ["in", "--engine", "dask", "--workers", "1"]):
+        command = ["compare", source, "-t", "sine", *QUICK, "--force", "--json", *options]
+        assert main(command) == 0
+        told = json.loads(capsys.readouterr().out)
+        timed = {"seconds", "seconds_encode"}
+        found[source] = [{k: v for k, v in row.items() if k not in timed} for row in told["table"]]
+    assert found["in"] == found["cities.csv"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -75,6 +75,26 @@ def test_protocol_json_and_quiet(made: Path, capsys: Any) -> None:
     assert evaluate(capsys, made, *features(made), "-q") == (0, "", "")
 
 
+def test_a_folder_of_parquet_is_one_manifest(made: Path, tmp_path: Path, capsys: Any) -> None:
+    code, out, _ = evaluate(capsys, made, *features(made), "--json")
+    expected = json.loads(out)
+    assert code == 0
+    rows = pd.read_csv(made / "manifest.csv").rename(columns={"LON": "x", "LAT": "y"})
+    for at in (0, 1):
+        part = rows.iloc[20 * at : 20 * at + 20].assign(embedding=[[0.0, 1.0]] * 20)
+        part.to_parquet(tmp_path / f"{at}.parquet", index=False)
+    named = ("--lon-column", "x", "--lat-column", "y")
+    for source in (str(tmp_path), f"{tmp_path}/*.parquet"):
+        assert main(["evaluate", source, *features(made), *named, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["scores"] == expected["scores"]
+        assert told["record"]["manifest"]["name"].startswith(tmp_path.name)
+    part.assign(x=part["x"] + 400.0).to_parquet(tmp_path / "1.parquet", index=False)
+    assert main(["evaluate", str(tmp_path), *features(made), *named]) == 1
+    err = capsys.readouterr().err
+    assert "have a longitude outside [-180, 360] in column 'x'" in err
+
+
 def test_other_thresholds(made: Path, capsys: Any) -> None:
     code, out, _ = evaluate(capsys, made, *features(made), "--thresholds", "10, 100")
     assert code == 0

@@ -223,6 +223,55 @@ def test_polygons(tmp_path, capsys):
     assert head.bounds_ is not None
 
 
+def test_a_folder_or_a_pattern_is_one_table(tmp_path, capsys):
+    """As `geoembed embed --engine dask` writes it, a value of a column a folder."""
+    table = places().sort_values("side", kind="stable").reset_index(drop=True)
+    table.to_parquet("one.parquet")
+    for side, rows in table.groupby("side"):
+        for at in (0, 1):
+            place = tmp_path / "in" / f"side={side}" / f"{at}.parquet"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            half = rows.drop(columns="side").iloc[at * (len(rows) // 2) :][: len(rows) // 2 + at]
+            half.assign(embedding=[np.zeros(4)] * len(half)).to_parquet(place)
+    found = {}
+    for source in ("one.parquet", "in/**/*.parquet"):
+        command = ["fit", source, "-t", "height", "-x", "side", *QUICK, "-o", "model", "--force"]
+        assert main([*command, "--json"]) == 0
+        found[source] = json.loads(capsys.readouterr().out)
+    assert found["in/**/*.parquet"] == found["one.parquet"]
+    provenance = read_description("model")["provenance"]
+    assert (provenance["table"], provenance["files"]) == ("in/**/*.parquet", 4)
+    rows, dropped = read_training_table("in", ["side"], [])
+    assert (rows["side"].tolist(), dropped) == (table["side"].tolist(), 0)
+
+
+def test_a_folder_that_is_no_table_is_refused(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    table = places(60)
+    for at, part in enumerate((table, table.to_crs(3857))):
+        part.to_parquet(f"in/{at}.parquet")
+    command = ["fit", "in", "-t", "height", *QUICK, "-o", "model"]
+    for change, message in [
+        (None, "in/1.parquet has geometries in 'geometry' as WKB in EPSG:3857, and file://"),
+        (table[["name", "geometry"]], "in/1.parquet lacks 'height', 'side'"),
+        (table, ""),
+    ]:
+        if change is not None:
+            change.to_parquet("in/1.parquet")
+        if message:
+            assert main(command) == 1
+            assert message in capsys.readouterr().err
+    (tmp_path / "in" / "more.gpkg").symlink_to(tmp_path / "t.gpkg")
+    assert main(command) == 1
+    assert "in holds tables of other kinds beside Parquet, such as more.gpkg" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "model").exists()
+    (tmp_path / "empty").mkdir()
+    assert main(["fit", "empty", "-t", "height", *QUICK]) == 1
+    assert "empty holds no Parquet file" in capsys.readouterr().err
+
+
 # -- bad data --------------------------------------------------------------------------------------
 
 

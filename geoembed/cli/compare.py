@@ -32,8 +32,8 @@ FLAGS = {
 def compare(
     source: Path = typer.Argument(
         metavar="TABLE",
-        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
-        "coordinate columns.",
+        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; Parquet or CSV with "
+        "coordinate columns; or a folder of (Geo)Parquet files, or a pattern in quotes.",
     ),
     targets: list[str] = typer.Option(
         ...,
@@ -155,6 +155,7 @@ def compare(
         geoembed compare soils.gpkg --target ph -o ph-encoders
         geoembed compare plots.csv -t habitat --encoders geoclip.v1:scales,xyz --block-km 200 -o out
         geoembed compare stations.csv -t temperature --protocol range-v1 --seeds 20 -o range
+        geoembed compare "places/country=*/*.parquet" -t forest -o cover
     """
     from geoembed.cli.fit_table import read_training_table
     from geoembed.evaluation.compare import DEFAULT_ENCODERS, compare_encoders

@@ -1,6 +1,7 @@
 """``geoembed evaluate``: how well a benchmark's pictures are put on the map."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from geoembed.cli.output import print_json, table
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
 
 if TYPE_CHECKING:
-    from geoembed.evaluation.geolocation import GeolocationReport
+    from geoembed.evaluation.geolocation import GeolocationReport, Manifest
 
 __all__ = ["evaluate"]
 
@@ -32,7 +33,8 @@ def evaluate(
     manifest: Path = typer.Argument(
         metavar="MANIFEST",
         help="Table with a column of pictures (IMG_FILE) and where they were taken (LAT, LON, or "
-        "points): CSV, Parquet, GeoParquet, GeoPackage, GeoJSON.",
+        "points): CSV, Parquet, GeoParquet, GeoPackage, GeoJSON; a folder of (Geo)Parquet files, "
+        "or a pattern in quotes.",
     ),
     images: Path | None = typer.Option(
         None, "--images", "-i", metavar="FOLDER", help="Folder of the pictures."
@@ -126,7 +128,6 @@ def evaluate(
         from geoembed.evaluation.geolocation import (
             evaluate_manifest,
             load_geolocation_protocol,
-            read_manifest,
         )
         from geoembed.geolocation import GeoLocalizer
         from geoembed.images import load_image_encoder
@@ -134,9 +135,7 @@ def evaluate(
         # What may be mistyped comes before the gallery, which may take a minute.
         rules = None if protocol is None else load_geolocation_protocol(protocol)
         limits = _numbers(thresholds)
-        pictures = read_manifest(
-            manifest, file=file, lon=lon, lat=lat, layer=layer, on_invalid=on_invalid
-        )
+        pictures = _pictures(manifest, file, lon, lat, layer, on_invalid)
         chosen = gallery or ("geoclip.100k" if rules is None else rules.gallery)
         progress = False if quiet or as_json else None
         loaded: Any = encoder
@@ -174,6 +173,31 @@ def evaluate(
         print_json(report.to_dict())
     elif not quiet:
         _print(report, output)
+
+
+def _pictures(
+    source: Path,
+    file: str | None,
+    lon: str | None,
+    lat: str | None,
+    layer: str | None,
+    on_invalid: str,
+) -> "Manifest":
+    """Read the manifest: one file, or many that are one table."""
+    from geoembed.evaluation.geolocation import read_manifest
+    from geoembed.scaling.listing import is_several
+    from geoembed.scaling.loading import load_table, table_name
+
+    if not is_several(source):
+        return read_manifest(
+            source, file=file, lon=lon, lat=lat, layer=layer, on_invalid=on_invalid
+        )
+    table = load_table(source, lon=lon, lat=lat, layer=layer)
+    if lon is not None:
+        # Columns that were named are checked as such, and no points that were made of them.
+        table = table.drop(columns=table.geometry.name)
+    found = read_manifest(table, file=file, lon=lon, lat=lat, on_invalid=on_invalid)
+    return replace(found, name=table_name(source))
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

@@ -28,8 +28,8 @@ FLAGS = {
 def fit(
     source: Path = typer.Argument(
         metavar="TABLE",
-        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
-        "coordinate columns.",
+        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; Parquet or CSV with "
+        "coordinate columns; or a folder of (Geo)Parquet files, or a pattern in quotes.",
     ),
     targets: list[str] = typer.Option(
         ...,
@@ -108,6 +108,7 @@ def fit(
         geoembed fit soils.gpkg --target ph -o ph-model
         geoembed fit plots.csv --target habitat --head region --block-km 200 -o habitats
         geoembed fit cover.parquet -t forest -t crops -t water -o cover-model
+        geoembed fit places/ --target ph -o ph-model
     """
     with terminable(), notes_told(FLAGS):
         found = _run(
@@ -151,7 +152,7 @@ def _run(
     from geoembed.extending.registry import head_spec
     from geoembed.featurizer import LocationFeaturizer
     from geoembed.heads.saving.folders import check_folder
-    from geoembed.streaming.workspace import fingerprint
+    from geoembed.scaling.loading import describe_table, table_name
 
     if folder is not None:
         check_folder(folder, overwrite=force)
@@ -172,7 +173,7 @@ def _run(
         left = f" ({dropped:,} left out)" if dropped else ""
         because = f", as {why}" if why else ""
         print(
-            f"table    {len(rows):,} rows of {source.name}{left}\n"
+            f"table    {len(rows):,} rows of {table_name(source)}{left}\n"
             f"predict  {', '.join(targets)}\n"
             f"head     {name}{because}\n"
             f"from     {made_of.name}, layers {made_of.layers}, {made_of.dimension:,} values"
@@ -200,9 +201,8 @@ def _run(
         _print(found, name, options["coverage"])
     if folder is not None:
         provenance = {
-            "table": source.name,
+            **describe_table(source),
             "layer": reading["layer"],
-            **{k: v for k, v in fingerprint(source).items() if k != "modified_ns"},
             "left_out": dropped,
             "targets": targets,
             "by": "geoembed fit",

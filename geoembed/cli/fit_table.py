@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from geoembed.columns import name_rows
 from geoembed.coordinates import read_places
-from geoembed.errors import OptionError, TableError, TargetError, unknown_name
+from geoembed.errors import OptionError, TableError, TargetError
 from geoembed.heads.reading import read_labels, read_numbers, read_target
 from geoembed.heads.shares import read_shares
-from geoembed.streaming import read_frames
+from geoembed.scaling.loading import load_table
 
 __all__ = ["check_targets", "guess_head", "read_training_table", "site_geometry"]
 
@@ -40,7 +40,8 @@ def read_training_table(
     Parameters
     ----------
     source : Path
-        Any table file that `geoembed.streaming.read_frames` reads.
+        Any table that `geoembed.scaling.loading.load_table` reads: a file, or a folder of Parquet
+        files or a pattern of them.
     targets, extras : sequence of str
         Columns to learn, and to learn from beside the place.
     geometry : {"point", "representative_point", "centroid", "sample"}
@@ -48,18 +49,19 @@ def read_training_table(
     on_invalid : {"raise", "drop"}
         What becomes of rows without a place, a target or an extra column.
     **options
-        Of `read_frames`: ``lon``, ``lat``, ``crs``, ``layer``.
+        Of `load_table`: ``lon``, ``lat``, ``crs``, ``layer``.
 
     Returns
     -------
     (GeoDataFrame, int)
-        Targets, extra columns and geometry, labelled by the row in the file; and how many rows
+        Targets, extra columns and geometry, labelled by the row in the table; and how many rows
         were left out.
 
     Raises
     ------
     TableError
-        If the file or a column is not there, or no row is left.
+        If the table or a column is not there, files of a folder are not of one table, or no row
+        is left.
     CoordinateError
         If places cannot be read, or some are missing.
     TargetError
@@ -76,11 +78,10 @@ def read_training_table(
             f"The column {twice[0]!r} is named twice: a target is learned once, and cannot be an "
             "extra column at the same time."
         )
-    parts = [_take(frame, wanted, source) for frame in read_frames(source, **options)]
-    if not parts:
-        raise TableError(f"{source} has no rows.")
-    table = gpd.GeoDataFrame(pd.concat(parts), geometry=parts[0].geometry.name, crs=parts[0].crs)
+    table = load_table(source, wanted, **options)
     rows = len(table)
+    if not rows:
+        raise TableError(f"{source} has no rows.")
     usable = _usable(table, targets, extras, geometry, on_invalid)
     if not usable.all():
         table = table[usable]
@@ -190,14 +191,6 @@ def check_targets(table: pd.DataFrame, targets: Sequence[str], task: str, folds:
             )
         # Of several levels the coarse ones may well be one region.
         read_labels(target, minimum=2 if name == targets[-1] else 1)
-
-
-def _take(frame: gpd.GeoDataFrame, wanted: Sequence[str], source: Path) -> gpd.GeoDataFrame:
-    offered = [str(name) for name in frame.columns if name != frame.geometry.name]
-    for name in wanted:
-        if name not in offered:
-            raise TableError(str(unknown_name(f"column in {source.name}", name, offered)))
-    return frame[[*wanted, frame.geometry.name]]
 
 
 def _usable(

@@ -17,12 +17,22 @@ from fsspec.implementations.local import LocalFileSystem
 from geoembed.crs import name_crs
 from geoembed.errors import MissingExtraError, TableError
 from geoembed.streaming.geoparquet import read_geo_columns
-from geoembed.streaming.sources import PARQUET_SUFFIXES
+from geoembed.streaming.sources import PARQUET_SUFFIXES, TEXT_SUFFIXES, VECTOR_SUFFIXES
 
-__all__ = ["SourceFile", "finds", "is_local", "list_files", "locate", "open_parquet"]
+__all__ = [
+    "SourceFile",
+    "finds",
+    "is_local",
+    "is_several",
+    "list_files",
+    "locate",
+    "open_parquet",
+]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 _HIVE: Final = re.compile(r"[^=]+=[^=]*")
+# Names of tables that are not Parquet. What ends in .json or .zip is more often something else.
+_OTHER_TABLES: Final = tuple({*VECTOR_SUFFIXES, *TEXT_SUFFIXES} - {".json", ".zip"})
 # What stores say about a file that changes when it does.
 _STAMPS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
 # Footers are read side by side: on object stores the time is in waiting.
@@ -62,6 +72,11 @@ class SourceFile:
     def keys(self) -> list[str]:
         """Names of the partition columns that its folders give it."""
         return [part.partition("=")[0] for part in self.hive.split("/") if part]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value of every partition column, as its folder spells it."""
+        return dict(part.split("=", 1) for part in self.hive.split("/") if part)
 
     def facts(self) -> dict[str, Any]:
         """Return what tells whether the file is still the same; fit for JSON."""
@@ -121,7 +136,21 @@ def open_parquet(system: Any, path: str) -> pq.ParquetFile:
         raise TableError(f"{path} is no readable Parquet file: {error}") from error
 
 
-def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
+def is_several(source: "str | PathLike[str]") -> bool:
+    """Tell whether a local source stands for any number of files: a folder, or a pattern.
+
+    Examples
+    --------
+    >>> is_several("places/*.parquet"), is_several("places.parquet"), is_several(".")
+    (True, False, True)
+    """
+    path = Path(source).expanduser()
+    return path.is_dir() or (bool(_MAGIC.search(str(path))) and not path.exists())
+
+
+def list_files(
+    sources: "Iterable[str | PathLike[str]]", *, only_parquet: bool = False
+) -> list[SourceFile]:
     """Find the Parquet files of a table, in the order of their addresses.
 
     Parameters
@@ -130,7 +159,10 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
         Files, folders (with all folders in them, but those whose names begin with a dot or an
         underscore) and patterns with ``*``, ``**`` and ``?``; local, or addresses that fsspec
         knows, such as ``s3://bucket/theme=places/``. What is there under the very name is no
-        pattern.
+        pattern. Patterns find names that begin with a dot or an underscore only where they spell
+        one themselves.
+    only_parquet : bool
+        Refuse a source with tables of other kinds in it, instead of passing over them.
 
     Returns
     -------
@@ -141,7 +173,7 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
     ------
     TableError
         If there is nothing at one of the addresses, a file cannot be read, or the files are not
-        of one table: with different columns or CRS.
+        of one table: with different columns or CRS, or not all Parquet where that is asked for.
 
     Examples
     --------
@@ -154,7 +186,7 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
     """
     found: dict[str, tuple[Any, str, str]] = {}
     for source in sources:
-        for system, path, hive in _expand(source):
+        for system, path, hive in _expand(source, only_parquet):
             found[str(system.unstrip_protocol(path))] = (system, path, hive)
     with ThreadPoolExecutor(_READERS) as pool:
         files = list(pool.map(_inspect, sorted(found), (found[url] for url in sorted(found))))
@@ -163,18 +195,19 @@ def list_files(sources: "Iterable[str | PathLike[str]]") -> list[SourceFile]:
     return files
 
 
-def _expand(source: "str | PathLike[str]") -> list[tuple[Any, str, str]]:
+def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any, str, str]]:
     system, path = locate(source)
     root = PurePosixPath(path)
     try:
         if _is_pattern(system, path):
-            plain = [part for part in root.parts if not _MAGIC.search(part)]
-            root = PurePosixPath(*root.parts[: _first_magic(root)] or plain[:1])
-            paths = [p for p in system.glob(path) if _is_parquet(p) and not system.isdir(p)]
+            pattern, root = root, _fixed(root)
+            names = [p for p in system.glob(path) if _is_open(p, pattern)]
+            paths = [p for p in names if _is_parquet(p) and not system.isdir(p)]
         elif system.isdir(path):
-            paths = [p for p in system.find(path) if _is_parquet(p) and _is_shown(p, root)]
+            names = [p for p in system.find(path) if _is_shown(p, root)]
+            paths = [p for p in names if _is_parquet(p)]
         elif system.exists(path):
-            root, paths = root.parent, [path]
+            root, names, paths = root.parent, [], [path]
         else:
             raise TableError(f"There is no file or folder {source}.")
     except OSError as error:
@@ -182,6 +215,13 @@ def _expand(source: "str | PathLike[str]") -> list[tuple[Any, str, str]]:
     if not paths:
         raise TableError(
             f"{source} holds no Parquet file. Names must end in {', '.join(PARQUET_SUFFIXES)}."
+        )
+    others = sorted(p for p in names if p.lower().endswith(_OTHER_TABLES))
+    if only_parquet and others:
+        raise TableError(
+            f"{source} holds tables of other kinds beside Parquet, such as "
+            f"{PurePosixPath(others[0]).name}: which of them is meant is not clear. Give one file, "
+            f"or a pattern: {root}/**/*{PurePosixPath(paths[0]).suffix}"
         )
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
 
@@ -219,7 +259,8 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
         return False
     if _is_pattern(there, pattern):
         found = re.compile(fsspec.utils.glob_translate(pattern))
-        return any(found.match(path) for path in paths)
+        spelled = PurePosixPath(pattern)
+        return any(found.match(path) and _is_open(path, spelled) for path in paths)
     if is_local(system):
         # The same folder may be called otherwise: by links, or with "..".
         pattern = Path(pattern).resolve().as_posix()
@@ -228,8 +269,18 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     return any(path.startswith(inside) and _is_shown(path, root) for path in paths)
 
 
-def _first_magic(path: PurePosixPath) -> int:
-    return next(at for at, part in enumerate(path.parts) if _MAGIC.search(part))
+def _fixed(pattern: PurePosixPath) -> PurePosixPath:
+    """Return the folder that a pattern spells out before its first wildcard."""
+    parts = pattern.parts
+    first = next(at for at, part in enumerate(parts) if _MAGIC.search(part))
+    plain = [part for part in parts if not _MAGIC.search(part)]
+    return PurePosixPath(*parts[:first] or plain[:1])
+
+
+def _is_open(path: str, pattern: PurePosixPath) -> bool:
+    """Tell whether what a pattern matches is shown, or hidden by a name that it spells itself."""
+    root = _fixed(pattern)
+    return _is_shown(path, root) or not _is_shown(str(pattern), root)
 
 
 def _is_parquet(path: str) -> bool:
