@@ -21,15 +21,9 @@ from geoembed.images.towers import tower_of
 from geoembed.training import load_settings, split_rows
 from geoembed.training.bluemarble import BlueMarble, crop
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CROPS = 160
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

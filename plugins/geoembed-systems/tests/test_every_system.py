@@ -6,7 +6,6 @@ import geopandas as gpd
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from geoembed_systems import SYSTEMS, PictureFeatures, load_system
 from sklearn.base import clone
 
@@ -15,6 +14,8 @@ from geoembed.extending.registry import resolve_factory
 from geoembed.geodesy import distance_km
 
 matplotlib.use("agg")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TOWNS = np.array([[2.35, 48.86], [-58.4, -34.6], [139.7, 35.7], [28.0, -26.2], [151.2, -33.9]])
 SCENES = np.array(["urban", "natural", "urban", "natural", "urban"], dtype=object)
@@ -48,14 +49,6 @@ def make_world(rows: int, seed: int) -> tuple[PictureFeatures, np.ndarray, np.nd
     tokens = looks[town][:, None] + rng.normal(0, 0.6, (rows, 3, 6))
     lonlat = TOWNS[town] + rng.normal(0, 0.05, (rows, 2))
     return PictureFeatures(tokens.mean(axis=1), tokens=tokens), lonlat, town
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_system(name):

@@ -17,6 +17,8 @@ from geoembed.geodesy import distance_km
 from geoembed.geolocation.queries import Queries
 from geoembed.training import export_run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOWNS = np.array(
     [[2.3, 48.9], [-58.4, -34.6], [151.2, -33.9], [139.7, 35.7], [31.2, 30.0], [-99.1, 19.4]]
 )
@@ -42,14 +44,6 @@ def world(n: int, seed: int, d: int = 12) -> tuple[np.ndarray, np.ndarray, np.nd
 def small(**options: object) -> GeoCLIP:
     defaults = {"epochs": 12, "batch_size": 64, "learning_rate": 3e-3, "training": SMALL}
     return GeoCLIP(**{**defaults, "progress": False, **options})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from geoembed_systems.pictures.features import PictureFeatures
 from geoembed.errors import CoordinateError, OptionError, TableError, TrainingError
 from geoembed.geolocation.queries import UnreadablePictureWarning
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOWNS = np.array(
     [
         *([2.3, 48.9], [13.4, 52.5], [-3.7, 40.4], [28.0, -26.2], [36.8, -1.3], [3.4, 6.5]),
@@ -21,14 +23,6 @@ TOWNS = np.array(
 )
 SCENES = np.array(["north", "south", "west"], dtype=object)
 CODES = np.random.default_rng(5).normal(size=(len(TOWNS), 8))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def world(count, seed):

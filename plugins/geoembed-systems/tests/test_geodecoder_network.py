@@ -11,15 +11,9 @@ from geoembed_systems.pictures.features import Layout, PictureFeatures
 from geoembed_systems.pictures.scenes import Scenes
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WIDTH, HEADS, HIDDEN = 16, 4, 24
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def stirred(module, seed=0, scale=0.3):

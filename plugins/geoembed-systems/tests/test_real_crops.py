@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 from geoembed_systems.benchmark.blue_marble import blue_marble_data
 from geoembed_systems.benchmark.data import BenchmarkData
 from geoembed_systems.benchmark.measuring import score_places
 from geoembed_systems.benchmark.presets import SYSTEMS, Preset
 
 from geoembed.geodesy import spherical_mean
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # An eighth of the benchmark's crops, large cells and a few passes over them: what is tested is that
 # each system learns from real pictures at all.
@@ -25,14 +26,6 @@ OPTIONS = {
     "geodecoder": LEVELS,
     "geoclip": {"recipe": "bluemarble", "gallery": "land", **LEARNING, "learning_rate": 2e-3},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 
-import geoembed_usearch
 import numpy as np
 import pytest
 import typer
@@ -11,14 +10,6 @@ from typer.testing import CliRunner
 from geoembed.cli.gallery_index import index
 from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery
-from geoembed.testing import isolated_plugins
-
-
-@pytest.fixture(autouse=True)
-def only_this_plugin(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("GEOEMBED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    with isolated_plugins(geoembed_usearch):
-        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from geoembed_usearch.recall import mixed_queries, noisy_queries
 from geoembed_usearch.reduced import Reduced
 from geoembed_usearch.scoring import best_of
 from geoembed_usearch.steps import Step
+from usearch_vectors import ask_fewer, recall
 
 from geoembed.errors import OptionError, TableError
 from geoembed.galleries import Gallery
@@ -42,13 +43,6 @@ def vectors():
     random = np.random.default_rng(0)
     made = random.normal(size=(9000, 160)) * np.linspace(1.0, 0.05, 160) + 0.1
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
-
-
-def recall(vectors, queries, scores, k, rows=None):
-    among = vectors if rows is None else vectors[rows]
-    products = queries.astype(np.float64) @ among.astype(np.float64).T
-    least = -np.sort(-products, axis=1)[:, k - 1 : k]
-    return float(np.mean(scores >= least - 1e-5))
 
 
 # -- alone -----------------------------------------------------------------------------------------
@@ -276,6 +270,7 @@ def made(tmp_path_factory):
         patch.setenv("GEOEMBED_CACHE", str(folder / "cache"))
         patch.setattr(opening, "_REDUCED", 1000)
         patch.setattr(opening, "_TIMES", 0.0)
+        ask_fewer(patch, 40)
         Gallery.cities(encoder="geoclip.v1").save(folder / "mine")
         assert Gallery.load(folder / "mine").index("usearch").facts["reduced_search"] > 0
     return folder / "mine"
