@@ -179,6 +179,62 @@ def test_what_is_saved_says_how_good_it_is(capsys):
     assert json.loads(capsys.readouterr().out) == facts
 
 
+def test_the_precision_is_the_models(capsys):
+    command = ["fit", "t.gpkg", "-t", "height", *QUICK, "-o", "model", "--force"]
+    assert main(command) == 0
+    assert "3 values\n" in capsys.readouterr().out
+    assert load_head("model").featurizer_.precision == "float32"
+    assert main([*command, "--precision", "float64"]) == 0
+    assert "from     xyz, layers final, 3 values, in float64\n" in capsys.readouterr().out
+    facts = read_description("model")
+    assert facts["encoders"][0]["options"]["precision"] == "float64"
+    assert load_head("model").featurizer_.precision == "float64"
+
+
+def tiny_model(folder):
+    """Write a model whose network differs from a real one in size alone."""
+    import torch
+    from safetensors.torch import save_file
+
+    from geoembed.encoders.architecture import LocationArchitecture
+
+    torch.manual_seed(5)
+    made = LocationArchitecture(frequencies=64, hidden=(128, 128), output=64)
+    folder.mkdir()
+    config = {
+        "model_type": "geoembed-location-encoder", "format_version": 1, "licence": "CC0-1.0",
+        "training_data": "none", "location": made.to_dict(), "image": None,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    state = made.build().state_dict()
+    tensors = {f"location_encoder.{key}": value for key, value in state.items()}
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def test_a_file_in_eight_bits_teaches_and_predicts_in_them(tmp_path, capsys):
+    """By onnxruntime, because it is such a file; in its precision, because nobody says another."""
+    pytest.importorskip("onnxruntime")
+    from geoembed.training.onnx_export import export_onnx
+
+    tiny = ge.load_encoder(tiny_model(tmp_path / "tiny"), device="cpu")
+    export_onnx(tiny, "eight.onnx", name="tiny.v1", int8=True)
+    told = main(["fit", "t.gpkg", "-t", "height", "--encoder", "eight.onnx", "--layers", "final",
+                 "--folds", "3", "--model", "ridge", "-o", "model"])  # fmt: skip
+    out = capsys.readouterr().out
+    assert told == 0
+    assert re.search(r"layers final, \d+ values, in int8, by onnxruntime\n", out)
+    (encoder,) = read_description("model")["encoders"]
+    assert (encoder["options"]["precision"], encoder["options"]["backend"]) == ("int8", "onnx")
+    assert main(["predict", "model", "t.gpkg", "-o", "out.csv"]) == 0
+    table = gpd.read_file("t.gpkg")
+    vectors = ge.LocationFeaturizer("eight.onnx", precision="int8").fit_transform(table)
+    head = load_head("model")
+    np.testing.assert_array_equal(head.featurizer_.transform(table), vectors)
+    predicted = pd.read_csv("out.csv")["predicted_height"]
+    np.testing.assert_allclose(predicted, head.predict(table), rtol=1e-5)
+
+
 def test_rows_to_choose_on_lie_in_blocks_or_at_random(capsys):
     command = ["fit", "t.gpkg", "-t", "height", *QUICK, "--json"]
     found = {}
@@ -293,6 +349,14 @@ def write(table, name="bad.gpkg"):
         (None, ["-t", "height", "--model", "forest"], "model='forest' is not offered"),
         (None, ["-t", "height", "--encoder", "xzy"], "no encoder named 'xzy'"),
         (None, ["-t", "height", "--layers", "hidden"], "offers only layers='final'"),
+        (
+            None,
+            ["-t", "height", "--precision", "int8"],
+            "precision='int8' is offered by onnxruntime only",
+        ),
+        (None, ["-t", "height", "--precision", "half"], "precision='half'"),
+        (None, ["-t", "height", "--backend", "tf"], "backend='tf' is not one of: auto, torch"),
+        (None, ["-t", "height", "--backend", "onnx"], "'xyz' has no network that could be expor"),
         (None, ["-t", "height", "--coverage", "2"], "coverage=2.0 is no share"),
         (None, ["-t", "height", "--on-invalid", "nan"], "on_invalid='nan' is not one of: raise"),
         (None, ["-t", "height", "--validation", "blocks"], "validation='blocks' is not offered"),

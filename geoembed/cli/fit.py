@@ -11,6 +11,7 @@ from geoembed.errors import OptionError
 
 if TYPE_CHECKING:
     from geoembed.cli.validating import Validation
+    from geoembed.encoders.base import LocationEncoder
 
 __all__ = ["fit"]
 
@@ -22,6 +23,8 @@ FLAGS = {
     "n_splits": "--folds N",
     "validation": "--validation spatial",
     "coverage": "--coverage SHARE",
+    "precision": "--precision float32",
+    "backend": "--backend onnx",
 }
 
 
@@ -50,6 +53,19 @@ def fit(
     ),
     layers: str = typer.Option(
         "best", "--layers", help="Which layers make up a vector: best, final, scales, hidden ..."
+    ),
+    precision: str | None = typer.Option(
+        None,
+        "--precision",
+        help="Vectors are computed in: float32 (the default), float64, bfloat16, float16; with "
+        "--backend onnx also int8. An .onnx file computes in its own. MODEL keeps it.",
+    ),
+    backend: str = typer.Option(
+        "auto",
+        "--backend",
+        metavar="auto|torch|onnx",
+        help="onnx computes vectors on the CPU without torch; auto does so for .onnx files. MODEL "
+        "keeps it.",
     ),
     model: str | None = typer.Option(
         None,
@@ -116,7 +132,14 @@ def fit(
             targets,
             folder,
             head,
-            {"encoder": encoder, "layers": layers, "geometry": geometry, "device": device},
+            {
+                "encoder": encoder,
+                "layers": layers,
+                "precision": precision,
+                "backend": backend,
+                "geometry": geometry,
+                "device": device,
+            },
             {
                 "model": model,
                 "extra_columns": extras or None,
@@ -166,7 +189,8 @@ def _run(
     task = head_spec(name).task
     fit_table.check_targets(rows, targets, task, folds["folds"])
     unfitted = _make(name, task, {**options, "random_state": folds["seed"]})
-    made_of = LocationFeaturizer(**vectors)._load()
+    made_of = _load_encoder(vectors)
+    vectors = {**vectors, "precision": made_of.precision}
     site = fit_table.site_geometry(geometry)
     splits = make_splits(rows, **folds, geometry=site)
     if tell:
@@ -177,6 +201,7 @@ def _run(
             f"predict  {', '.join(targets)}\n"
             f"head     {name}{because}\n"
             f"from     {made_of.name}, layers {made_of.layers}, {made_of.dimension:,} values"
+            f"{_computed(made_of)}"
         )
     computed = ComputedFeaturizer(**vectors, progress=progress).compute(rows)
     unfitted.set_params(featurizer=computed)
@@ -212,6 +237,22 @@ def _run(
             print(f"The head, fitted on all {len(rows):,} rows, is in {folder}.")
     saved = None if folder is None else str(folder)
     return {"head": name, "rows": len(rows), "left_out": dropped, "saved": saved, **scores}
+
+
+def _load_encoder(vectors: dict[str, Any]) -> "LocationEncoder":
+    """Load the encoder; where nobody says a precision, it computes in its own."""
+    from geoembed.encoders import load_encoder
+
+    options = {name: vectors[name] for name in ("layers", "backend", "device")}
+    if vectors["precision"] is not None:
+        options["precision"] = vectors["precision"]
+    return load_encoder(vectors["encoder"], **options)
+
+
+def _computed(encoder: "LocationEncoder") -> str:
+    """Say how vectors are computed, where that is not as usual."""
+    precision = "" if encoder.precision == "float32" else f", in {encoder.precision}"
+    return precision + (", by onnxruntime" if encoder.backend == "onnx" else "")
 
 
 def _make(name: str, task: str, options: dict[str, Any]) -> Any:
