@@ -1,5 +1,9 @@
 """Where places come from: the published list, grids, H3, cities, tables; duplicates and seams."""
 
+import signal
+import subprocess
+import sys
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -375,6 +379,31 @@ def test_other_outlines_or_another_spacing_are_another_grid(monkeypatch, tmp_pat
     monkeypatch.setattr(land, "_VERSION", 2)
     grid_places(500)
     assert len(list((tmp_path / "grids").iterdir())) == 3
+
+
+KILLED_LAYING = """
+import os, signal
+import numpy as np
+from geoembed.galleries import land
+def torn(stream, lonlat):
+    stream.write(b"PK")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+np.savez = torn
+land._FEWEST = 10
+land.land_grid_places(500)
+"""
+
+
+def test_what_a_killed_process_left_of_a_grid_is_cleared_by_the_next_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(land, "_FEWEST", 10)
+    killed = subprocess.run([sys.executable, "-c", KILLED_LAYING], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "grids").iterdir()
+    assert [path.read_bytes() for path in left.iterdir()] == [b"PK"]
+    grid_places(600)
+    (file,) = (tmp_path / "grids").iterdir()
+    assert file.suffix == ".npz"
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):

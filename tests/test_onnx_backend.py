@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -157,6 +158,26 @@ def test_a_name_is_exported_once_and_then_needs_no_torch(own_cache, monkeypatch)
     made.write_bytes(content)
     monkeypatch.setattr("geoembed.encoders.onnx_cache._found", {})
     np.testing.assert_array_equal(featurizer.transform([[7.5, 46.9]]), first)
+
+
+KILLED_EXPORT = """
+import os, signal
+import geoembed as ge
+from geoembed.training import onnx_export
+onnx_export.check_parity = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+ge.load_encoder("bluemarble.v1", backend="onnx")
+"""
+
+
+def test_what_a_killed_export_left_in_the_cache_is_cleared_by_the_next_one(own_cache, monkeypatch):
+    killed = subprocess.run([sys.executable, "-c", KILLED_EXPORT], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (own_cache / "onnx").iterdir()
+    assert left.is_dir()
+    monkeypatch.setattr("geoembed.encoders.onnx_cache._found", {})
+    ge.load_encoder("bluemarble.v1", backend="onnx", precision="int8")
+    (made,) = (own_cache / "onnx").iterdir()
+    assert made.suffix == ".onnx"
 
 
 def test_a_file_in_the_cache_serves_where_no_weights_are(own_cache, monkeypatch):

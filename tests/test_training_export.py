@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -428,6 +431,33 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
         publishing.draft_folder(target) as draft,
     ):
         (draft / "config.json").write_text("new")
+    assert (target / "config.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+KILLED = """
+import os, signal, sys
+from geoembed.training import publishing
+rename = publishing.Path.rename
+def killed(self, to):
+    if self.name == "new":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, to)
+publishing.Path.rename = killed
+with publishing.draft_folder(publishing.Path(sys.argv[1])) as draft:
+    (draft / "config.json").write_text("new")
+"""
+
+
+def test_a_folder_that_a_killed_export_had_moved_away_is_put_back_by_the_next_one(tmp_path):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "config.json").write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not target.exists()
+    with pytest.raises(TrainingError, match="disk"), publishing.draft_folder(target):
+        raise OSError("no room on the disk")
     assert (target / "config.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

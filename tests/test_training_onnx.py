@@ -1,6 +1,9 @@
 """Encoders as ONNX files and programs of torch.export: the same vectors, any number of places."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -247,6 +250,26 @@ def test_a_file_that_does_not_agree_fails_and_is_removed(tiny, tmp_path, monkeyp
         export_onnx(load_encoder(tiny(), device="cpu"), target, overwrite=True)
     assert target.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+KILLED = """
+import os, signal, sys
+import geoembed as ge
+from geoembed.training import onnx_export
+onnx_export.check_parity = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+onnx_export.export_onnx(ge.load_encoder(sys.argv[1], device="cpu"), sys.argv[2])
+"""
+
+
+def test_what_a_killed_export_left_is_cleared_by_the_next_one(tiny, tmp_path):
+    folder, target = tiny(), tmp_path / "model.onnx"
+    killed = subprocess.run([sys.executable, "-c", KILLED, folder, target], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert [path.name for path in left.iterdir()] == ["model.onnx"]
+    export_onnx(load_encoder(folder, device="cpu"), target)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert target.is_file()
 
 
 def test_parity_measures_the_worst_row_and_the_mean_cosine(tiny):

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from geoembed.errors import OptionError, WeightsError
 from geoembed.extending import registry
 from geoembed.extending.specs import LocationEncoderSpec
 from geoembed.weights import cache_dir, digest_file
+from geoembed.weights.drafts import draft_room
 
 __all__ = ["cached_file"]
 
@@ -90,20 +91,21 @@ def _sound(stem: Path) -> Path | None:
 
 
 def _make(stem: Path, name: str, layers: str, precision: str) -> Path:
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        room = tempfile.TemporaryDirectory(dir=stem.parent, prefix=".making-")
-    except OSError as error:
-        raise WeightsError(
-            f"The encoder {name!r} cannot be kept as an ONNX file in {stem.parent}: "
-            f"{error.strerror or error}. Set GEOEMBED_CACHE to a folder that can be written, or "
-            f"give a file: geoembed export {name} --format onnx -o FILE.onnx"
-        ) from error
-    with room as folder:
+    with ExitStack() as stack:
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            # One name for all files: what was left of an older version's is cleared with this one.
+            room = stack.enter_context(draft_room(stem.with_name("making")))
+        except OSError as error:
+            raise WeightsError(
+                f"The encoder {name!r} cannot be kept as an ONNX file in {stem.parent}: "
+                f"{error.strerror or error}. Set GEOEMBED_CACHE to a folder that can be written, "
+                f"or give a file: geoembed export {name} --format onnx -o FILE.onnx"
+            ) from error
         exact = "float64" if precision == "float64" else "float32"
         encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
         export: Any = registry.resolve_factory(_EXPORTER)
-        made = Path(folder, "made.onnx")
+        made = room / "made.onnx"
         export(encoder, made, int8=precision == "int8")
         target = stem.with_name(f"{stem.name}-{digest_file(made)[:16]}.onnx")
         os.replace(made, target)

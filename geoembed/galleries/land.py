@@ -1,7 +1,6 @@
 """Even grids over all land, kept in geoembed's cache: looking up the land takes the time."""
 
 import hashlib
-import os
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from geoembed.data import is_land
 from geoembed.galleries.lattice import lattice_blocks, lattice_size
 from geoembed.progress import progress_bar
 from geoembed.weights import cache_dir
+from geoembed.weights.drafts import draft_room
 
 __all__ = ["land_grid_places"]
 
@@ -84,10 +84,9 @@ def _read(path: Path) -> NDArray[np.float64] | None:
 
 def _write(path: Path, lonlat: NDArray[np.float64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
+    # One name for all grids: what was left of another one is cleared with this one.
+    with draft_room(path.with_name("making")) as room:
+        draft = room / path.name
+        with draft.open("wb") as stream:
             np.savez(stream, lonlat=lonlat)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        draft.replace(path)

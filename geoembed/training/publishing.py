@@ -1,13 +1,13 @@
 """Exported files and folders get their name when they are whole, or not at all."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from geoembed.errors import OptionError, TrainingError
+from geoembed.weights.drafts import draft_room
 
 __all__ = ["check_target", "draft_file", "draft_folder"]
 
@@ -144,18 +144,19 @@ def draft_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
-    """A folder of our own beside the target, gone afterwards."""
+    """A folder of our own beside the target, gone afterwards with those of killed exports."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f".{target.name}~", dir=target.parent))
+        with draft_room(target, partial(_put_back, target)) as room:
+            yield room
     except OSError as error:
         raise _unwritable(target, error) from error
-    try:
-        yield room
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+
+
+def _put_back(target: Path, left: Path) -> None:
+    """Rename what a killed export had moved away in order to replace it, unless it has."""
+    if (left / "old").exists() and not target.exists():
+        (left / "old").rename(target)
 
 
 def _unwritable(target: Path, error: OSError) -> TrainingError:
