@@ -1,5 +1,8 @@
 """Search: the exact index against plain numpy, ties, blocks, precisions, memory."""
 
+import itertools
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -272,3 +275,82 @@ def test_indexes_that_somebody_put_there_meanwhile_are_no_crash(gallery, tmp_pat
         with pytest.raises(TableError, match="saved to .*two, its indexes cannot be put there"):
             move(home / "two")
     assert sorted(p.name for p in home.iterdir()) == ["one", "two"]
+
+
+# -- indexes that are built again while they are copied --------------------------------------------
+
+
+def put_index(folder, build):
+    """Put an index there as a plugin does: its graph, a description that names it, nothing old."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"graph-{build}").write_text(f"a graph of build {build}")
+    (folder / ".new").write_text(f"graph-{build}")
+    (folder / ".new").replace(folder / "graph.json")
+    for old in set(folder.glob("graph-*")) - {folder / f"graph-{build}"}:
+        old.unlink()
+
+
+def before_copy(monkeypatch, happens, *, of):
+    """Have something happen right before a file is copied, as if another process had done it."""
+    copyfile, names = shutil.copyfile, []
+
+    def meanwhile(source, target):
+        names.append(source.name)
+        if len(names) - 1 == of:
+            happens()
+        return copyfile(source, target)
+
+    monkeypatch.setattr("geoembed.galleries.index_files.shutil.copyfile", meanwhile)
+    return names
+
+
+@pytest.mark.parametrize("of", [0, 1, 2])
+@pytest.mark.parametrize("onto", ["one", "two"])
+def test_an_index_that_is_built_again_while_it_is_copied_is_saved_whole(
+    gallery, tmp_path, monkeypatch, of, onto
+):
+    home = tmp_path / "user"
+    gallery.save(home / "one")
+    put_index(home / "one" / "indexes", 1)
+    (home / "one" / "indexes" / "other").write_text("another index")
+    loaded = Gallery.load(home / "one")
+    names = before_copy(monkeypatch, lambda: put_index(home / "one" / "indexes", 2), of=of)
+    loaded.save(home / onto, force=True)
+    saved = home / onto / "indexes"
+    assert sorted(path.name for path in saved.iterdir()) == ["graph-2", "graph.json", "other"]
+    assert (saved / "graph.json").read_text() == "graph-2"
+    assert (saved / "graph-2").read_text() == "a graph of build 2"
+    # What has not changed is not copied again.
+    assert names.count("other") == 1
+    assert [path.name for path in home.iterdir() if path.name[0] == "."] == []
+
+
+def test_indexes_that_are_removed_while_they_are_copied_are_passed_over(
+    gallery, tmp_path, monkeypatch
+):
+    home = tmp_path / "user"
+    gallery.save(home / "one")
+    put_index(home / "one" / "indexes", 1)
+    before_copy(monkeypatch, lambda: shutil.rmtree(home / "one" / "indexes"), of=1)
+    Gallery.load(home / "one").save(home / "two")
+    assert not (home / "two" / "indexes").exists()
+    assert sorted(path.name for path in home.iterdir()) == ["one", "two"]
+
+
+def test_indexes_that_never_stay_as_they_are_are_said_to_be_so(gallery, tmp_path, monkeypatch):
+    home = tmp_path / "user"
+    gallery.save(home / "one")
+    put_index(home / "one" / "indexes", 0)
+    before = sorted(home.glob("*"))
+    builds = itertools.count(1)
+    copyfile = shutil.copyfile
+
+    def meanwhile(source, target):
+        put_index(home / "one" / "indexes", next(builds))
+        return copyfile(source, target)
+
+    monkeypatch.setattr("geoembed.galleries.index_files._WAIT", 0.0)
+    monkeypatch.setattr("geoembed.galleries.index_files.shutil.copyfile", meanwhile)
+    with pytest.raises(TableError, match="cannot be copied .* changes them all the time"):
+        Gallery.load(home / "one").save(home / "two")
+    assert sorted(home.glob("*")) == before

@@ -251,8 +251,15 @@ class UsearchIndex(GalleryIndex):
         home = Home(folder / INDEXES)
         if self.path is None or home.description(self._DTYPE).exists():
             return
+        identity = identity_of_gallery(Gallery.load(folder))
         try:
-            home.copy(self.path, identity_of_gallery(Gallery.load(folder)), self._facts)
+            try:
+                home.copy(self.path, identity, self._facts)
+            except FileNotFoundError:  # another process has built it again meanwhile
+                found = Home(self.path.parent).open(self._facts["vectors"], self._DTYPE, {})
+                if found is None:
+                    raise
+                home.copy(found[0], identity, found[3])
         except OSError as error:
             raise TableError(
                 f"The index cannot be written to {home.folder}: {error.strerror or error}."

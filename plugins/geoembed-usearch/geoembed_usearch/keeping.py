@@ -39,9 +39,12 @@ Parts = dict[str, NDArray[Any]]
 
 # Bytes hashed at a time.
 _BYTES: Final = 2**24
-# At an opening so many parts of so many bytes are checked, spread evenly: a millisecond.
-_PARTS: Final = 32
-_PART: Final = 2**15
+# At an opening so many samples of so many bytes are checked, spread evenly: a millisecond.
+_SAMPLES: Final = 32
+_SAMPLE: Final = 2**15
+# What descriptions call the digest of samples of the graph's file. It has nothing to do with their
+# "parts", which are the files beside it; the word stays for indexes that took hours to build.
+_OF_SAMPLES: Final = "parts_sha256"
 
 
 class MismatchError(ValueError):
@@ -214,7 +217,7 @@ class Home:
         path = self.folder / described["graph"]
         if path.parent != self.folder or not path.is_file():
             raise ValueError(f"there is no {described['graph']} beside it")
-        if described["parts_sha256"] != _parts_digest(path):
+        if described[_OF_SAMPLES] != _sampled_digest(path):
             raise ValueError("it is not what was written")
         shape = Shape(dtype, described["connectivity"], described["expansion_add"])
         rows, width = identity["shape"]
@@ -225,7 +228,7 @@ class Home:
             beside = self.folder / kept["file"]
             if beside.parent != self.folder or not beside.is_file():
                 raise ValueError(f"there is no {kept['file']} beside it")
-            if kept["sha256"] != _parts_digest(beside):
+            if kept["sha256"] != _sampled_digest(beside):
                 raise ValueError(f"{kept['file']} is not what was written")
             # A change would stay in memory; torch takes no array that cannot be written.
             parts[name] = np.load(beside, mmap_mode="c")
@@ -313,9 +316,9 @@ class Home:
             "usearch": version("usearch"),
             "bytes": sum(file.stat().st_size for file in written.values()),
             "sha256": digests[""],
-            "parts_sha256": _parts_digest(graph),
-            "parts": {
-                name: {"file": named[name].name, "sha256": _parts_digest(file)}
+            _OF_SAMPLES: _sampled_digest(graph),
+            "parts": {  # these digests are of samples as well
+                name: {"file": named[name].name, "sha256": _sampled_digest(file)}
                 for name, file in written.items()
                 if name
             },
@@ -378,12 +381,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _parts_digest(path: Path) -> str:
-    """Return a digest of the size of a file and of some parts of it."""
+def _sampled_digest(path: Path) -> str:
+    """Return a SHA-256 of the size of a file and of samples of its bytes."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        for position in np.linspace(0, max(0, size - _PART), _PARTS, dtype=np.int64).tolist():
+        for position in np.linspace(0, max(0, size - _SAMPLE), _SAMPLES, dtype=np.int64).tolist():
             file.seek(position)
-            digest.update(file.read(_PART))
+            digest.update(file.read(_SAMPLE))
     return digest.hexdigest()

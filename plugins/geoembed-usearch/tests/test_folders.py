@@ -64,6 +64,39 @@ def test_the_index_of_a_gallery_in_memory_is_saved_with_it(tmp_path, own_cache, 
     assert loaded.path.parent == tmp_path / "part" / "indexes"
 
 
+def test_an_index_that_is_built_again_while_the_gallery_is_saved_is_saved_whole(kept, monkeypatch):
+    old = Gallery.load(kept).index("usearch").path
+    gallery = Gallery.load(kept)
+    copyfile = shutil.copyfile
+
+    def meanwhile(source, target):
+        monkeypatch.setattr(shutil, "copyfile", copyfile)
+        Gallery.load(kept).index("usearch", connectivity=8, rebuild=True)  # as another process does
+        assert not old.exists()
+        return copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", meanwhile)
+    gallery.save(kept.with_name("copy"))
+    monkeypatch.setattr("geoembed_usearch.opening.build_graph", None)
+    index = Gallery.load(kept.with_name("copy")).index("usearch")
+    assert index.path.parent == kept.with_name("copy") / "indexes"
+    assert index.facts["connectivity"] == 8
+    assert len(list(index.path.parent.glob("*.usearch"))) == 1
+
+
+def test_the_index_of_a_gallery_in_memory_that_was_built_again_meanwhile_is_saved_with_it(
+    tmp_path, own_cache, monkeypatch
+):
+    part = Gallery.cities(300_000, encoder="wrap").take(np.arange(600))
+    old = part.index("usearch").path
+    same = Gallery.cities(300_000, encoder="wrap").take(np.arange(600))
+    same.index("usearch", connectivity=8, rebuild=True)  # as another process does
+    assert not old.exists()
+    part.save(tmp_path / "part")
+    monkeypatch.setattr("geoembed_usearch.opening.build_graph", None)
+    assert Gallery.load(tmp_path / "part").index("usearch").facts["connectivity"] == 8
+
+
 def test_an_index_of_another_gallery_is_refused(kept):
     Gallery.load(kept).index("usearch")
     other = kept.with_name("other")

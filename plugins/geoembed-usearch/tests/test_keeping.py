@@ -101,15 +101,15 @@ def test_an_index_that_is_replaced_while_it_is_opened_is_opened_all_the_same(
 ):
     vectors = unit_vectors(500)
     first = UsearchIndex(vectors, connectivity=5).path
-    digest = keeping._parts_digest
+    digest = keeping._sampled_digest
 
     def replaced(path):
-        monkeypatch.setattr(keeping, "_parts_digest", digest)
+        monkeypatch.setattr(keeping, "_sampled_digest", digest)
         UsearchIndex(vectors, connectivity=6, rebuild=True)  # as another process does
         assert not first.exists()
         return digest(path)
 
-    monkeypatch.setattr(keeping, "_parts_digest", replaced)
+    monkeypatch.setattr(keeping, "_sampled_digest", replaced)
     index = UsearchIndex(vectors)
     assert index.facts["connectivity"] == 6
     assert index.search(vectors[:9], 1)[1][:, 0].tolist() == list(range(9))
