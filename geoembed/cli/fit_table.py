@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -12,18 +12,12 @@ from numpy.typing import NDArray
 from geoembed.columns import name_rows
 from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TableError, TargetError
+from geoembed.heads.kinds import are_shares, guess_kind, may_be_codes
 from geoembed.heads.reading import read_labels, read_numbers, read_target
 from geoembed.heads.shares import read_shares
 from geoembed.scaling.loading import load_table
 
 __all__ = ["check_targets", "guess_head", "read_training_table", "site_geometry"]
-
-# Rows that sum to 1 within this are shares, as `geoembed.heads.shares` has it.
-_TOLERANCE: Final = 1e-3
-# From this share of rows on the others are taken for mistakes in shares, not for numbers.
-_MOSTLY: Final = 0.8
-# A whole number of so few values may well be a code of classes.
-_FEW_VALUES: Final = 20
 
 
 def read_training_table(
@@ -122,7 +116,7 @@ def guess_head(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
     >>> guess_head(pd.DataFrame({"wood": [0.5, 1.0], "rest": [0.5, 0.0]}), ["wood", "rest"])
     ('landcover', 'their rows sum to 1')
     """
-    kinds = {name: _kind(table[name], name) for name in targets}
+    kinds = {name: guess_kind(table[name], f"target {name!r}") for name in targets}
     if len(set(kinds.values())) > 1:
         said = ", ".join(f"{name!r} holds {kind}" for name, kind in kinds.items())
         raise TargetError(f"One head learns targets of one kind: {said}. Fit one head for each.")
@@ -132,15 +126,15 @@ def guess_head(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
         return "region", "they hold labels of several levels, coarse to fine"
     if len(targets) == 1:
         values = table[targets[0]]
-        few = pd.api.types.is_integer_dtype(values.dtype) and values.nunique() <= _FEW_VALUES
-        hint = "; if these are codes of classes: --head classify" if few else ""
+        # By type, unlike comparisons: in a file 60.0 is a measurement, and codes are integers.
+        codes = pd.api.types.is_integer_dtype(values.dtype) and may_be_codes(values)
+        hint = "; if these are codes of classes: --head classify" if codes else ""
         return "regress", f"it holds numbers{hint}"
-    sums = table[list(targets)].to_numpy(dtype=np.float64).sum(axis=1)
-    if (np.abs(sums - 1.0) <= _TOLERANCE).mean() >= _MOSTLY:
+    numbers = table[list(targets)].to_numpy(dtype=np.float64)
+    if are_shares(numbers):
         return "landcover", "their rows sum to 1"
-    percent = (np.abs(sums - 100.0) <= 100.0 * _TOLERANCE).mean() >= _MOSTLY
     hint = "; their rows sum to 100: divided by 100 they are shares, for landcover"
-    return "regress", "they hold numbers" + (hint if percent else "")
+    return "regress", "they hold numbers" + (hint if are_shares(numbers, whole=100.0) else "")
 
 
 def check_targets(table: pd.DataFrame, targets: Sequence[str], task: str, folds: int) -> None:
@@ -221,17 +215,3 @@ def _missing(values: "pd.Series[Any]") -> NDArray[np.bool_]:
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.asarray(~np.isfinite(numbers))
     return np.asarray(values.isna(), dtype=np.bool_)
-
-
-def _kind(values: "pd.Series[Any]", name: str) -> str:
-    kind = values.dtype
-    if pd.api.types.is_bool_dtype(kind):
-        return "labels"
-    if pd.api.types.is_numeric_dtype(kind):
-        return "numbers"
-    texts = pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind)
-    if texts or isinstance(kind, pd.CategoricalDtype):
-        return "labels"
-    raise TargetError(
-        f"Target {name!r} holds {kind}, which is neither numbers nor labels. Convert it first."
-    )

@@ -1,6 +1,5 @@
 """What is predicted in a comparison: guessed from the target, checked, and scored."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from geoembed.errors import OptionError, TargetError
 from geoembed.extending.registry import head_spec
 from geoembed.heads import LocationHead
 from geoembed.heads.duplicates import best_possible_score
+from geoembed.heads.kinds import are_shares, guess_kind, may_be_codes
 from geoembed.heads.reading import Target, read_labels, read_numbers, read_target
 from geoembed.heads.shares import read_shares
 
@@ -22,13 +22,6 @@ HEADS: Final = {
     "classification": "classify",
     "fractions": "landcover",
 }
-
-# As `geoembed.heads.shares` has it.
-_TOLERANCE: Final = 1e-3
-# From this share of rows on the others are taken for mistakes in shares, not for numbers.
-_MOSTLY: Final = 0.8
-# As many different whole numbers may well be codes.
-_FEW: Final = 20
 
 
 @dataclass(frozen=True)
@@ -96,9 +89,8 @@ class Task:
     @property
     def holds_codes(self) -> bool:
         """Whether these are a few whole numbers, which may well be codes of classes."""
-        if self.kind != "regression" or self.values.ndim > 1:
-            return False
-        return bool((self.values % 1.0 == 0.0).all()) and len(np.unique(self.values)) <= _FEW
+        # By value, unlike `geoembed fit`: tables of pandas often hold codes as 1.0 and 2.0.
+        return self.kind == "regression" and self.values.ndim == 1 and may_be_codes(self.values)
 
     @property
     def error_name(self) -> str:
@@ -213,7 +205,7 @@ def read_task(table: Any, target: Any, head: Any = None) -> Task:
     found = read_target(table, target)
     if not len(found):
         raise TargetError("There is nothing to compare on: the table has no rows.")
-    kind = _guess(found) if head is None else _task_of(head)
+    kind = _guess(table, target, found) if head is None else _task_of(head)
     if kind == "classification":
         return Task(kind, read_labels(found), found.names)
     values = read_shares(found) if kind == "fractions" else read_numbers(found)
@@ -226,30 +218,31 @@ def read_task(table: Any, target: Any, head: Any = None) -> Task:
     return Task(kind, values[:, 0] if found.values.ndim == 1 else values, found.names)
 
 
-def _guess(target: Target) -> str:
-    values = target.values.reshape(len(target), -1)
-    if not _are_numbers(values):
-        if target.columns > 1:
+def _guess(table: Any, target: Any, found: Target) -> str:
+    columns = _columns(table, target, found)
+    kinds = [guess_kind(values, found.name(at)) for at, values in enumerate(columns)]
+    if "labels" in kinds:
+        # `geoembed fit` has a head for labels of several levels; comparisons have one score.
+        if found.columns > 1:
             raise TargetError(
-                f"The {target.columns} targets are not all numbers: compare on one column of "
+                f"The {found.columns} targets are not all numbers: compare on one column of "
                 "labels, or on columns of numbers."
             )
         return "classification"
-    if target.columns > 1:
-        numbers = read_numbers(target)
-        whole = np.abs(numbers.sum(axis=1) - 1.0) <= _TOLERANCE
-        if whole.mean() >= _MOSTLY:
-            return "fractions"
+    if found.columns > 1 and are_shares(read_numbers(found)):
+        return "fractions"
     return "regression"
 
 
-def _are_numbers(values: NDArray[Any]) -> bool:
-    if values.dtype.kind in "fiu":
-        return True
-    if values.dtype.kind != "O":
-        return False
-    flat: Sequence[Any] = [value for value in values.ravel() if not pd.isna(value)]
-    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in flat)
+def _columns(table: Any, target: Any, found: Target) -> list[Any]:
+    """Return the targets with the types that they were given in; arrays of all have one."""
+    if isinstance(target, pd.Series):
+        return [target]
+    if isinstance(target, pd.DataFrame):
+        return [target.iloc[:, at] for at in range(found.columns)]
+    if found.names:
+        return [table[name] for name in found.names]
+    return list(found.values.reshape(len(found), -1).T)
 
 
 def _task_of(head: Any) -> str:

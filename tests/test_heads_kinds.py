@@ -1,0 +1,105 @@
+"""What kind of target a column is: the commands that guess it guess alike."""
+
+import datetime
+import decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geoembed.cli.fit_table import guess_head
+from geoembed.errors import TargetError
+from geoembed.evaluation.tasks import read_task
+from geoembed.heads.kinds import are_shares, guess_kind, may_be_codes
+
+COLUMNS = {
+    "integers": ([1, 2, 3], "numbers"),
+    "floats": (np.array([1.0, 2.5, 3.0], dtype=np.float32), "numbers"),
+    "nullable": (pd.array([1, 2, 3], dtype="Int64"), "numbers"),
+    "numbers as objects": (pd.Series([1, 2.5, 3], dtype=object), "numbers"),
+    "numpy's as objects": (pd.Series([np.float32(1), np.int8(2), 3], dtype=object), "numbers"),
+    "truth": ([True, False, True], "labels"),
+    "nullable truth": (pd.array([True, False, True], dtype="boolean"), "labels"),
+    "truth as objects": (pd.Series([True, False, True], dtype=object), "labels"),
+    "text": (["a", "b", "a"], "labels"),
+    "text as objects": (pd.Series(["a", "b", "a"], dtype=object), "labels"),
+    "nullable text": (pd.array(["a", "b", "a"], dtype="string"), "labels"),
+    "digits": (["1", "2", "1"], "labels"),
+    "categories of text": (pd.Categorical(["a", "b", "a"]), "labels"),
+    "categories of numbers": (pd.Categorical([1, 2, 1]), "labels"),
+    "categories of truth": (pd.Categorical([True, False, True]), "labels"),
+    "text and numbers": (pd.Series(["a", 1, "a"], dtype=object), "labels"),
+    "decimals": (pd.Series([decimal.Decimal("1.5")] * 3, dtype=object), "labels"),
+}
+
+
+def frame(**columns):
+    return pd.DataFrame({"lon": [0.0, 1.0, 2.0], "lat": [0.0, 1.0, 2.0], **columns})
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_fit_and_compare_guess_alike(name):
+    values, kind = COLUMNS[name]
+    table = frame(y=values)
+    assert guess_kind(table["y"], "target 'y'") == kind
+    assert guess_head(table, ["y"])[0] == {"numbers": "regress", "labels": "classify"}[kind]
+    if name in ("text and numbers", "decimals"):
+        with pytest.raises(TargetError, match="target 'y' holds "):
+            read_task(table, "y")
+        return
+    expected = {"numbers": "regression", "labels": "classification"}[kind]
+    for target in ("y", ["y"], table["y"], table[["y"]]):
+        assert read_task(table, target).kind == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.date_range("2026-01-01", periods=3),
+        pd.to_timedelta([1, 2, 3], unit="h"),
+        pd.period_range("2026", periods=3, freq="Y"),
+    ],
+)
+def test_times_are_refused_by_both(values):
+    table = frame(y=values)
+    for guess in (lambda: guess_head(table, ["y"]), lambda: read_task(table, "y")):
+        with pytest.raises(TargetError, match="The target 'y' holds .* neither numbers nor labels"):
+            guess()
+    with pytest.raises(TargetError, match="column 0 of y holds datetime64.* neither numbers"):
+        read_task(np.zeros((3, 2)), np.array(["2026-01-01"] * 3, dtype="datetime64[s]"))
+    assert guess_kind(pd.Series([datetime.date(2026, 1, 1)] * 3), "target") == "labels"
+
+
+@pytest.mark.parametrize(
+    ("sums", "head", "task"),
+    [
+        ([1.0, 1.0005, 0.9995], "landcover", "fractions"),
+        ([1.0, 1.0, 1.1], "regress", "regression"),
+        ([100.0, 100.0, 100.0], "regress", "regression"),
+    ],
+)
+def test_rows_that_sum_to_one_are_shares(sums, head, task):
+    table = frame(a=np.array([0.25, 0.5, 0.75]), b=np.array(sums) - [0.25, 0.5, 0.75])
+    assert guess_head(table, ["a", "b"])[0] == head
+    assert read_task(table, ["a", "b"]).kind == task
+    numbers = table[["a", "b"]].to_numpy()
+    assert are_shares(numbers) == (head == "landcover")
+    assert are_shares(numbers, whole=100.0) == (sums[0] == 100.0)
+
+
+def test_one_row_of_five_may_be_a_mistake():
+    numbers = np.array([[0.5, 0.5]] * 4 + [[0.5, 0.6]])
+    assert are_shares(numbers)
+    assert not are_shares(numbers[1:])
+
+
+def test_codes_are_few_whole_numbers():
+    assert may_be_codes(np.arange(20))
+    assert not may_be_codes(np.arange(21))
+    assert not may_be_codes(np.array([1.0, 1.5]))
+    # A file tells integers from measurements, pandas often does not.
+    whole = frame(y=[1.0, 2.0, 3.0])
+    assert guess_head(whole, ["y"]) == ("regress", "it holds numbers")
+    assert read_task(whole, "y").holds_codes
+    assert "--head classify" in guess_head(whole.astype({"y": int}), ["y"])[1]
+    assert not read_task(frame(y=["a", "b", "c"]), "y").holds_codes
