@@ -415,3 +415,25 @@ def test_rasters_that_do_not_fit(words, message, capsys):
     assert main(["predict", "numbers", "--raster", *words, "-o", "map.tif"]) in {1, 2}
     assert message in " ".join(capsys.readouterr().err.split())
     assert not glob_of("map.tif*")
+
+
+def test_a_folder_is_one_table(cities, models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for side in ("east", "west"):
+        place = tmp_path / "in" / f"side={side}" / "part.parquet"
+        place.parent.mkdir(parents=True)
+        cities[cities["side"] == side].drop(columns="side").to_parquet(place)
+    ordered = cities.sort_values("side", kind="stable").reset_index(drop=True)
+    ordered.to_parquet("one.parquet")
+    model = str(models / "extras")
+    for source, target in (("in", "folder"), ("in/**/*.parquet", "glob"), ("one.parquet", "all")):
+        assert main(["predict", model, source, "-o", f"{target}.parquet"]) == 0
+    expected = gpd.read_parquet("one.parquet")["height"]
+    found = {name: gpd.read_parquet(f"{name}.parquet") for name in ("folder", "glob", "all")}
+    assert found["folder"]["height"].tolist() == expected.tolist()
+    for name in ("folder", "glob"):
+        np.testing.assert_array_equal(found[name][NUMBERS], found["all"][NUMBERS])
+        assert found[name]["side"].tolist() == ordered["side"].tolist()
+    capsys.readouterr()
+    assert main(["predict", model, "in", "-o", "in/side=east/more.parquet"]) == 1
+    assert "lies in the folder to read" in capsys.readouterr().err

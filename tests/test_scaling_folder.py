@@ -375,6 +375,7 @@ def test_a_folder_with_other_things_is_never_touched(source, tmp_path):
         ("in", "link/c", {}, TableError, "c lies in what is read"),
         ("in/**/*.parquet", "in/c", {}, TableError, "c lies in what is read, in/"),
         ("in", "out", {"scheduler": "tcp://127.0.0.1:9"}, OptionError, "scheduler=.*not both"),
+        ("in/*", "in/c", {}, TableError, "c lies in what is read, in/"),
         ("in", "text/a.txt", {}, TableError, "a.txt is a file. Give the name of a folder"),
         ("in", "", {}, TableError, "The target is the path or address of a folder, not ''"),
         ("in", "ftpx://h/out", {}, TableError, "ftpx://h/out cannot be reached.*ftpx"),

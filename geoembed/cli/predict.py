@@ -18,8 +18,8 @@ def predict(
     source: Path | None = typer.Argument(
         None,
         metavar="TABLE",
-        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; or Parquet or CSV with "
-        "coordinate columns.",
+        help="GeoPackage, GeoJSON, FlatGeobuf, shapefile, GeoParquet; Parquet or CSV with "
+        "coordinate columns; or a folder of (Geo)Parquet files, or a pattern in quotes.",
     ),
     target: Path = typer.Option(
         ...,

@@ -157,10 +157,10 @@ def list_files(
     ----------
     sources : iterable of str or path
         Files, folders (with all folders in them, but those whose names begin with a dot or an
-        underscore) and patterns with ``*``, ``**`` and ``?``; local, or addresses that fsspec
-        knows, such as ``s3://bucket/theme=places/``. What is there under the very name is no
-        pattern. Patterns find names that begin with a dot or an underscore only where they spell
-        one themselves.
+        underscore) and patterns of either with ``*``, ``**`` and ``?``; local, or addresses that
+        fsspec knows, such as ``s3://bucket/theme=places/``. What is there under the very name is
+        no pattern. Patterns find names that begin with a dot or an underscore only where they
+        spell one themselves.
     only_parquet : bool
         Refuse a source with tables of other kinds in it, instead of passing over them.
 
@@ -201,8 +201,8 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
     try:
         if _is_pattern(system, path):
             pattern, root = root, _fixed(root)
-            names = [p for p in system.glob(path) if _is_open(p, pattern)]
-            paths = [p for p in names if _is_parquet(p) and not system.isdir(p)]
+            names = _matched(system, pattern)
+            paths = [p for p in names if _is_parquet(p)]
         elif system.isdir(path):
             names = [p for p in system.find(path) if _is_shown(p, root)]
             paths = [p for p in names if _is_parquet(p)]
@@ -224,6 +224,22 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             f"or a pattern: {root}/**/*{PurePosixPath(paths[0]).suffix}"
         )
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
+
+
+def _matched(system: Any, pattern: PurePosixPath) -> list[str]:
+    """Return the files that a pattern matches, and those in the folders that it matches."""
+    files: set[str] = set()
+    folders: set[PurePosixPath] = set()
+    for path, info in sorted(system.glob(str(pattern), detail=True).items()):
+        if not _is_open(path, pattern):
+            continue
+        place = PurePosixPath(path)
+        if info["type"] != "directory":
+            files.add(path)
+        elif folders.isdisjoint(place.parents):
+            folders.add(place)
+            files.update(p for p in system.find(path) if _is_shown(p, place))
+    return sorted(files)
 
 
 def _is_pattern(system: Any, path: str) -> bool:
@@ -260,7 +276,11 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     if _is_pattern(there, pattern):
         found = re.compile(fsspec.utils.glob_translate(pattern))
         spelled = PurePosixPath(pattern)
-        return any(found.match(path) and _is_open(path, spelled) for path in paths)
+        return any(
+            found.match(str(place)) and _is_open(str(place), spelled) and _is_shown(path, place)
+            for path in paths
+            for place in (PurePosixPath(path), *PurePosixPath(path).parents)
+        )
     if is_local(system):
         # The same folder may be called otherwise: by links, or with "..".
         pattern = Path(pattern).resolve().as_posix()

@@ -66,6 +66,11 @@ def check_target(target: "str | PathLike[str]", source: Path, *, force: bool) ->
         raise TableError(f"{path} is a folder. Give the name of a file.")
     if source.exists() and path.exists() and source.samefile(path):
         raise TableError(f"{path} is the file to read. Give another name to write to.")
+    if source.is_dir() and source.resolve() in path.resolve().parents:
+        raise TableError(
+            f"{path} lies in the folder to read, and would be read with it the next time. Give a "
+            "name outside of it."
+        )
     if path.exists() and not force:
         raise TableError(f"{path} exists already. Pass force=True (--force) to replace it.")
     return written_to

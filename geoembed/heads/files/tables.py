@@ -27,6 +27,7 @@ from geoembed.heads.extras import check_extra_columns
 from geoembed.heads.files.drafts import check_target, draft, kind_of
 from geoembed.heads.files.vector_sink import VectorSink, geometry_type
 from geoembed.progress import progress_bar
+from geoembed.scaling.folder_source import open_table
 from geoembed.streaming.csv_sink import CsvSink
 from geoembed.streaming.geoparquet import CRS84, Summary, describe
 from geoembed.streaming.parquet_sink import ParquetSink
@@ -34,7 +35,7 @@ from geoembed.streaming.request import as_path, check_batch_rows
 from geoembed.streaming.run import cut
 from geoembed.streaming.shape import Shape
 from geoembed.streaming.sinks import Result
-from geoembed.streaming.sources import Source, open_source
+from geoembed.streaming.sources import Source
 
 __all__ = ["PredictReport", "predict_file"]
 
@@ -89,7 +90,8 @@ def predict_file(
     head : LocationHead
         Fitted.
     source : str or path
-        Any file that `geoembed.embed_file` reads, with the head's extra columns.
+        Any file that `geoembed.embed_file` reads, or a folder of Parquet files or a pattern of
+        them, with the head's extra columns.
     target : str or path
         ``.parquet`` or ``.geoparquet``: GeoParquet with all columns of the source. ``.csv``: the
         same as text, with columns ``lon`` and ``lat`` (degrees, WGS 84) instead of a geometry.
@@ -159,7 +161,7 @@ def predict_file(
     options = {"layer": layer, "lon": lon, "lat": lat, "crs": crs}
     # Cells as they are spelled suit CSV, numbers suit the extra columns.
     typed = bool(extras) or kind_of(written_to) != "csv"
-    with closing(open_source(read_from, typed=typed, **options)) as opened:
+    with closing(open_table(read_from, typed=typed, **options)) as opened:
         run = _Run(head, opened, written_to, extras, overwrite, on_invalid, crs)
         run.go(batch_rows, progress)
     return PredictReport(
