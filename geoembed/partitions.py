@@ -239,12 +239,33 @@ def _check_alike(part: Any, like: Any) -> None:
             f"A partition has the columns {', '.join(map(repr, columns[:10]))}, and its frame says "
             f"{', '.join(map(repr, expected[:10]))}. Bring all partitions to the same columns."
         )
-    here, there = (getattr(frame, "crs", None) for frame in (part, like))
+    (active, here), (expected_active, there) = (_geometry(frame) for frame in (part, like))
+    if active != expected_active:
+        raise TableError(
+            f"A partition has {_active(active)}, and its frame says {_active(expected_active)}. "
+            "Bring all partitions to one first, with set_geometry()."
+        )
     if here != there:
         raise TableError(
             f"A partition is in {_named(here)}, and its frame says {_named(there)}. Bring all "
             "partitions to one CRS first, with to_crs()."
         )
+
+
+def _geometry(frame: Any) -> tuple[Any, Any]:
+    """The name of the active geometry and its CRS; None where there is none."""
+    # Columns of a plain frame may be named "crs": only geopandas is asked. It is loaded by now.
+    from geopandas import GeoDataFrame, GeoSeries
+
+    if isinstance(frame, GeoSeries):
+        return None, frame.crs
+    if not isinstance(frame, GeoDataFrame) or frame.active_geometry_name not in frame.columns:
+        return None, None
+    return frame.active_geometry_name, frame.crs
+
+
+def _active(name: Any) -> str:
+    return "no active geometry" if name is None else f"the active geometry {name!r}"
 
 
 def _named(crs: Any) -> str:

@@ -108,6 +108,7 @@ def test_empty_partitions_are_nothing_special(lazy):
     [
         (lambda part: part.to_crs("EPSG:3857"), "is in EPSG:3857, and its frame says EPSG:4326"),
         (lambda part: part.drop(columns="name"), "has the columns 'population', 'geometry', and"),
+        (pd.DataFrame, "has no active geometry, and its frame says the active geometry 'geometry'"),
     ],
 )
 def test_partitions_that_are_not_alike_are_refused(change, message):
@@ -115,6 +116,29 @@ def test_partitions_that_are_not_alike_are_refused(change, message):
     frame = dd.from_delayed(parts, meta=CITIES[:0], verify_meta=False)
     with pytest.raises(TableError, match=message):
         ge.embed(frame, "xyz").compute(scheduler="synchronous")
+
+
+def test_partitions_with_another_active_geometry_are_refused(tmp_path):
+    places = CITIES.assign(other=CITIES.translate(20))
+    places[:200].to_parquet(tmp_path / "a.parquet")
+    places[200:].set_geometry("other").to_parquet(tmp_path / "b.parquet")
+    frame = dask_geopandas.read_parquet(tmp_path)
+    featurizer = ge.LocationFeaturizer("xyz")
+    head = ge.LocationRegressor(featurizer).fit(CITIES, CITIES.geometry.y)
+    for lazily in (ge.embed(frame, "xyz"), featurizer.transform(frame), head.predict_frame(frame)):
+        with pytest.raises(TableError, match=r"the active geometry 'other', and .* 'geometry'"):
+            lazily.compute(scheduler="synchronous")
+    one = frame.set_geometry("geometry")
+    got = ge.embed(one, "xyz").compute(scheduler="synchronous")
+    pd.testing.assert_frame_equal(
+        got.filter(like="xyz"), ge.embed(CITIES, "xyz").filter(like="xyz")
+    )
+
+
+def test_a_column_named_crs_is_a_column():
+    table = pd.DataFrame({"lon": [1.0, 2.0], "lat": [3.0, 4.0], "crs": [5, 6]})
+    got = ge.embed(dd.from_pandas(table, npartitions=2), "xyz").compute(scheduler="synchronous")
+    pd.testing.assert_frame_equal(got, ge.embed(table, "xyz"))
 
 
 def test_rows_without_a_place(lazy):
