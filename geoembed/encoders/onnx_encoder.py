@@ -90,7 +90,7 @@ class OnnxEncoder(LocationEncoder):
     def _encode_block(self, lonlat: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         if self._opened.process != os.getpid():
             # The threads of a session do not come along into a fork of its process.
-            self._opened = open_onnx(self.path)
+            self._opened = self._opened.again()
         vectors = self._opened(lonlat)
         return vectors if self._columns is None else vectors[:, self._columns]
 

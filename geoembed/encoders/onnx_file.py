@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoembed.encoders.layers import Part, Shape, name_features, parse_layers
+from geoembed.encoders.onnx_held import HeldFile
 from geoembed.errors import WeightsError
 from geoembed.optional import import_optional
 
@@ -196,16 +197,17 @@ class OnnxFile:
 
     Parameters
     ----------
-    path : Path
-        Where it lies.
+    held : HeldFile
+        The file.
     session : onnxruntime.InferenceSession
         Takes ``lon`` and ``lat`` (n,), double; gives ``embedding`` (n, d).
     facts : FileFacts
         What its metadata say.
     """
 
-    def __init__(self, path: Path, session: Any, facts: FileFacts) -> None:
-        self.path = path
+    def __init__(self, held: HeldFile, session: Any, facts: FileFacts) -> None:
+        self.path = held.path
+        self._held = held
         self.process = os.getpid()
         self.facts = facts
         self._run = session.run
@@ -215,6 +217,28 @@ class OnnxFile:
         lon, lat = np.ascontiguousarray(lonlat.T)
         vectors: NDArray[np.floating[Any]] = self._run(None, {"lon": lon, "lat": lat})[0]
         return vectors
+
+    def again(self) -> "OnnxFile":
+        """Open the very file in a forked process, which lacks the threads of the first.
+
+        Returns
+        -------
+        OnnxFile
+            The same for all who ask in that process.
+
+        Raises
+        ------
+        WeightsError
+            If the file has been overwritten. One that was deleted, or replaced by renaming another
+            to its name, is still there for those who had opened it.
+        """
+        opened = _open(self._held, os.getpid(), _threads())
+        if opened.facts.to_metadata() != self.facts.to_metadata():
+            raise WeightsError(
+                f"{self.path} holds another encoder than the one that was opened: it has been "
+                "overwritten. Start this process again."
+            )
+        return opened
 
 
 def open_onnx(path: Path) -> OnnxFile:
@@ -254,14 +278,17 @@ def open_onnx(path: Path) -> OnnxFile:
     geoembed.errors.WeightsError: There is no weights file or folder missing.onnx.
     """
     try:
-        state = path.stat()
-    except OSError as error:
+        held = HeldFile(path)
+    except FileNotFoundError as error:
         raise WeightsError(f"There is no weights file or folder {path}.") from error
-    return _open(path, (state.st_mtime_ns, state.st_size), os.getpid(), _threads())
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return _open(held, os.getpid(), _threads())
 
 
 @lru_cache(maxsize=8)
-def _open(path: Path, stamp: tuple[int, int], process: int, threads: int) -> OnnxFile:
+def _open(held: HeldFile, process: int, threads: int) -> OnnxFile:
+    path = held.path
     runtime = import_optional("onnxruntime", extra="onnx", purpose="Running an ONNX file")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -269,9 +296,9 @@ def _open(path: Path, stamp: tuple[int, int], process: int, threads: int) -> Onn
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        session = runtime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = _session(runtime.InferenceSession, held, options)
+    except WeightsError:
+        raise
     # The runtime raises classes of its own, one for each way of being damaged.
     except Exception as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -297,9 +324,20 @@ def _open(path: Path, stamp: tuple[int, int], process: int, threads: int) -> Onn
             f"{path} holds vectors scaled to length 1; geoembed scales them itself. Export it "
             "without --normalize, and pass normalize=True."
         )
-    opened = OnnxFile(path, session, facts)
+    opened = OnnxFile(held, session, facts)
     _check_probe(opened, again)
     return opened
+
+
+def _session(make: Any, held: HeldFile, options: Any) -> Any:
+    """Run the file that is held, by its name if it has that still."""
+    chosen = {"sess_options": options, "providers": ["CPUExecutionProvider"]}
+    if held.is_named():
+        session = make(str(held.path), **chosen)
+        if held.is_named():
+            return session
+    # From its content, which the session keeps: megabytes that only these processes need.
+    return make(held.read(), **chosen)
 
 
 def _check_probe(opened: OnnxFile, again: str) -> None:
