@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import geopandas as gpd
 import pyarrow as pa
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from geoembed.crs import name_crs
 from geoembed.errors import CoordinateError, TableError
 from geoembed.streaming.geoparquet import GeoColumn, read_geo_columns
 from geoembed.streaming.sources import Source, check_names
@@ -18,6 +20,8 @@ __all__ = ["ArrowSource", "as_tables"]
 
 # How messages call what has no file.
 _NAME: Final = "the stream"
+# A longer list of columns helps nobody.
+_NAMED: Final = 5
 _EXTENSION: Final = b"ARROW:extension:name"
 _EXTENSION_FACTS: Final = b"ARROW:extension:metadata"
 # GeoArrow 0.2 -> the same as GeoParquet 1.1 calls it.
@@ -107,18 +111,21 @@ def as_tables(batches: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
 
     Parameters
     ----------
-    batches : RecordBatchReader, Table, RecordBatch, Arrow stream or iterable
-        Anything with ``__arrow_c_stream__``, or an iterable of record batches or tables.
+    batches : RecordBatchReader, Table, RecordBatch, GeoDataFrame, Arrow stream or iterable
+        Anything with ``__arrow_c_stream__``, or an iterable of record batches, tables or
+        GeoDataFrames.
 
     Returns
     -------
     (pyarrow.Schema, iterator of pyarrow.Table)
-        An iterable that gives nothing has a schema without columns.
+        An iterable that gives nothing has a schema without columns. All tables have the schema,
+        its metadata too.
 
     Raises
     ------
     TableError
-        If it is none of these, or holds something else.
+        If it is none of these, or holds something else; while it is read, if a batch has other
+        columns than the first, or geometries in another CRS or encoding.
 
     Examples
     --------
@@ -126,12 +133,12 @@ def as_tables(batches: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
     >>> schema.names, [len(table) for table in tables]
     (['lon', 'lat'], [1])
     """
-    if isinstance(batches, pa.RecordBatch):
+    if isinstance(batches, pa.RecordBatch | gpd.GeoDataFrame):
         batches = [batches]
     if isinstance(batches, pa.Table):
         batches = batches.to_reader()
     if not isinstance(batches, pa.RecordBatchReader) and hasattr(batches, "__arrow_c_stream__"):
-        batches = pa.RecordBatchReader.from_stream(batches)
+        batches = _read_stream(batches)
     if isinstance(batches, pa.RecordBatchReader):
         return batches.schema, (pa.Table.from_batches([batch]) for batch in batches)
     if not isinstance(batches, Iterable) or isinstance(batches, str | bytes):
@@ -140,23 +147,132 @@ def as_tables(batches: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
             f"an Arrow stream, an iterable of record batches), got {type(batches).__name__}."
         )
     rest = iter(batches)
-    first = next(rest, None)
-    if first is None:
-        return pa.schema([]), iter(())
-    return _checked(first).schema, _joined(first, rest)
+    for first in rest:
+        table = _checked(first)
+        return table.schema, _joined(table, rest)
+    return pa.schema([]), iter(())
 
 
-def _joined(first: Any, rest: Iterator[Any]) -> Iterator[pa.Table]:
-    schema = first.schema
-    yield _checked(first)
+def _read_stream(stream: Any) -> pa.RecordBatchReader:
+    try:
+        if isinstance(stream, gpd.GeoDataFrame):
+            # Its own stream, where pandas gives it one, knows no geometries.
+            stream = stream.to_arrow()
+        return pa.RecordBatchReader.from_stream(stream)
+    except pa.ArrowException as error:
+        raise TableError(
+            f"The {type(stream).__name__} cannot be read as a stream of record batches: {error}."
+        ) from error
+
+
+def _joined(first: pa.Table, rest: Iterator[Any]) -> Iterator[pa.Table]:
+    schema = last = first.schema
+    yield first
+    del first  # It may be large, and is done with.
     for number, batch in enumerate(rest, start=1):
         table = _checked(batch)
-        if not table.schema.equals(schema):
-            raise TableError(
-                f"Record batch {number:,} (the first is 0) has other columns than the first: "
-                f"{_columns(table.schema)} instead of {_columns(schema)}."
-            )
+        if not table.schema.equals(schema, check_metadata=True):
+            what = f"Record batch {number:,} (the first is 0)"
+            if not table.schema.equals(last, check_metadata=True):
+                _check_alike(what, table.schema, schema)
+                last = table.schema
+            _check_missing(what, table, schema)
+            table = pa.Table.from_arrays(table.columns, schema=schema)
         yield table
+
+
+def _check_alike(what: str, here: pa.Schema, there: pa.Schema) -> None:
+    """Raise TableError unless columns and what is said about geometries are those of the first.
+
+    Other metadata may differ: the index of a pandas table, the extent of a file.
+    """
+    if here.names != there.names:
+        check_names(Path(what), here.names)
+        raise TableError(f"{what} {_other_names(here.names, there.names)}.")
+    if _marks(here) != _marks(there):
+        _check_geometries(what, _declared(here), _declared(there))
+    changed = [
+        f"{one.name!r} as {one.type} and not as {other.type}"
+        for one, other in zip(here, there, strict=True)
+        if one.type != other.type
+    ]
+    if changed:
+        raise TableError(f"{what} has other columns than the first: {_few(changed)}.")
+
+
+def _other_names(here: list[str], there: list[str]) -> str:
+    missing = [repr(name) for name in there if name not in here]
+    more = [repr(name) for name in here if name not in there]
+    if not missing and not more:
+        at = next(at for at, name in enumerate(here) if name != there[at])
+        return (
+            f"has the columns of the first in another order: {here[at]!r} stands where the first "
+            f"has {there[at]!r}. Select them in one order"
+        )
+    parts = [f"lacks {_few(missing)}"] if missing else []
+    parts += [f"has {_few(more)} besides"] if more else []
+    return f"has other columns than the first: it {' and '.join(parts)}"
+
+
+def _few(parts: list[str]) -> str:
+    more = f" and {len(parts) - _NAMED:,} more" if len(parts) > _NAMED else ""
+    return ", ".join(parts[:_NAMED]) + more
+
+
+def _marks(schema: pa.Schema) -> list[Any]:
+    """Return all that a schema says about geometries, as it is spelled."""
+    fields = [field.metadata or {} for field in schema]
+    return [
+        (schema.metadata or {}).get(b"geo"),
+        schema.types,
+        [(marks.get(_EXTENSION), marks.get(_EXTENSION_FACTS)) for marks in fields],
+    ]
+
+
+def _declared(schema: pa.Schema) -> dict[str, GeoColumn]:
+    return {column.name: column for column in _find_geometries(schema)}
+
+
+def _check_geometries(what: str, here: dict[str, GeoColumn], there: dict[str, GeoColumn]) -> None:
+    for name in {**there, **here}:
+        one, other = here.get(name), there.get(name)
+        if one is None or other is None or not _mean_the_same(one, other):
+            raise TableError(
+                f"{what} has in column {name!r} {_told(one)}, and the first {_told(other)}: bring "
+                "them to one CRS and encoding, or call embed_batches() for each."
+            )
+
+
+def _mean_the_same(one: GeoColumn, other: GeoColumn) -> bool:
+    if one.crs is None or other.crs is None:
+        same = one.crs is other.crs
+    else:
+        # East comes before north in all of them, whatever the CRS says.
+        same = one.crs == other.crs or one.crs.equals(other.crs, ignore_axis_order=True)
+    return same and _kind(one) == _kind(other)
+
+
+def _kind(column: GeoColumn) -> tuple[str, str]:
+    return column.encoding.upper(), (column.facts or {}).get("edges", "planar")
+
+
+def _told(column: GeoColumn | None) -> str:
+    if column is None:
+        return "nothing that is declared as geometries"
+    _, edges = _kind(column)
+    crs = "no CRS" if column.crs is None else name_crs(column.crs)
+    bent = f" with {edges} edges" if edges != "planar" else ""
+    return f"geometries as {column.encoding} in {crs}{bent}"
+
+
+def _check_missing(what: str, table: pa.Table, schema: pa.Schema) -> None:
+    """Raise TableError where the first batch promises values and this one has none."""
+    for at, (here, there) in enumerate(zip(table.schema, schema, strict=True)):
+        if here.nullable and not there.nullable and table.column(at).null_count:
+            raise TableError(
+                f"{what} has {table.column(at).null_count:,} missing values in column "
+                f"{here.name!r}, and the first says that there are none. Make it nullable there."
+            )
 
 
 def _checked(batch: Any) -> pa.Table:
@@ -164,14 +280,13 @@ def _checked(batch: Any) -> pa.Table:
         return batch
     if isinstance(batch, pa.RecordBatch):
         return pa.Table.from_batches([batch])
+    if isinstance(batch, gpd.GeoDataFrame):
+        return _read_stream(batch).read_all()
+    stream = " pyarrow.table() makes one of it." if hasattr(batch, "__arrow_c_stream__") else ""
     raise TableError(
         f"Among the record batches there is something else: {type(batch).__name__}. Give record "
-        "batches or tables of pyarrow."
+        f"batches or tables of pyarrow.{stream}"
     )
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
 def _find_geometries(schema: pa.Schema) -> list[GeoColumn]:
@@ -193,13 +308,14 @@ def _read_geoarrow(field: pa.Field) -> GeoColumn | None:
     if name not in _ENCODINGS:
         return None
     try:
-        crs = json.loads(facts or b"{}").get("crs")
+        told = json.loads(facts or b"{}")
+        crs, edges = told.get("crs"), told.get("edges")
         known = None if crs is None else CRS.from_user_input(crs)
     except (ValueError, AttributeError, CRSError) as error:
         raise TableError(
             f"The GeoArrow metadata of column {field.name!r} cannot be understood: {error}."
         ) from error
-    return GeoColumn(field.name, known, _ENCODINGS[name])
+    return GeoColumn(field.name, known, _ENCODINGS[name], {"edges": edges} if edges else None)
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -46,10 +46,12 @@ def embed_batches(
 
     Parameters
     ----------
-    batches : RecordBatchReader, Table, RecordBatch, Arrow stream or iterable
+    batches : RecordBatchReader, Table, RecordBatch, GeoDataFrame, Arrow stream or iterable
         Rows with their places: a `pyarrow.RecordBatchReader`, anything with
         ``__arrow_c_stream__`` (tables of pyarrow, polars and DuckDB, ``GeoDataFrame.to_arrow()``),
-        or an iterable of record batches. It is read as the result is.
+        a GeoDataFrame, or an iterable of record batches, tables or GeoDataFrames. It is read as
+        the result is. All have the columns of the first, and their geometries its CRS; other
+        metadata may differ, and the first's is kept.
     encoder : str or LocationEncoder
         Registered name, local path, or a loaded encoder.
     layout : {"vector", "columns"}
@@ -88,7 +90,8 @@ def embed_batches(
     ------
     TableError
         If `batches` are none, columns are missing, or a column of a new name exists and
-        `overwrite` is false; while it is read, if a batch has other columns than the first.
+        `overwrite` is false; while it is read, if a batch has other columns than the first, or
+        geometries in another CRS or encoding.
     CoordinateError
         If no places can be found or their CRS is unknown; while it is read, if some are invalid.
     OptionError
