@@ -1,0 +1,128 @@
+"""What `embed_batches` makes of the schemas and geometries of streams that others give."""
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import geoembed as ge
+from geoembed.errors import TableError
+from geoembed.scaling import embed_batches
+
+CITIES = ge.data.load_cities()[["name", "geometry"]].head(200).reset_index(drop=True)
+LONLAT = np.stack([CITIES.geometry.x, CITIES.geometry.y], axis=1)
+
+
+def embed(batches, **options):
+    """The places that were read, for the encoder 'lonlat' gives them back."""
+    table = embed_batches(batches, encoder="lonlat", **options).read_all()
+    return np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+
+
+def arrow(frame, encoding="WKB"):
+    return pa.table(frame.to_arrow(geometry_encoding=encoding))
+
+
+def is_lonlat(vectors, times=1):
+    np.testing.assert_allclose(vectors, np.tile(LONLAT, (times, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["WKB", "geoarrow"])
+@pytest.mark.parametrize(("first", "second"), [(3857, 4326), (4326, 4807), (4326, None)])
+def test_tables_in_another_crs_are_refused(encoding, first, second):
+    frames = [CITIES.to_crs(first), CITIES.set_crs(second, allow_override=True)]
+    tables = [arrow(frame, encoding) for frame in frames]
+    there = f"EPSG:{second}" if second else "no CRS"
+    message = rf"Record batch 1 .*'geometry' geom.* in {there}, and the first .* in EPSG:{first}: "
+    reader = embed_batches(tables, encoder="lonlat", batch_rows=200)
+    reader.read_next_batch()
+    with pytest.raises(TableError, match=message + "bring them to one CRS"):
+        reader.read_next_batch()
+
+
+def test_parquet_files_in_another_crs_are_refused(tmp_path):
+    CITIES.to_crs(3857).to_parquet(tmp_path / "3857.parquet")
+    CITIES.to_parquet(tmp_path / "4326.parquet")
+    paths = sorted(tmp_path.iterdir())
+    with pytest.raises(TableError, match="as WKB in EPSG:4326, and the first .* in EPSG:3857"):
+        embed(pq.read_table(path) for path in paths)
+
+
+def test_edges_are_compared():
+    def table(edges):
+        facts = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": edges}
+        field = pa.field("g", pa.binary(), metadata=facts)
+        wkb = pa.array(CITIES.geometry.to_wkb().to_list(), pa.binary())
+        return pa.table([wkb], schema=pa.schema([field]))
+
+    tables = [table('{"edges": "spherical"}'), table("{}")]
+    with pytest.raises(TableError, match="in no CRS, and the first .* no CRS with spherical edges"):
+        embed(tables, crs=4326)
+    is_lonlat(embed(tables[:1] * 2, crs=4326), 2)
+
+
+def test_other_metadata_may_differ(tmp_path):
+    # Each piece says where its index starts, each file which extent it has.
+    halves = [CITIES.iloc[:50], CITIES.iloc[50:]]
+    is_lonlat(embed([arrow(half) for half in halves], batch_rows=120))
+    for at, half in enumerate(halves):
+        half.to_parquet(tmp_path / f"{at}.parquet", write_covering_bbox=True)
+    paths = sorted(tmp_path.iterdir())
+    is_lonlat(embed((pq.read_table(path) for path in paths), batch_rows=120))
+    # The same places, whichever axis a CRS names first.
+    turned = [arrow(CITIES), arrow(CITIES.to_crs("OGC:CRS84"))]
+    is_lonlat(embed(turned), 2)
+
+
+def test_geodataframes_are_taken():
+    is_lonlat(embed(CITIES))
+    is_lonlat(embed(CITIES.to_crs(3857)))
+    is_lonlat(embed([CITIES.iloc[:50], CITIES.iloc[50:]]))
+    table = embed_batches(CITIES.to_crs(3857), encoder="xyz").read_all()
+    assert gpd.GeoDataFrame.from_arrow(table).crs == "EPSG:3857"
+    mixed = CITIES.assign(name=[1, "x"] * 100)
+    with pytest.raises(TableError, match="GeoDataFrame cannot be read as a stream.*convert"):
+        embed(mixed)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([None, arrow(CITIES)], "something else: NoneType"),
+        ([arrow(CITIES), None], "something else: NoneType"),
+        ([CITIES.to_arrow()], "something else: ArrowTable.*pyarrow.table() makes one of it"),
+        (pa.chunked_array([[1, 2]]), "ChunkedArray cannot be read as a stream of record batches"),
+    ],
+)
+def test_what_is_no_batch_is_refused_wherever_it_stands(batches, message):
+    with pytest.raises(TableError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        embed(batches)
+
+
+def lonlat(nullable=True, values=(1.0,), more=()):
+    fields = [pa.field("lon", pa.float64(), nullable=nullable), ("lat", pa.float64()), *more]
+    return pa.table([values, [2.0], *[["a"]] * len(more)], schema=pa.schema(fields))
+
+
+def test_whether_a_column_may_have_gaps_is_no_difference():
+    for tables in ([lonlat(), lonlat(False)], [lonlat(False), lonlat()]):
+        reader = embed_batches(tables, encoder="lonlat")
+        assert reader.schema.field("lon").nullable == tables[0].schema.field("lon").nullable
+        assert reader.read_all().num_rows == 2
+    with pytest.raises(TableError, match="Record batch 1 .* 1 missing values in .*'lon'"):
+        embed([lonlat(False), lonlat(values=[None])], on_invalid="nan")
+
+
+def test_what_differs_is_said_and_no_more():
+    wide = lonlat(more=[(f"c{i}", pa.string()) for i in range(3000)])
+    with pytest.raises(TableError, match="lacks 'c0', 'c1', 'c2', 'c3', 'c4' and 2,995 more.$"):
+        embed([wide, lonlat()])
+    with pytest.raises(TableError, match="another order: 'lat' stands where the first has 'lon'"):
+        embed([lonlat(), lonlat().select(["lat", "lon"])])
+    whole = lonlat().set_column(0, "lon", pa.array([1]))
+    with pytest.raises(TableError, match="first: 'lon' as int64 and not as double.$"):
+        embed([lonlat(), whole])
+    twice = pa.table([[1.0], [2.0], [3.0]], names=["lon", "lat", "lon"])
+    with pytest.raises(TableError, match="Record batch 1 .*several columns named 'lon'"):
+        embed([lonlat(), twice])
