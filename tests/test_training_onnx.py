@@ -289,6 +289,36 @@ def test_parity_measures_the_worst_row_and_the_mean_cosine(tiny):
         check_parity(encoder, lambda lon, lat: encoder.encode(lon, lat)[:, 1:], "it")
 
 
+def test_parity_is_that_of_every_part_too(tiny):
+    """A part a thousandth as long as the others is lost in the vector that they make up."""
+    encoder = load_encoder(tiny(), device="cpu", layers="scales+final")
+    honest = encoder.values
+    encoder.values = lambda lonlat: honest(lonlat) * np.repeat([1e-3, 1.0, 1.0, 1.0], 8)
+
+    def wrong(how):
+        def run(lon, lat):
+            vectors = encoder.values(wrapped(np.column_stack([lon, lat])))
+            vectors[:, :8] = how(vectors[:, :8])
+            return vectors
+
+        return run
+
+    def shifted(part):
+        return part + 1e-3 * np.abs(part).max()
+
+    assert check_parity(encoder, wrong(lambda part: part), "it", count=300).worst < 1e-6
+    with pytest.raises(TrainingError, match=r"similarity of scale0 is 0\..*at least 0\.999"):
+        check_parity(encoder, wrong(np.flip), "it", count=300, least_cosine=0.999)
+    with pytest.raises(TrainingError, match=r"its vector of scale0 is off by .e-0.* is 1e-05"):
+        check_parity(encoder, wrong(shifted), "it", count=300, tolerance=1e-5)
+    # What is nothing in both is the same, and what only one of them has is not.
+    encoder.values = lambda lonlat: honest(lonlat) * np.repeat([0.0, 1.0, 1.0, 1.0], 8)
+    for options in ({"tolerance": 2e-5}, {"least_cosine": 0.9999}):
+        check_parity(encoder, wrong(lambda part: part), "it", count=300, **options)
+        with pytest.raises(TrainingError, match="of scale0 is"):
+            check_parity(encoder, wrong(lambda part: part + 1e-5), "it", count=300, **options)
+
+
 def test_a_missing_package_is_named(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(MissingExtraError, match=r"onnxscript.*geoembed\[onnx\]"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ __all__ = ["Parity", "Run", "check_parity", "parity_places"]
 
 # Worst relative error of a row. Two float32 networks that sum in another order differ by 1e-6.
 _TOLERANCE: Final = {"float32": 1e-5, "float64": 1e-12}
+
+_Rows = NDArray[np.float64]
 
 # Longitudes and latitudes (n,) to vectors (n, d).
 Run = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any]]
@@ -31,7 +33,7 @@ class Parity:
     worst : float
         Largest length of a difference over the length of the vector.
     cosine : float
-        Mean cosine similarity.
+        Mean cosine similarity of vectors.
     """
 
     places: int
@@ -76,6 +78,9 @@ def check_parity(
 ) -> Parity:
     """Compare a graph with its encoder, in batches of several sizes, one place among them.
 
+    Whole vectors are compared, and every part of them (`LocationEncoder.parts`): a short part that
+    is wrong is lost in a long vector, and a file gives any of its parts alone.
+
     Parameters
     ----------
     encoder : LocationEncoder
@@ -87,9 +92,11 @@ def check_parity(
     count : int
         Number of places.
     tolerance : float, optional
-        Largest relative error of a row. Default: 1e-5, or 1e-12 for float64.
+        Largest relative error of a row, and of a part of it: of the part's length at the place, or
+        of its root mean square over all places where that is more, as values that cancel are not
+        nearer than their summands. Default: 1e-5, or 1e-12 for float64.
     least_cosine : float, optional
-        Smallest mean cosine similarity, which then decides alone.
+        Smallest mean cosine similarity of vectors and of parts, which then decides alone.
 
     Returns
     -------
@@ -116,24 +123,55 @@ def check_parity(
     found = np.concatenate([np.asarray(run(*_columns(block)), np.float64) for block in blocks])
     if found.shape != expected.shape:
         raise TrainingError(f"{what} gives {found.shape}, the encoder {expected.shape}.")
-    apart = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    cosines = (found * expected).sum(axis=1) / (
-        np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    )
-    parity = Parity(count, float(apart.max()), float(cosines.mean()))
+    whole = _Compared.of(found, expected)
     allowed = _TOLERANCE[encoder.precision] if tolerance is None else tolerance
-    if least_cosine is not None and not parity.cosine >= least_cosine:
-        raise TrainingError(
-            f"{what} is not the encoder: over {count:,} places the mean cosine similarity is "
-            f"{parity.cosine:.6f}, expected at least {least_cosine}. It was removed."
-        )
-    if least_cosine is None and not parity.worst <= allowed:
-        lon, lat = lonlat[np.argmax(np.where(np.isnan(apart), np.inf, apart))]
-        raise TrainingError(
-            f"{what} is not the encoder: at lon {lon:.3f}, lat {lat:.3f} its vector is off by "
-            f"{parity.worst:.1e} of its length, allowed is {allowed:.0e}. It was removed."
-        )
-    return parity
+    for part, columns in {"": slice(None), **_parts(encoder)}.items():
+        one = _Compared.of(found[:, columns], expected[:, columns], of_part=bool(part))
+        of = f" of {part}" if part else ""
+        if least_cosine is not None and not one.cosine >= least_cosine:
+            raise TrainingError(
+                f"{what} is not the encoder: over {count:,} places the mean cosine similarity{of} "
+                f"is {one.cosine:.6f}, expected at least {least_cosine}. It was removed."
+            )
+        if least_cosine is None and not one.worst <= allowed:
+            lon, lat = lonlat[one.worst_row]
+            raise TrainingError(
+                f"{what} is not the encoder: at lon {lon:.3f}, lat {lat:.3f} its vector{of} is off "
+                f"by {one.worst:.1e} of its length, allowed is {allowed:.0e}. It was removed."
+            )
+    return Parity(count, whole.worst, whole.cosine)
+
+
+class _Compared(NamedTuple):
+    """The worst error of a row, which row that is, and the mean cosine similarity."""
+
+    worst: float
+    worst_row: int
+    cosine: float
+
+    @classmethod
+    def of(cls, found: _Rows, expected: _Rows, *, of_part: bool = False) -> Self:
+        ours, theirs = np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1)
+        apart = np.linalg.norm(found - expected, axis=1)
+        lengths = np.maximum(theirs, np.sqrt(np.mean(theirs**2))) if of_part else theirs
+        # Hidden layers may give nothing at a place, or at all.
+        errors = apart / np.where(lengths > 0.0, lengths, 1.0)
+        both = ours * theirs
+        cosines = (found * expected).sum(axis=1) / np.where(both == 0.0, 1.0, both)
+        cosines = np.where((ours == 0.0) & (theirs == 0.0), 1.0, cosines)
+        row = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
+        return cls(float(errors[row]), row, float(cosines.mean()))
+
+
+def _parts(encoder: LocationEncoder) -> dict[str, slice]:
+    """Columns of every part of a vector, by its label; none where it has one part."""
+    ends = np.cumsum([width for _, width in encoder.parts])
+    if len(ends) < 2:
+        return {}
+    return {
+        label: slice(int(end) - width, int(end))
+        for (label, width), end in zip(encoder.parts, ends, strict=True)
+    }
 
 
 def _columns(lonlat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
