@@ -26,6 +26,17 @@ def lazy():
     return frame
 
 
+@pytest.fixture(scope="module")
+def fitted():
+    """A head for numbers and one for labels, before anything is forbidden."""
+    north = CITIES.geometry.y.rename("north")
+    half = np.where(north > 0, "north", "south")
+    return (
+        ge.LocationRegressor("xyz", "knn").fit(CITIES, north),
+        ge.RegionClassifier("xyz").fit(CITIES, half),
+    )
+
+
 @pytest.fixture
 def nothing_computes(monkeypatch):
     """Fail as soon as an encoder computes anything."""
@@ -287,3 +298,39 @@ def test_a_classifier_gives_texts_for_lazy_frames(lazy):
             np.testing.assert_allclose(got[name], expected[name], rtol=1e-5)
         else:
             assert got[name].tolist() == expected[name].tolist()
+
+
+def test_heads_are_fitted_in_memory():
+    classes = CITIES.assign(half=np.where(CITIES.geometry.y > 0, "north", "south"))
+    frame = dask_geopandas.from_geopandas(classes, npartitions=2)
+    fits = [
+        (ge.LocationRegressor("xyz", "knn"), frame, frame["population"], "X and y are frames"),
+        (ge.LocationRegressor("xyz", "knn"), frame, "population", "X is a frame"),
+        (ge.LocationRegressor("xyz", "knn"), CITIES, frame["population"], "y is a frame"),
+        (ge.LocationRegressor("xyz", extra_columns="population"), frame, "population", "X is a"),
+        (ge.LocationClassifier("xyz"), frame, "half", "X is a frame"),
+        (ge.LandCoverRegressor("xyz"), frame, ["population", "half"], "X is a frame"),
+        (ge.RegionClassifier("xyz"), frame, ["half"], "X is a frame"),
+    ]
+    for head, X, y, message in fits:
+        with pytest.raises(TableError, match=rf"{message}.* of dask.*in memory: call compute\(\)"):
+            head.fit(X, y)
+
+
+@pytest.mark.parametrize("rows", [400, 20_000])
+def test_only_predict_frame_of_a_head_takes_lazy_frames(rows, fitted, nothing_computes):
+    # Above the rows of a block dask has words of its own.
+    frame = dd.from_pandas(pd.DataFrame({"lon": np.zeros(rows), "lat": 0.0}), npartitions=2)
+    regressor, classifier = fitted
+    ways = [
+        regressor.predict,
+        regressor.predict_columns,
+        regressor.predict_interval,
+        classifier.predict_proba,
+        classifier.predict_set,
+        lambda X: regressor.score(X, np.zeros(rows)),
+        lambda X: classifier.report(X, np.zeros(rows)),
+    ]
+    for way in ways:
+        with pytest.raises(TableError, match=r"X is a frame of dask.*Only predict_frame\(\) takes"):
+            way(frame)

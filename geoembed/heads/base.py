@@ -156,7 +156,7 @@ class LocationHead(Savable, Predicting, BaseEstimator):  # type: ignore[misc]
         TargetError
             If targets are missing, not finite, or not of the kind that the head learns.
         TableError
-            If a named column is not there.
+            If a named column is not there, or X or y is a frame of dask.
         OptionError
             If a parameter is not one of those offered.
         """

@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from geoembed.heads import frames
+from geoembed.heads.reading import check_in_memory
 
 __all__ = ["Predicting"]
 
@@ -50,6 +51,8 @@ class Predicting:
         ------
         CoordinateError
             If X cannot be read as places, or some are invalid.
+        TableError
+            If X is a frame of dask, which only `predict_frame` takes.
         NotFittedError
             If the head has not been fitted.
         """
@@ -119,6 +122,7 @@ class Predicting:
     def _blocks(self, X: Any, work: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
         """Featurize X block by block, so that memory does not grow with its vectors."""
         check_is_fitted(self)
+        check_in_memory(X)
         rows = _num_samples(X) if hasattr(X, "__len__") or hasattr(X, "shape") else 0
         if rows <= _BLOCK_ROWS:
             return [work(self._features(X))]

@@ -12,8 +12,16 @@ from sklearn.utils.validation import column_or_1d
 
 from geoembed.columns import name_rows
 from geoembed.errors import TableError, TargetError, unknown_name
+from geoembed.partitions import is_lazy
 
-__all__ = ["Target", "check_names", "read_labels", "read_numbers", "read_target"]
+__all__ = [
+    "Target",
+    "check_in_memory",
+    "check_names",
+    "read_labels",
+    "read_numbers",
+    "read_target",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,35 @@ class Target:
         return f"target {self.names[column]!r}" if self.names else f"column {column} of y"
 
 
+def check_in_memory(X: Any, y: Any = None) -> None:
+    """Refuse frames of dask: what is not made for them takes them for something else.
+
+    Parameters
+    ----------
+    X : places
+        What a head was given.
+    y : optional
+        What it was given to learn or to be scored by.
+
+    Raises
+    ------
+    TableError
+        If one of them is a frame or series of dask.
+
+    Examples
+    --------
+    >>> check_in_memory([[13.4, 52.5]], [3.0])
+    """
+    lazy = [name for name, given in (("X", X), ("y", y)) if is_lazy(given)]
+    if lazy:
+        are, them = ("is a frame", "it") if len(lazy) == 1 else ("are frames", "them")
+        raise TableError(
+            f"{' and '.join(lazy)} {are} of dask, and heads are fitted and asked in memory: call "
+            f"compute() on {them} first. Only predict_frame() takes a frame of dask as it is, "
+            "partition by partition."
+        )
+
+
 def read_target(X: Any, y: Any) -> Target:
     """Find the targets of X.
 
@@ -65,7 +102,7 @@ def read_target(X: Any, y: Any) -> Target:
     Raises
     ------
     TableError
-        If a named column is not there.
+        If a named column is not there, or X or y is a frame of dask.
     TargetError
         If there is no y, its number of rows is not that of X, or its index holds X's labels in
         another order.
@@ -76,6 +113,7 @@ def read_target(X: Any, y: Any) -> Target:
     >>> read_target(frame, "rain").names
     ('rain',)
     """
+    check_in_memory(X, y)
     if y is None:
         raise TargetError(
             "A head requires y to be passed, but the target y is None: give the name of a column "
