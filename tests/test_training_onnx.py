@@ -307,15 +307,15 @@ def test_parity_is_that_of_every_part_too(tiny):
         return part + 1e-3 * np.abs(part).max()
 
     assert check_parity(encoder, wrong(lambda part: part), "it", count=300).worst < 1e-6
-    with pytest.raises(TrainingError, match=r"similarity of scale0 is 0\..*at least 0\.999"):
+    with pytest.raises(TrainingError, match=r"similarity of scale0 is -?0\..*at least 0\.999"):
         check_parity(encoder, wrong(np.flip), "it", count=300, least_cosine=0.999)
-    with pytest.raises(TrainingError, match=r"its vector of scale0 is off by .e-0.* is 1e-05"):
+    with pytest.raises(TrainingError, match=r"its vector of scale0 is off by .*e-0.*is 1e-05"):
         check_parity(encoder, wrong(shifted), "it", count=300, tolerance=1e-5)
     # What is nothing in both is the same, and what only one of them has is not.
     encoder.values = lambda lonlat: honest(lonlat) * np.repeat([0.0, 1.0, 1.0, 1.0], 8)
     for options in ({"tolerance": 2e-5}, {"least_cosine": 0.9999}):
         check_parity(encoder, wrong(lambda part: part), "it", count=300, **options)
-        with pytest.raises(TrainingError, match="of scale0 is"):
+        with pytest.raises(TrainingError, match="is not the encoder"):
             check_parity(encoder, wrong(lambda part: part + 1e-5), "it", count=300, **options)
 
 
