@@ -5,9 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 
 import geoembed as ge
-from geoembed.errors import TableError
+from geoembed.errors import CoordinateError, TableError
 from geoembed.scaling import embed_batches
 
 CITIES = ge.data.load_cities()[["name", "geometry"]].head(200).reset_index(drop=True)
@@ -126,3 +127,46 @@ def test_what_differs_is_said_and_no_more():
     twice = pa.table([[1.0], [2.0], [3.0]], names=["lon", "lat", "lon"])
     with pytest.raises(TableError, match="Record batch 1 .*several columns named 'lon'"):
         embed([lonlat(), twice])
+
+
+def broken_wkb():
+    wkb = CITIES.geometry.to_wkb().to_list() * 25
+    wkb[4321] = b"\x01\x01"
+    wkb[4400] = None
+    return pa.table({"g": pa.array(wkb, pa.binary())}), {"geometry_column": "g", "crs": 4326}
+
+
+def test_bytes_that_are_no_geometry_are_named_by_row():
+    table, reading = broken_wkb()
+    message = (
+        r"the stream, rows 4,000 to 4,999 .*'g' holds something else .* as WKB in 1 of 1,000 rows, "
+        r"row 4321: .*Unexpected EOF.* or pass on_invalid='nan'"
+    )
+    with pytest.raises(TableError, match=message):
+        embed(table.to_batches(max_chunksize=100), batch_rows=1000, **reading)
+
+
+def test_bytes_that_are_no_geometry_are_rows_without_a_place():
+    table, reading = broken_wkb()
+    for rows in (1000, 1):
+        batches = table.slice(4300, 200).to_batches(max_chunksize=100)
+        vectors = embed(batches, batch_rows=rows, on_invalid="nan", **reading)
+        assert np.flatnonzero(np.isnan(vectors).all(axis=1)).tolist() == [21, 100]
+    kept = embed_batches(table, encoder="lonlat", on_invalid="drop", **reading).read_all()
+    assert kept.num_rows == 4998
+    assert b"\x01\x01" not in kept["g"].to_pylist()
+
+
+def ewkb(srids):
+    geoms = shapely.set_srid(CITIES.geometry.to_numpy()[: len(srids)], srids)
+    return pa.table({"g": shapely.to_wkb(geoms, include_srid=True)})
+
+
+def test_geometries_that_say_that_they_are_in_another_crs():
+    message = r"rows 0 to 4 .*2 of 5 rows in column 'g' .* another CRS than EPSG:4326: rows 1 "
+    with pytest.raises(CoordinateError, match=message + r"\(SRID 3857\), 4 \(SRID 2056\). State"):
+        embed(ewkb([4326, 3857, 0, 4326, 2056]), geometry_column="g", crs="EPSG:4326")
+    # 0 is no SRID, and of 990000 nobody knows what it is.
+    table = ewkb([4326, 0, 990000])
+    for crs in (4326, "OGC:CRS84"):
+        np.testing.assert_allclose(embed(table, geometry_column="g", crs=crs), LONLAT[:3], 1e-5)

@@ -190,6 +190,16 @@ def test_geometries_that_are_none(source, tmp_path):
     pq.write_table(broken.replace_schema_metadata(table.schema.metadata), source)
     with pytest.raises(TableError, match="'geometry' holds something else than geometries"):
         embed_file(source, tmp_path / "o.npy")
+    wkb = table["geometry"].to_pylist()
+    wkb[9] = wkb[9][:7]
+    one = table.set_column(1, "geometry", pa.array(wkb, pa.binary()))
+    pq.write_table(one.replace_schema_metadata(table.schema.metadata), source)
+    with pytest.raises(TableError, match=r"rows 8 to 11 .*1 of 4 rows, row 9: "):
+        embed_file(source, tmp_path / "o.npy", batch_rows=4)
+    with pytest.raises(TableError, match="1 of 4 rows, row 9: .*Remove or correct them.$"):
+        list(read_frames(source, batch_rows=4))
+    report = embed_file(source, tmp_path / "p.npy", batch_rows=4, on_invalid="drop")
+    assert (report.rows, report.dropped) == (11, 1)
 
 
 def test_rows_without_a_place(tmp_path):

@@ -72,7 +72,8 @@ def embed_batches(
         What stands for a geometry that is not a point, as in `geoembed.LocationFeaturizer`.
     on_invalid : {"raise", "nan", "drop"}
         What becomes of rows without a place: an error that names them, vectors of NaN, or rows
-        left out. Rows are counted from 0 through the whole stream.
+        left out. Well-known binary that cannot be read is such a row. Rows are counted from 0
+        through the whole stream.
     batch_rows : int, optional
         Rows at a time, whatever the batches that come; by default as many as make 64 MB of
         vectors. Equal places are computed once within them.
@@ -91,9 +92,10 @@ def embed_batches(
     TableError
         If `batches` are none, columns are missing, or a column of a new name exists and
         `overwrite` is false; while it is read, if a batch has other columns than the first, or
-        geometries in another CRS or encoding.
+        geometries in another CRS or encoding, or there are bytes that are no geometry.
     CoordinateError
-        If no places can be found or their CRS is unknown; while it is read, if some are invalid.
+        If no places can be found or their CRS is unknown; while it is read, if some are invalid,
+        or the SRID of a geometry (EWKB) contradicts the CRS.
     OptionError
         If an option is not one of those offered.
 

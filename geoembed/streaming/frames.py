@@ -16,7 +16,6 @@ from geoembed.streaming.geoparquet import (
     CRS84,
     GEOMETRY_COLUMN,
     GeoColumn,
-    decode_geometries,
     encode_points,
 )
 from geoembed.streaming.request import as_path, check_batch_rows
@@ -89,7 +88,7 @@ def _frame(source: Source, table: pa.Table, first: int, crs: Any) -> gpd.GeoData
     column = GeoColumn(GEOMETRY_COLUMN, CRS84)
     if source.lonlat is None:
         column = source.geometries[0]
-        geoms = decode_geometries(table.column(column.name), column)
+        geoms = source.read_geometries(table, first)
     else:
         places, _ = source.read_places(table, first, crs=crs, on_invalid="nan")
         _, geoms = encode_points(places.lonlat)

@@ -6,23 +6,28 @@ Written to the specification GeoParquet 1.1.0, https://geoparquet.org/releases/v
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from geoembed.errors import TableError
+from geoembed.columns import name_rows
+from geoembed.crs import name_crs
+from geoembed.errors import CoordinateError, TableError
 
 __all__ = [
     "CRS84",
     "GEOMETRY_COLUMN",
     "GeoColumn",
     "Summary",
+    "check_srids",
     "decode_geometries",
     "describe",
     "encode_points",
@@ -100,24 +105,117 @@ def _read_column(name: str, facts: Mapping[str, Any]) -> GeoColumn:
     return GeoColumn(name, known, facts.get("encoding", "WKB"), facts)
 
 
-def decode_geometries(column: pa.ChunkedArray, geo: GeoColumn) -> Geometries:
+def decode_geometries(
+    column: pa.ChunkedArray,
+    geo: GeoColumn,
+    *,
+    first_row: int | None = None,
+    on_invalid: str | None = None,
+) -> Geometries:
     """Turn a column into shapely geometries, None where there is none.
 
-    Raises TableError if the bytes are no geometries.
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        Its rows.
+    geo : GeoColumn
+        What is known of it.
+    first_row : int, optional
+        What errors count its rows from; without it they say how many, not which.
+    on_invalid : {"raise", "nan"}, optional
+        Whether a row of well-known binary that is none is an error, or None as a row without a
+        geometry is; an error where nobody was asked.
+
+    Returns
+    -------
+    ndarray of object
+
+    Raises
+    ------
+    TableError
+        If the bytes are no geometries.
     """
     try:
         if geo.encoding.upper() == "WKB":
             wkb = column.cast(pa.large_binary()) if column.type != pa.binary() else column
-            return np.asarray(shapely.from_wkb(wkb.to_numpy(zero_copy_only=False)))
+            cells = wkb.to_numpy(zero_copy_only=False)
+            return _parse(cells, geo, first_row, on_invalid)
         marked = {"ARROW:extension:name": f"geoarrow.{geo.encoding.lower()}"}
         field = pa.field(geo.name, column.type, metadata=marked)
         table = pa.table([column], schema=pa.schema([field]))
         return np.asarray(gpd.GeoDataFrame.from_arrow(table).geometry.array, dtype=object)
+    except TableError:
+        raise
     except (shapely.errors.ShapelyError, pa.ArrowException, TypeError, ValueError) as error:
         raise TableError(
             f"The column {geo.name!r} holds something else than geometries encoded as "
             f"{geo.encoding}: {error}."
         ) from error
+
+
+def _parse(
+    cells: Geometries, geo: GeoColumn, first_row: int | None, on_invalid: str | None
+) -> Geometries:
+    if on_invalid == "nan":
+        return np.asarray(shapely.from_wkb(cells, on_invalid="ignore"))
+    try:
+        return np.asarray(shapely.from_wkb(cells))
+    except shapely.errors.ShapelyError as error:
+        read = shapely.from_wkb(cells, on_invalid="ignore")
+        wrong = shapely.is_missing(read) & pd.notna(cells)
+        rows = f"{np.count_nonzero(wrong):,} of {len(cells):,} rows"
+        if first_row is not None:
+            index = pd.RangeIndex(first_row, first_row + len(cells))
+            rows += f", {name_rows(index, wrong)}"
+        remedy = ", or pass on_invalid='nan' to keep them as rows of NaN" if on_invalid else ""
+        raise TableError(
+            f"The column {geo.name!r} holds something else than geometries encoded as "
+            f"{geo.encoding} in {rows}: {str(error).rstrip('.')}. Remove or correct them{remedy}."
+        ) from error
+
+
+def check_srids(geoms: Geometries, geo: GeoColumn, first_row: int) -> None:
+    """Refuse geometries that say themselves that they are in another CRS than their column.
+
+    Well-known binary as PostGIS writes it may have a number of EPSG in every row, its SRID.
+    Numbers that EPSG does not know say nothing.
+
+    Parameters
+    ----------
+    geoms : ndarray of object
+        Geometries of shapely.
+    geo : GeoColumn
+        What is known of the column.
+    first_row : int
+        What errors count its rows from.
+
+    Raises
+    ------
+    CoordinateError
+        If there are any; the message names the first five rows.
+    """
+    srids = shapely.get_srid(geoms)
+    carried = srids > 0
+    if geo.crs is None or not carried.any():
+        return
+    others = [srid for srid in np.unique(srids[carried]).tolist() if _differs(srid, geo.crs)]
+    if others:
+        wrong = np.isin(srids, others)
+        index = pd.RangeIndex(first_row, first_row + len(geoms))
+        named = name_rows(index, wrong, lambda at: f"SRID {srids[at]}")
+        raise CoordinateError(
+            f"{np.count_nonzero(wrong):,} of {len(geoms):,} rows in column {geo.name!r} say that "
+            f"they are in another CRS than {name_crs(geo.crs)}: {named}. State the CRS that they "
+            "are in, or bring all to one first."
+        )
+
+
+@lru_cache(maxsize=32)
+def _differs(srid: int, crs: CRS) -> bool:
+    try:
+        return not crs.equals(CRS.from_epsg(srid), ignore_axis_order=True)
+    except CRSError:
+        return False
 
 
 def encode_points(lonlat: NDArray[np.float64]) -> tuple[pa.Array, Geometries]:

@@ -22,7 +22,7 @@ from geoembed.coordinates import (
 )
 from geoembed.crs import settle_crs
 from geoembed.errors import CoordinateError, OptionError, TableError
-from geoembed.streaming.geoparquet import GeoColumn, decode_geometries
+from geoembed.streaming.geoparquet import GeoColumn, check_srids, decode_geometries
 
 __all__ = ["Source", "check_names", "check_path", "open_source"]
 
@@ -132,6 +132,20 @@ class Source(ABC):
         if geometry.crs is None:
             self.geometries[0] = replace(geometry, crs=CRS.from_user_input(stated))
 
+    def read_geometries(
+        self, table: pa.Table, first_row: int, on_invalid: str | None = None
+    ) -> NDArray[np.object_]:
+        """Read the geometries of some rows, None where there is none.
+
+        Rows of well-known binary that are none are an error, or None with ``on_invalid="nan"``.
+        """
+        geometry = self.geometries[0]
+        geoms = decode_geometries(
+            table.column(geometry.name), geometry, first_row=first_row, on_invalid=on_invalid
+        )
+        check_srids(geoms, geometry, first_row)
+        return geoms
+
     def read_places(
         self, table: pa.Table, first_row: int, *, crs: Any, **options: Any
     ) -> tuple[Places, NDArray[np.object_] | None]:
@@ -146,12 +160,12 @@ class Source(ABC):
                 lon, lat = self.lonlat
                 return read_places(frame, lon=lon, lat=lat, crs=crs, **options), None
             geometry = self.geometries[0]
-            geoms = decode_geometries(table.column(geometry.name), geometry)
+            geoms = self.read_geometries(table, first_row, options.get("on_invalid"))
             series = gpd.GeoSeries(geoms, index=index, crs=geometry.crs, name=geometry.name)
             return read_places(series, crs=crs, **options), geoms
-        except CoordinateError as error:
+        except (CoordinateError, TableError) as error:
             last = max(first_row, index.stop - 1)
-            raise CoordinateError(
+            raise type(error)(
                 f"{self.path.name}, rows {first_row:,} to {last:,} (the first is 0): {error}"
             ) from error
 
