@@ -201,3 +201,31 @@ def test_two_columns_of_geometries_need_a_choice():
         embed_batches(
             table, encoder="xyz", geometry_column="b", crs=4326, prefix="b", overwrite=True
         )
+
+
+def small_dictionaries(batches, nested):
+    """Batches of 100 rows, each with 100 categories of its own: int8 can count 128."""
+    for at in range(batches):
+        values = pa.array([f"{at} {i}" for i in range(100)])
+        column = pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), values)
+        if nested:
+            column = pa.StructArray.from_arrays([column], ["c"])
+        places = lonlat_table(100).drop_columns("n").to_batches()[0]
+        yield places.append_column("c", column)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_dictionaries_keep_their_type_and_values(nested):
+    expected = pa.Table.from_batches(small_dictionaries(4, nested))["c"]
+    reader = embed_batches(small_dictionaries(4, nested), encoder="xyz")
+    table = reader.read_all()
+    assert table.schema.field("c").type == expected.type
+    assert table["c"].to_pylist() == expected.to_pylist()
+    np.testing.assert_allclose(stack(table), np.tile(unit_vectors(LON, LAT)[:100], (4, 1)), 1e-5)
+
+
+def test_dictionaries_cut_no_finer_than_they_must():
+    # The first two have one dictionary, and so have the last two.
+    one, two = small_dictionaries(2, nested=False)
+    reader = embed_batches([one, one, two, two], encoder="xyz")
+    assert [len(batch) for batch in reader] == [200, 200]

@@ -76,7 +76,9 @@ def embed_batches(
         through the whole stream.
     batch_rows : int, optional
         Rows at a time, whatever the batches that come; by default as many as make 64 MB of
-        vectors. Equal places are computed once within them.
+        vectors. Equal places are computed once within them. Fewer go out at once where the other
+        columns make 64 MB before, or where dictionaries have more values together than their
+        indices can count.
     **options
         Of the encoder: ``layers``, ``normalize``, ``precision``, ``dtype``, ``device``,
         ``seam``, ``block_size``; see `geoembed.LocationEncoder`.
@@ -141,9 +143,27 @@ def embed_batches(
             if on_invalid == "drop" and not places.valid.all():
                 table, vectors = table.filter(pa.array(places.valid)), vectors[places.valid]
             columns = [*table.select(kept).columns, *vector_columns(vectors, added, layout)]
-            yield from pa.table(columns, schema=whole).combine_chunks().to_batches()
+            yield from _combine(pa.table(columns, schema=whole))
 
     return pa.RecordBatchReader.from_batches(whole, embedded())
+
+
+def _combine(table: pa.Table) -> list[pa.RecordBatch]:
+    """Make one batch of a table, or the few that its dictionaries allow.
+
+    Dictionaries of many batches may have more values together than their indices can count; the
+    type of a column is a promise, so that the rows are halved instead.
+    """
+    try:
+        batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        batches = table.to_batches()
+        if len(batches) < 2:
+            return batches
+        half = len(batches) // 2
+        parts = map(pa.Table.from_batches, (batches[:half], batches[half:]))
+        return [batch for part in parts for batch in _combine(part)]
+    return batches
 
 
 def _kept(source: ArrowSource, names: list[str], overwrite: bool) -> list[str]:
