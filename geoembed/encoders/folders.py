@@ -23,7 +23,7 @@ __all__ = ["LocationModel", "best_layers", "model_of", "model_of_spec", "spec_of
 # What stands in for a description where there is none; the first is that of a model folder.
 _FILES: Final = ("model.safetensors", "location_encoder.safetensors")
 _CONFIG: Final = "config.json"
-_TOLD: Final = ("summary", "licence", "paper", "training_data")
+_TOLD: Final = ("summary", "licence", "paper", "training_data", "best_layers")
 # The published scales are powers of two. Of 256 frequencies the measured deviation is off by 3 %.
 _NEAR_A_POWER: Final = 0.1
 
@@ -137,7 +137,7 @@ def spec_of(path: Path, shape: Shape) -> LocationEncoderSpec:
         factory="geoembed.encoders.geoclip:load",
         dimension=shape.output,
         summary=told.pop("summary", "") or f"{named} read from {path.name}",
-        best_layers=best_layers(shape),
+        best_layers=told.pop("best_layers", "") or best_layers(shape),
         **told,
     )
 

@@ -23,7 +23,7 @@ from geoembed.images.sides import ImageSide, image_side_of, read_image_side
 
 __all__ = ["Story", "TrainedModel", "model_name", "model_of_folder", "model_of_name"]
 
-_TOLD: Final = ("summary", "licence", "paper", "training_data")
+_TOLD: Final = ("summary", "licence", "paper", "training_data", "best_layers")
 
 # What a card tells of how a model came about: title of a section -> label -> text.
 Story = Mapping[str, Mapping[str, str]]
@@ -45,6 +45,8 @@ class TrainedModel:
         The image side.
     summary, licence, paper, training_data : str
         What the card says first.
+    best_layers : str
+        What the option ``layers="best"`` stands for; the preset of ``geoclip.v1`` if not given.
     story : mapping
         ``"data"``, ``"recipe"`` and ``"results"`` of the run: label to text.
     """
@@ -57,6 +59,7 @@ class TrainedModel:
     licence: str = ""
     paper: str = ""
     training_data: str = ""
+    best_layers: str = ""
     story: Story = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -117,6 +120,7 @@ class TrainedModel:
             "licence": self.licence,
             "paper": self.paper,
             "training_data": self.training_data,
+            **({"best_layers": self.best_layers} if self.best_layers else {}),
             "geoembed_version": __version__,
             "story": {title: dict(rows) for title, rows in self.story.items()},
         }
