@@ -127,6 +127,27 @@ def test_nothing_on_the_way_from_places_to_vectors_imports_torch(room, tmp_path)
     assert said.split() == ["False", "500"]
 
 
+HEADS = """
+import sys
+import geoembed as ge
+file, folder = sys.argv[1:]
+cities = ge.data.load_cities().head(60)
+head = ge.LocationRegressor(ge.LocationFeaturizer(file)).fit(cities, "lat")
+head.save(folder)
+again = ge.load_head(folder)
+assert (again.predict([[7.5, 46.9]]) == head.predict([[7.5, 46.9]])).all()
+print("skops.io" in sys.modules, "torch" in sys.modules)
+# What was passed over for that is there for those who want it.
+import sklearn.externals.array_api_compat.torch
+print("torch" in sys.modules)
+"""
+
+
+def test_heads_are_fitted_saved_loaded_and_used_without_torch(room, tmp_path):
+    said = in_a_fresh_process(HEADS, room / "final.onnx", tmp_path / "head")
+    assert said.split() == ["True", "False", "True"]
+
+
 NAMED = """
 import sys
 import geoembed as ge

@@ -24,6 +24,7 @@ from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
 from geoembed.heads.saving.description import DESCRIPTION, STATE, describe, read_description
 from geoembed.heads.saving.folders import check_folder, check_state, publish, sha256
+from geoembed.heads.saving.importing import import_skops
 from geoembed.heads.saving.trust import check_contents, is_trusted, parts_of
 
 __all__ = ["load_head", "save_head"]
@@ -198,11 +199,10 @@ def _make_plain(featurizer: LocationFeaturizer) -> None:
 
 def _write_state(head: Any, path: Path) -> dict[str, Any]:
     # Imported late: it imports all of scikit-learn to know what to trust.
-    import skops.io
-
+    skops_io = import_skops()
     try:
-        skops.io.dump(head, path)
-        types = [name for name in skops.io.get_untrusted_types(file=path) if not is_trusted(name)]
+        skops_io.dump(head, path)
+        types = [name for name in skops_io.get_untrusted_types(file=path) if not is_trusted(name)]
     except OSError:
         raise
     except Exception as error:
@@ -243,17 +243,16 @@ def _class_of(folder: Path, description: Mapping[str, Any], named: list[str]) ->
 
 
 def _read_state(path: Path, description: Mapping[str, Any], named: list[str]) -> Any:
-    import skops.io
-
+    skops_io = import_skops()
     try:
-        types = skops.io.get_untrusted_types(file=path)
+        types = skops_io.get_untrusted_types(file=path)
         unknown = [name for name in types if name not in named and not is_trusted(name)]
         if not unknown:
             with warnings.catch_warnings():
                 # We say so once, for all its parts.
                 warnings.simplefilter("ignore", InconsistentVersionWarning)
                 _compare_versions(path.parent, description["versions"])
-                return skops.io.load(path, trusted=types)
+                return skops_io.load(path, trusted=types)
     except GeoembedHeadWarning:
         raise
     except Exception as error:
