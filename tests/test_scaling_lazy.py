@@ -1,10 +1,12 @@
 """Frames of dask and dask-geopandas: embedded lazily, nothing known about them lost."""
 
 import threading
+from decimal import Decimal
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from shapely import box
 
@@ -334,3 +336,51 @@ def test_only_predict_frame_of_a_head_takes_lazy_frames(rows, fitted, nothing_co
     for way in ways:
         with pytest.raises(TableError, match=r"X is a frame of dask.*Only predict_frame\(\) takes"):
             way(frame)
+
+
+@pytest.mark.parametrize(
+    ("extra", "dtype"),
+    [
+        ([1, 2, 3, 4], "Int64"),
+        ([1.5, 2.5, 3.5, 4.5], "Float64"),
+        ([1, 0, 1, 0], "boolean"),
+        (["a", "b", "a", "b"], "string"),
+        (["a", "b", "a", "b"], "category"),
+        (["a", "b", "a", "b"], object),
+        ([Decimal(1), Decimal(2)] * 2, pd.ArrowDtype(pa.decimal128(9, 2))),
+        (["2024-01-01", "2025-01-01"] * 2, "date32[day][pyarrow]"),
+    ],
+)
+def test_extra_columns_of_any_type_are_read_in_lazy_frames(extra, dtype):
+    places = CITIES[["geometry"]].head(60).assign(extra=pd.Series(extra * 15).astype(dtype))
+    head = ge.LocationRegressor("xyz", "knn", extra_columns="extra", calibration=None)
+    head.fit(places, places.geometry.y)
+    expected = head.predict_frame(places)
+    with dask.config.set({"dataframe.convert-string": False}):
+        got = head.predict_frame(dask_geopandas.from_geopandas(places, npartitions=3))
+        np.testing.assert_allclose(got.compute()["predicted"], expected["predicted"])
+    assert got._meta.dtypes.to_dict() == expected.dtypes.to_dict()
+
+
+def test_a_head_predicts_wherever_embed_reads(fitted):
+    table = pd.DataFrame({"lon": CITIES.geometry.x, "lat": CITIES.geometry.y}).head(60)
+    expected = fitted[0].predict_frame(table)["predicted_north"]
+    for change in (
+        lambda part: part.round(9).map(lambda value: Decimal(str(value))),
+        lambda part: part.astype("Float64"),
+        lambda part: part.assign(a=1, b=2).set_axis(["lon", "lat", "a", "a"], axis=1),
+        lambda part: part.assign(list=[[1]] * len(part), when=pd.Period("2024")),
+    ):
+        with dask.config.set({"dataframe.convert-string": False}):
+            frame = dd.from_pandas(change(table), npartitions=2)
+            got = fitted[0].predict_frame(frame).compute()
+        np.testing.assert_allclose(got["predicted_north"], expected)
+    # An area of use across the antimeridian, whose bounds have no middle by themselves.
+    places = gpd.GeoDataFrame(geometry=gpd.points_from_xy([175, 177], [-40, -18]), crs=4326)
+    for crs in ("EPSG:2193", "EPSG:3460", "EPSG:3832"):
+        moved = places.to_crs(crs)
+        series = dask_geopandas.from_geopandas(moved, npartitions=2).geometry
+        got = fitted[0].predict_frame(series).compute()
+        np.testing.assert_allclose(
+            got["predicted_north"], fitted[0].predict_frame(moved)["predicted_north"]
+        )

@@ -1,7 +1,9 @@
 """Predictions beside the table they were made for."""
 
+from datetime import date
+from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import geopandas as gpd
 import numpy as np
@@ -15,6 +17,9 @@ from geoembed.tables import columns_to_replace
 
 __all__ = ["predict_frame", "read_as"]
 
+# Every type that a head reads takes one of them; the day goes first, as periods take numbers amiss.
+_VALUES: Final = (date(1970, 1, 1), 0, Decimal(0), "0")
+
 
 def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.DataFrame:
     """Predict at the places of a table; see `geoembed.heads.LocationHead.predict_frame`."""
@@ -27,18 +32,26 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
     valid = np.ones(len(table), dtype=np.bool_)
     if on_invalid == "nan":
         valid = read_as(head.featurizer_, table, "nan").valid
-    used = table if valid.all() else table[valid]
-    columns = head.predict_columns(used)
+    columns = _columns(head, table if valid.all() else table[valid])
+    if not valid.all():
+        # By position: labels of rows may repeat.
+        place = np.full(len(table), -1)
+        place[valid] = np.arange(len(columns))
+        columns = columns.reset_index(drop=True).reindex(place)
+        columns.index = table.index
+    return _beside(table, columns, overwrite)
+
+
+def _columns(head: Any, table: pd.DataFrame) -> pd.DataFrame:
+    columns: pd.DataFrame = head.predict_columns(table)
     for name in columns.columns:
         if isinstance(columns[name].dtype, pd.CategoricalDtype):
             # Files and joins know texts better than categories.
             columns[name] = columns[name].astype(columns[name].cat.categories.dtype)
-    if not valid.all():
-        # By position: labels of rows may repeat.
-        place = np.full(len(table), -1)
-        place[valid] = np.arange(len(used))
-        columns = columns.reset_index(drop=True).reindex(place)
-        columns.index = table.index
+    return columns
+
+
+def _beside(table: pd.DataFrame, columns: pd.DataFrame, overwrite: bool) -> pd.DataFrame:
     there = columns_to_replace(table.columns, columns.columns, overwrite=overwrite)
     joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
     joined.attrs = dict(table.attrs)
@@ -47,8 +60,11 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
 
 def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
     """Predict partition by partition, where it is computed."""
-    example = predict_frame(head, _example(X._meta), on_invalid="nan", overwrite=overwrite)
-    empty = example.iloc[:0]
+    table = _as_table(head, X._meta)
+    example = _example(table)
+    columns = _columns(head, example[read_as(head.featurizer_, example, "nan").valid]).iloc[:0]
+    columns.index = table.index
+    empty = _beside(table, columns, overwrite)
     work = partial(
         _predict_part, head=head, on_invalid=on_invalid, overwrite=overwrite, empty=empty
     )
@@ -65,21 +81,44 @@ def _predict_part(
     return predict_frame(head, part, on_invalid=on_invalid, overwrite=overwrite)
 
 
-def _example(meta: Any) -> Any:
-    """Make up a table of two rows: predictions for it show which columns there will be."""
-    from dask.dataframe.utils import meta_nonempty
+def _example(table: pd.DataFrame) -> pd.DataFrame:
+    """Make up a row for a table without any: predictions for it show which columns there will be.
 
-    made = meta_nonempty(meta)
-    if isinstance(made, gpd.GeoDataFrame | gpd.GeoSeries):
-        # Dask makes up lines. A point in the middle of where the CRS is for is a place in any.
-        area = None if made.crs is None else made.crs.area_of_use
-        west, south, east, north = (0.0, 0.0, 0.0, 0.0) if area is None else area.bounds
-        middle = gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326)
-        points = (middle if made.crs is None else middle.to_crs(made.crs)).take([0] * len(made))
-        if isinstance(made, gpd.GeoSeries):
-            return gpd.GeoSeries(points, index=made.index, name=made.name)
-        made = made.set_geometry(gpd.GeoSeries(points, index=made.index, name=made.geometry.name))
+    Dask would make up lines where places belong, and leave cells of nullable types empty.
+    """
+    # By position: names of columns may repeat.
+    made = pd.DataFrame({at: _cell(table.iloc[:, at]) for at in range(table.shape[1])})
+    made.columns = table.columns
+    if isinstance(table, gpd.GeoDataFrame) and table.active_geometry_name in table.columns:
+        made = gpd.GeoDataFrame(made, geometry=table.active_geometry_name)
     return made
+
+
+def _cell(column: pd.Series) -> Any:
+    """One value of the type of a column."""
+    if isinstance(column, gpd.GeoSeries):
+        return gpd.GeoSeries(_middle(column.crs))
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.Series(column.dtype.categories[:1]).reindex([0]).astype(column.dtype)
+    # Objects may be coordinates, and zero is one.
+    for value in (0,) if column.dtype == object else _VALUES:
+        try:
+            return pd.Series([value]).astype(column.dtype)
+        except (TypeError, ValueError, NotImplementedError):
+            continue
+    # Lists and the like, which no head reads.
+    return pd.Series([None], dtype=object)
+
+
+def _middle(crs: Any) -> Any:
+    """A point in the middle of where a CRS is for, in this CRS: a place in any."""
+    area = None if crs is None else crs.area_of_use
+    west, south, east, north = (0.0, 0.0, 0.0, 0.0) if area is None else area.bounds
+    if east < west:
+        # Around the antimeridian.
+        east += 360.0
+    points = gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326)
+    return points if crs is None else points.to_crs(crs)
 
 
 def read_as(featurizer: Any, X: Any, on_invalid: str) -> Places:
