@@ -1,6 +1,8 @@
 """``geoembed gallery``."""
 
 import json
+import subprocess
+import sys
 
 import geopandas as gpd
 import numpy as np
@@ -221,3 +223,27 @@ def test_an_index_that_is_not_installed_says_where_it_is(capsys):
     told = capsys.readouterr().err
     assert "There is no index named 'usearch'" in told
     assert "pip install plugins/geoembed-usearch" in told
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from geoembed.cli.main import main
+sys.exit(main(["gallery", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["build", "places.csv", "-o", "g", "--encoder", "xyz"], 1), (["build", "--help"], 0)],
+)
+def test_where_torch_is_missing_a_gallery_says_so(tmp_path, arguments, code):
+    (tmp_path / "places.csv").write_text("lon,lat\n1,2\n")
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    if code:
+        assert done.stderr == (
+            "geoembed: error: Galleries are searched with torch, also those of an encoder that "
+            "needs none, and torch is not installed here. Install it with: pip install torch\n"
+        )

@@ -1,14 +1,16 @@
 """``geoembed gallery list | build | info | index``: places with their embeddings, to search in."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
 from geoembed.cli.gallery_index import index
 from geoembed.cli.output import print_json, table
 from geoembed.cli.runs import TABLE_FLAGS, notes_told, terminable
-from geoembed.errors import OptionError
+from geoembed.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from geoembed.galleries import Coverage, GalleryPlaces
@@ -22,6 +24,27 @@ FLAGS = {**TABLE_FLAGS, "force": "--force"}
 del FLAGS["on_invalid"]
 
 _WHAT = "Registered name, or a folder that 'gallery build' wrote."
+
+_Options = ParamSpec("_Options")
+
+
+def _needing_torch(command: Callable[_Options, None]) -> Callable[_Options, None]:
+    """Have a command say so where torch is missing: encoders that do without are no help here."""
+
+    @wraps(command)
+    def said(*arguments: _Options.args, **options: _Options.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "torch":
+                raise
+            raise MissingExtraError(
+                "Galleries are searched with torch, also those of an encoder that needs none, and "
+                "torch is not installed here. Install it with: pip install torch",
+                name="torch",
+            ) from error
+
+    return said
 
 
 @app.callback()
@@ -59,6 +82,7 @@ def list_galleries(
 
 
 @app.command()
+@_needing_torch
 def build(
     source: str | None = typer.Argument(
         None,
@@ -167,6 +191,7 @@ def build(
 
 
 @app.command()
+@_needing_torch
 def info(
     name: str = typer.Argument(metavar="NAME|FOLDER", help=_WHAT),
     truth: Path | None = typer.Option(
@@ -215,7 +240,7 @@ def _check_fitting(
         raise typer.BadParameter("--force: with -o FOLDER only; the cache keeps what is right.")
 
 
-app.command("index")(index)
+app.command("index")(_needing_torch(index))
 
 
 def _check_output(output: Path, force: bool) -> None:
