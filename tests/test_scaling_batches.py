@@ -229,3 +229,33 @@ def test_dictionaries_cut_no_finer_than_they_must():
     one, two = small_dictionaries(2, nested=False)
     reader = embed_batches([one, one, two, two], encoder="xyz")
     assert [len(batch) for batch in reader] == [200, 200]
+
+
+def test_what_slices_share_is_not_what_they_hold():
+    # 70 MB, of which every batch has all: more than a batch may weigh.
+    words = pa.array(["x" * 1000] * 70_000, pa.large_string())
+    indices = pa.array(np.zeros(50, np.int32))
+    column = pa.DictionaryArray.from_arrays(indices, words)
+    listed = pa.ListArray.from_arrays(pa.array(range(51), pa.int32()), column)
+    places = lonlat_table(50).to_batches()[0]
+    for shared in (column, pa.StructArray.from_arrays([listed], ["k"])):
+        batches = [places.append_column("k", shared)] * 10
+        reader = embed_batches(batches, encoder="xyz", batch_rows=200)
+        assert [len(batch) for batch in reader] == [200, 200, 100]
+    # The same of polars' texts: a view of each in buffers that all slices have.
+    texts = words[:66_000].cast(pa.string_view())
+    batches = [places.append_column("k", texts.slice(at * 50, 50)) for at in range(10)]
+    reader = embed_batches(batches, encoder="xyz", batch_rows=200)
+    assert [len(batch) for batch in reader] == [200, 200, 100]
+
+
+def test_dictionaries_that_differ_count():
+    places = lonlat_table(50).to_batches()[0]
+    indices = pa.array(np.zeros(50, np.int32))
+    batches = [
+        places.append_column("k", pa.DictionaryArray.from_arrays(indices, [f"{at}" * 30_000_000]))
+        for at in range(5)
+    ]
+    # 30 MB each, the first for nothing.
+    reader = embed_batches(batches, encoder="xyz", batch_rows=250)
+    assert len(reader.read_next_batch()) == 200

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -208,6 +209,8 @@ class Run:
 def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[pa.Table]:
     """Cut a stream of tables into tables of `rows`, fewer where they hold much.
 
+    What slices of a table share, a dictionary for one, is not what they hold.
+
     Parameters
     ----------
     tables : iterable of pyarrow.Table
@@ -223,7 +226,8 @@ def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[p
         None is empty.
     """
     parts: list[pa.Table] = []
-    count = size = 0
+    seen: set[Any] = set()
+    count = size = looked_at = 0
     for table in tables:
         start = min(skip, len(table))
         skip -= start
@@ -233,8 +237,60 @@ def cut(tables: "Iterable[pa.Table]", rows: int, *, skip: int = 0) -> Iterator[p
             count += len(part)
             size += part.nbytes
             parts.append(part)
+            if count < rows and size >= BATCH_BYTES:
+                size -= sum(
+                    _shared_bytes(parts[at], seen, first=at == 0)
+                    for at in range(looked_at, len(parts))
+                )
+                looked_at = len(parts)
             if count == rows or size >= BATCH_BYTES:
                 yield pa.concat_tables(parts)
-                parts, count, size = [], 0, 0
+                parts, seen = [], set()
+                count = size = looked_at = 0
     if parts:
         yield pa.concat_tables(parts)
+
+
+def _shared_bytes(part: pa.Table, seen: set[Any], *, first: bool) -> int:
+    """Count the bytes that a slice has whole, however short it is, but does not add to a batch.
+
+    Those are dictionaries, and the texts of views: of the first slice all, for no cut makes them
+    less, and of the others what has been seen before.
+    """
+    size = 0
+    for column in part.columns:
+        for chunk in column.chunks if _has_whole(column.type) else ():
+            for key, nbytes in _whole(chunk):
+                if first or key in seen:
+                    size += nbytes
+                seen.add(key)
+    return size
+
+
+@lru_cache(maxsize=1024)
+def _has_whole(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return bool(
+        pa.types.is_dictionary(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary_view(kind)
+        or any(_has_whole(kind.field(i).type) for i in range(kind.num_fields))
+    )
+
+
+def _whole(array: pa.Array) -> Iterator[tuple[Any, int]]:
+    """Give what slices of an array have whole: where it lies in memory, and its bytes."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if isinstance(array, pa.DictionaryArray):
+        words = array.dictionary
+        yield tuple(buffer.address for buffer in words.buffers() if buffer), words.nbytes
+    elif isinstance(array, pa.StringViewArray | pa.BinaryViewArray):
+        for buffer in array.buffers()[2:]:
+            yield buffer.address, buffer.size
+    elif isinstance(array, pa.StructArray):
+        for at in range(array.type.num_fields):
+            yield from _whole(array.field(at))
+    elif hasattr(array, "values"):  # Lists of all kinds, and maps.
+        yield from _whole(array.values)
