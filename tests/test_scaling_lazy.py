@@ -338,6 +338,32 @@ def test_only_predict_frame_of_a_head_takes_lazy_frames(rows, fitted, nothing_co
             way(frame)
 
 
+@pytest.mark.parametrize("labels", ["whole numbers", "booleans", "texts", "categories of numbers"])
+def test_types_of_predictions_do_not_depend_on_the_invalid_rows_of_a_partition(labels):
+    north = CITIES.geometry.y > 0
+    target = {
+        "whole numbers": north.astype(int) + 7,
+        "booleans": north,
+        "texts": north.map({True: "north", False: "south"}),
+        "categories of numbers": (north.astype(int) + 7).astype("category"),
+    }[labels]
+    head = ge.LocationClassifier("xyz", top_k=2).fit(CITIES, target.rename("half"))
+    broken = CITIES[["geometry"]].copy()
+    broken.loc[CITIES.index[[7, 8]], "geometry"] = None
+    broken.loc[CITIES.index[200:300], "geometry"] = None
+    expected = head.predict_frame(broken, on_invalid="nan")
+    asked = head.predict_frame(dask_geopandas.from_geopandas(broken, 4), on_invalid="nan")
+    assert asked.dtypes.to_dict() == expected.dtypes.to_dict()
+    for part in asked.partitions:
+        assert part.compute().dtypes.to_dict() == expected.dtypes.to_dict()
+    got = asked.compute(scheduler="synchronous")
+    for name in ("predicted_half", "predicted_half_2"):
+        pd.testing.assert_series_equal(got[name], expected[name])
+    places = CITIES[["geometry"]]
+    whole = head.predict_frame(dask_geopandas.from_geopandas(places, 4))
+    assert whole.dtypes.to_dict() == head.predict_frame(places).dtypes.to_dict()
+
+
 @pytest.mark.parametrize(
     ("extra", "dtype"),
     [

@@ -1,5 +1,6 @@
 """Predictions beside the table they were made for."""
 
+from collections.abc import Hashable
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any, Final
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from geoembed.coordinates import Places, read_places
 from geoembed.errors import OptionError
@@ -34,10 +36,7 @@ def predict_frame(head: Any, X: Any, *, on_invalid: str, overwrite: bool) -> pd.
         valid = read_as(head.featurizer_, table, "nan").valid
     columns = _columns(head, table if valid.all() else table[valid])
     if not valid.all():
-        # By position: labels of rows may repeat.
-        place = np.full(len(table), -1)
-        place[valid] = np.arange(len(columns))
-        columns = columns.reset_index(drop=True).reindex(place)
+        columns = _with_gaps(columns, valid)
         columns.index = table.index
     return _beside(table, columns, overwrite)
 
@@ -51,6 +50,14 @@ def _columns(head: Any, table: pd.DataFrame) -> pd.DataFrame:
     return columns
 
 
+def _with_gaps(columns: pd.DataFrame, valid: NDArray[np.bool_]) -> pd.DataFrame:
+    """Spread rows over the valid ones; types that hold nothing missing become others that do."""
+    # By position: labels of rows may repeat.
+    place = np.full(len(valid), -1)
+    place[valid] = np.arange(len(columns))
+    return columns.reset_index(drop=True).reindex(place)
+
+
 def _beside(table: pd.DataFrame, columns: pd.DataFrame, overwrite: bool) -> pd.DataFrame:
     there = columns_to_replace(table.columns, columns.columns, overwrite=overwrite)
     joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
@@ -62,23 +69,39 @@ def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
     """Predict partition by partition, where it is computed."""
     table = _as_table(head, X._meta)
     example = _example(table)
-    columns = _columns(head, example[read_as(head.featurizer_, example, "nan").valid]).iloc[:0]
-    columns.index = table.index
+    columns = _columns(head, example[read_as(head.featurizer_, example, "nan").valid])
+    if on_invalid == "nan":
+        # Which partitions have invalid rows shows too late: all get the types that those need.
+        columns = _with_gaps(columns.iloc[:0], np.zeros(1, dtype=np.bool_))
+    columns = columns.iloc[:0].set_axis(table.index)
     empty = _beside(table, columns, overwrite)
     work = partial(
-        _predict_part, head=head, on_invalid=on_invalid, overwrite=overwrite, empty=empty
+        _predict_part,
+        head=head,
+        on_invalid=on_invalid,
+        overwrite=overwrite,
+        empty=empty,
+        types=columns.dtypes.to_dict(),
     )
     width = 8 * len(empty.columns)
     return map_frames(X, work, meta=empty, bytes_a_row=width, name="geoembed-predict")
 
 
 def _predict_part(
-    part: Any, *, head: Any, on_invalid: str, overwrite: bool, empty: pd.DataFrame
+    part: Any,
+    *,
+    head: Any,
+    on_invalid: str,
+    overwrite: bool,
+    empty: pd.DataFrame,
+    types: dict[Hashable, Any],
 ) -> pd.DataFrame:
     if not len(part):
         # Models refuse to predict for nothing.
         return empty
-    return predict_frame(head, part, on_invalid=on_invalid, overwrite=overwrite)
+    predicted = predict_frame(head, part, on_invalid=on_invalid, overwrite=overwrite)
+    other = {name: kind for name, kind in types.items() if predicted[name].dtype != kind}
+    return predicted.astype(other) if other else predicted
 
 
 def _example(table: pd.DataFrame) -> pd.DataFrame:
