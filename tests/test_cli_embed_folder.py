@@ -144,3 +144,31 @@ def test_a_run_of_two_workers_that_is_terminated_goes_on(source, tmp_path):
     assert report.resumed >= 5 * done
     assert not report.redone
     np.testing.assert_array_equal(vectors(), EXPECTED)
+
+
+# Its standard input is what is typed in the terminal of the command.
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no terminals of this kind")
+def test_ctrl_c_in_a_terminal_ends_a_run_of_two_workers_in_seconds(source, tmp_path):
+    """It goes to the scheduler and the workers too, which the run still has to talk to."""
+    pytest.importorskip("distributed")
+    CITIES.to_parquet("many.parquet", row_group_size=5)
+    command = [sys.executable, "-c", TERMINAL, sys.executable, "-m", "geoembed"]
+    command += ["embed", "many.parquet", "-o", "out", "--encoder", "xyz"]
+    command += ["--engine", "dask", "--workers", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        end = time.monotonic() + 60
+        while len(list((tmp_path / "out").glob("part-*"))) < 5 and time.monotonic() < end:
+            time.sleep(0.02)
+        typed = time.monotonic()
+        out, _ = run.communicate(b"\x03", timeout=60)
+        seconds = time.monotonic() - typed
+    told = out.decode().partition("^C")[2]
+    assert run.returncode == 130, told
+    last = r"(\d+) of 120 parts are done .*goes on from there\.\s+geoembed: interrupted\s+$"
+    assert re.search(last, told), told
+    assert "distributed" not in told
+    assert "Error" not in told
+    assert seconds < 10, "that is not in seconds"

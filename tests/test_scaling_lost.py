@@ -18,7 +18,7 @@ import pytest
 import geoembed as ge
 from geoembed.cli.main import main
 from geoembed.errors import OptionError, WorkerError
-from geoembed.scaling import embed_folder, engine, joining
+from geoembed.scaling import embed_folder, engine, joining, processes
 
 distributed = pytest.importorskip("distributed")
 
@@ -246,6 +246,26 @@ def test_workers_of_its_own_end_when_the_run_is_killed(tmp_path):
     finally:
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGTERM)
+
+
+def test_a_process_whose_starter_is_gone_before_it_looks_ends_too(monkeypatch):
+    start = processes._start
+    # Started by somebody who is not its parent, as after an adoption.
+    monkeypatch.setattr(os, "getpid", os.getppid)
+    scheduler = start([], {"kind": "Scheduler", "host": "127.0.0.1", "dashboard": False})
+    monkeypatch.undo()
+    try:
+        scheduler.wait(timeout=PATIENCE)
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+
+
+def test_a_scheduler_that_does_not_start_here_is_told(monkeypatch):
+    monkeypatch.setattr(processes, "_HOST", "nowhere.invalid")
+    told = r"The scheduler of dask does not start on this machine: .*(Name|nodename|resolution)"
+    with pytest.raises(WorkerError, match=told), joining.connect(None, 1):
+        pass
 
 
 def answers(address):

@@ -14,6 +14,7 @@ from geoembed.errors import OptionError, WorkerError
 from geoembed.optional import import_optional
 from geoembed.scalars import is_whole
 from geoembed.scaling.engine import PURPOSE, Cluster
+from geoembed.scaling.processes import own_processes
 
 __all__ = ["check_hands", "connect", "usual_workers"]
 
@@ -21,8 +22,6 @@ __all__ = ["check_hands", "connect", "usual_workers"]
 _ANSWER_SECONDS: float = 10.0
 # One that is just being started refuses connections for a moment.
 _REFUSED_SECONDS: float = 2.0
-# Between two looks of a scheduler of our own whether this process is still there.
-_ORPHAN_SECONDS: Final = 1.0
 _START: Final = (
     "Start one with 'dask scheduler', and workers with 'dask worker ADDRESS'; or leave the address "
     "out to use this machine."
@@ -70,7 +69,7 @@ def connect(scheduler: Any, workers: int | None) -> Iterator[Cluster]:
             with _client(distributed, scheduler) as client:
                 yield Cluster(client)
         else:
-            with _local(distributed, workers) as cluster, _client(distributed, cluster) as client:
+            with _local(distributed, workers) as where, _client(distributed, where) as client:
                 yield Cluster(client)
 
 
@@ -107,30 +106,6 @@ def usual_workers() -> int:
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def dask_setup(scheduler: Any) -> None:
-    """Have a scheduler of our own close, and its workers with it, when whoever started it is gone.
-
-    Dask calls a function of this name in what it is told to preload. A run that is killed cannot
-    close them itself, and they would keep their memory for good.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        In the process that is setting it up.
-    """
-    from tornado.ioloop import PeriodicCallback
-
-    parent = os.getppid()
-
-    async def look() -> None:
-        if os.getppid() != parent:
-            await scheduler.close(reason="the process that started it is gone")
-
-    looking = PeriodicCallback(look, 1000 * _ORPHAN_SECONDS)
-    scheduler.periodic_callbacks["geoembed-parent"] = looking
-    looking.start()
 
 
 @contextmanager
@@ -214,28 +189,16 @@ def _client(distributed: Any, where: Any) -> Any:
         raise WorkerError(f"No scheduler answers at {where}: {error}. {_START}") from error
 
 
-def _preloads() -> list[str]:
-    """What the configuration of dask has schedulers load: giving more would replace it."""
-    import dask
-
-    named = dask.config.get("distributed.scheduler.preload", None) or []
-    return [named] if isinstance(named, str) else list(named)
-
-
-def _local(distributed: Any, workers: int | None) -> Any:
+@contextmanager
+def _local(distributed: Any, workers: int | None) -> Iterator[Any]:
+    """Start workers here; give what clients connect to."""
     count = usual_workers() if workers is None else workers
     memory = distributed.system.MEMORY_LIMIT // count
-    if os.name == "nt":
-        return distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, memory_limit=memory, dashboard_address=None
-        )
-    # Processes that are started afresh, not copies of this one: scripts need no guard around
-    # what they do, and a worker that dies takes nothing with it.
-    return distributed.SubprocessCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        dashboard_address=None,
-        scheduler_kwargs={"preload": [*_preloads(), __name__]},
-        worker_kwargs={"memory_limit": memory},
-        silence_logs=50,
-    )
+    if os.name != "nt":
+        with own_processes(count, memory) as address:
+            yield address
+        return
+    with distributed.LocalCluster(
+        n_workers=count, threads_per_worker=1, memory_limit=memory, dashboard_address=None
+    ) as cluster:
+        yield cluster
