@@ -170,3 +170,102 @@ def test_geometries_that_say_that_they_are_in_another_crs():
     table = ewkb([4326, 0, 990000])
     for crs in (4326, "OGC:CRS84"):
         np.testing.assert_allclose(embed(table, geometry_column="g", crs=crs), LONLAT[:3], 1e-5)
+
+
+def test_a_column_without_any_geometry_is_not_one_of_invalid_rows():
+    texts = pa.table({"g": CITIES["name"].to_list()})
+    reading = {"geometry_column": "g", "crs": 4326}
+    for on_invalid in ("raise", "nan", "drop"):
+        with pytest.raises(
+            TableError, match="something else .* in 200 of 200 rows.*correct them.$"
+        ):
+            embed(texts, on_invalid=on_invalid, **reading)
+
+
+# --- where the geometries are ----------------------------------------------------------
+
+
+def marked(cells, name, facts='{"crs": "EPSG:4326"}', more=()):
+    marks = {"ARROW:extension:name": name, "ARROW:extension:metadata": facts}
+    field = pa.field("g", cells.type, metadata=marks)
+    table = pa.table([cells], schema=pa.schema([field]))
+    for key, values in more:
+        table = table.append_column(key, pa.array(values))
+    return table
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_well_known_text_is_read(kind):
+    metres = CITIES.to_crs(3857)
+    wkt = pa.array(metres.geometry.to_wkt().to_list(), kind)
+    is_lonlat(embed(marked(wkt, "geoarrow.wkt", '{"crs": "EPSG:3857"}')))
+    is_lonlat(embed(marked(wkt, "geoarrow.wkt", '{"crs": "EPSG:3857"}'), geometry_column="g"))
+    broken = pa.array(["POINT (1 2)", None, "POINT", "POINT (3 4)"], kind)
+    with pytest.raises(TableError, match="encoded as geoarrow.wkt in 1 of 4 rows, row 2: .*Parse"):
+        embed(marked(broken, "geoarrow.wkt"))
+    vectors = embed(marked(broken, "geoarrow.wkt"), on_invalid="nan")
+    assert np.isnan(vectors[:, 0]).tolist() == [False, True, True, False]
+
+
+def boxes():
+    lon, lat = map(pa.array, LONLAT.T)
+    return pa.StructArray.from_arrays([lon, lat, lon, lat], ["xmin", "ymin", "xmax", "ymax"])
+
+
+def test_encodings_that_are_not_read_are_named():
+    message = "Column 'g' of the stream holds geometries as geoarrow.box, which is not read. Make"
+    for options in ({}, {"geometry_column": "g"}):
+        with pytest.raises(CoordinateError, match=message):
+            embed(marked(boxes(), "geoarrow.box"), **options)
+    lon, lat = LONLAT.T
+    is_lonlat(embed(marked(boxes(), "geoarrow.box", more=[("lon", lon), ("lat", lat)])))
+    is_lonlat(
+        embed(marked(boxes(), "geoarrow.box", more=[("x", lon), ("y", lat)]), lon="x", lat="y")
+    )
+    both = marked(boxes(), "geoarrow.box").append_column(
+        arrow(CITIES).schema.field("geometry"), arrow(CITIES)["geometry"]
+    )
+    is_lonlat(embed(both))
+    # Bytes under a mark that is not theirs: well-known binary, if somebody says so.
+    wkb = pa.array(CITIES.geometry.to_wkb().to_list(), pa.binary())
+    with pytest.raises(CoordinateError, match="as geoarrow.geometry, which is not read"):
+        embed(marked(wkb, "geoarrow.geometry"))
+    is_lonlat(embed(marked(wkb, "geoarrow.geometry"), geometry_column="g"))
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_columns_of_bytes_are_pointed_to(kind):
+    table = pa.table({"g": pa.array(CITIES.geometry.to_wkb().to_list(), kind)})
+    with pytest.raises(
+        CoordinateError, match="If 'g' holds geometries as WKB: geometry_column='g'"
+    ):
+        embed(table)
+    is_lonlat(embed(table, geometry_column="g", crs=4326))
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A table with coordinate columns, and two of geometries."""
+    frame = CITIES.assign(lon=LONLAT[:, 0], lat=LONLAT[:, 1], other=CITIES.geometry)
+    frame.to_parquet(tmp_path / "c.parquet")
+    return pq.read_table(tmp_path / "c.parquet")
+
+
+def test_metadata_of_columns_that_are_gone_says_nothing(parquet):
+    gone = parquet.drop_columns(["geometry", "other"])
+    is_lonlat(embed(gone))
+    is_lonlat(embed(gone, lon="lon", lat="lat"))
+    is_lonlat(embed([gone, gone.replace_schema_metadata()]), 2)
+    wkb = pa.array(CITIES.geometry.to_wkb().to_list(), pa.binary())
+    two = gone.append_column(marked(wkb, "geoarrow.wkb").field("g"), wkb)
+    is_lonlat(embed(two))
+    with pytest.raises(CoordinateError, match="several columns of geometries: 'g', 'h'"):
+        embed(two.append_column(two.field("g").with_name("h"), wkb))
+
+
+def test_metadata_whose_first_column_is_gone_needs_a_choice(parquet):
+    gone = parquet.drop_columns("geometry")
+    with pytest.raises(TableError, match="names 'geometry' .* no such column. Choose another with"):
+        embed(gone)
+    is_lonlat(embed(gone, lon="lon", lat="lat"))
+    is_lonlat(embed(gone, geometry_column="other"))

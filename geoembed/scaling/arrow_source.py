@@ -11,9 +11,10 @@ import pyarrow as pa
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from geoembed.columns import find_coordinate_columns
 from geoembed.crs import name_crs
 from geoembed.errors import CoordinateError, TableError
-from geoembed.streaming.geoparquet import GeoColumn, read_geo_columns
+from geoembed.streaming.geoparquet import WKT, GeoColumn, read_geo_columns
 from geoembed.streaming.sources import Source, check_names
 
 __all__ = ["ArrowSource", "as_tables"]
@@ -28,6 +29,7 @@ _EXTENSION_FACTS: Final = b"ARROW:extension:metadata"
 _ENCODINGS: Final = {
     "geoarrow.wkb": "WKB",
     "ogc.wkb": "WKB",
+    "geoarrow.wkt": WKT,
     **{
         f"geoarrow.{kind}": kind
         for kind in (
@@ -36,6 +38,10 @@ _ENCODINGS: Final = {
         )
     },
 }
+
+
+# GeoArrow 0.2 as well, but nothing here reads them.
+_UNREAD: Final = ("geoarrow.box", "geoarrow.geometry", "geoarrow.geometrycollection")
 
 
 class ArrowSource(Source):
@@ -59,29 +65,60 @@ class ArrowSource(Source):
         self.schema = schema
         self._tables = tables
         check_names(self.path, schema.names)
-        self.geometries = _find_geometries(schema)
+        found = _find_geometries(schema)
+        self._unread = [column for column in found if column.encoding in _UNREAD]
+        self.geometries = [column for column in found if column.encoding not in _UNREAD]
+        # Where all columns that a file's metadata speaks of are lost, it says nothing.
+        self._by_file = bool(read_geo_columns(schema, _NAME, lost=True))
+        self._chosen = geometry_column is not None
         if geometry_column is not None:
             self._check_columns(geometry_column)
-            known = [g for g in self.geometries if g.name == geometry_column]
-            self.geometries = known or [GeoColumn(geometry_column, None)]
-        elif len(self.geometries) > 1 and b"geo" not in (schema.metadata or {}):
+            known = [column for column in found if column.name == geometry_column]
+            self.geometries = [
+                self._as_read(known[0] if known else GeoColumn(geometry_column, None))
+            ]
+        elif len(self.geometries) > 1 and not self._by_file:
             named = ", ".join(repr(column.name) for column in self.geometries)
             raise CoordinateError(
                 f"{_NAME} has several columns of geometries: {named}. Choose one with "
                 "geometry_column=."
             )
 
+    def _as_read(self, column: GeoColumn) -> GeoColumn:
+        """Take bytes for well-known binary, whatever mark they have; refuse what cannot be read."""
+        if column.encoding not in _UNREAD:
+            return column
+        if _is_binary(_stored(self.schema.field(column.name).type)):
+            return replace(column, encoding="WKB")
+        raise _unreadable(column)
+
     def settle(self, lon: str | None, lat: str | None, crs: Any) -> None:
         """Decide which columns hold the places; a column of bytes may be meant as geometries."""
+        if lon is None and lat is None and not self._chosen:
+            self._check_found()
         try:
             super().settle(lon, lat, crs)
         except CoordinateError as error:
-            blobs = [f.name for f in self.schema if _is_binary(f.type)]
+            blobs = [f.name for f in self.schema if _is_binary(_stored(f.type))]
             if self.geometries or not blobs or lon is not None:
                 raise
             raise CoordinateError(
                 f"{error} If {blobs[0]!r} holds geometries as WKB: "
                 f"geometry_column={blobs[0]!r}, crs='...'."
+            ) from error
+
+    def _check_found(self) -> None:
+        """Raise where the geometries that the metadata speaks of cannot be had."""
+        names = self.schema.names
+        if self._unread and not self.geometries and find_coordinate_columns(names) is None:
+            raise _unreadable(self._unread[0])
+        try:
+            if self._by_file:
+                read_geo_columns(self.schema, _NAME)
+        except TableError as error:
+            raise TableError(
+                f"{error} Choose another with geometry_column=, or name coordinate columns: "
+                "lon='...', lat='...'."
             ) from error
 
     def select(self, columns: list[str]) -> None:
@@ -291,7 +328,7 @@ def _checked(batch: Any) -> pa.Table:
 
 def _find_geometries(schema: pa.Schema) -> list[GeoColumn]:
     marked = {column.name: column for column in map(_read_geoarrow, schema) if column}
-    found = read_geo_columns(schema, _NAME)
+    found = read_geo_columns(schema, _NAME, lost=True)
     if not found:
         return list(marked.values())
     # Metadata of a file that the columns were read from speaks of the file's encoding.
@@ -305,18 +342,32 @@ def _read_geoarrow(field: pa.Field) -> GeoColumn | None:
     if isinstance(field.type, pa.BaseExtensionType):
         name = field.type.extension_name
         facts = getattr(field.type, "__arrow_ext_serialize__", lambda: b"")()
-    if name not in _ENCODINGS:
+    if name not in _ENCODINGS and name not in _UNREAD:
         return None
     try:
-        told = json.loads(facts or b"{}")
+        told = json.loads(facts or b"{}") or {}
         crs, edges = told.get("crs"), told.get("edges")
         known = None if crs is None else CRS.from_user_input(crs)
     except (ValueError, AttributeError, CRSError) as error:
         raise TableError(
             f"The GeoArrow metadata of column {field.name!r} cannot be understood: {error}."
         ) from error
-    return GeoColumn(field.name, known, _ENCODINGS[name], {"edges": edges} if edges else None)
+    encoding = _ENCODINGS.get(name, name)
+    return GeoColumn(field.name, known, encoding, {"edges": edges} if edges else None)
+
+
+def _unreadable(column: GeoColumn) -> CoordinateError:
+    return CoordinateError(
+        f"Column {column.name!r} of {_NAME} holds geometries as {column.encoding}, which is not "
+        "read. Make well-known binary of it (geoarrow.wkb; ST_AsWKB, ST_AsBinary), or name "
+        "coordinate columns: lon='...', lat='...'."
+    )
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in tests)

@@ -65,14 +65,15 @@ def embed_batches(
         instead of geometries.
     geometry_column : str, optional
         Name of the column of geometries, WKB unless the schema says something else. Without it
-        GeoParquet's metadata is followed, then GeoArrow's, then coordinate columns are taken.
+        GeoParquet's metadata is followed, then GeoArrow's (WKB, WKT, points, lines, polygons and
+        multiples of them), then coordinate columns are taken.
     crs : any
         CRS of geometries or coordinates that do not carry one; see `geoembed.read_places`.
     geometry, samples
         What stands for a geometry that is not a point, as in `geoembed.LocationFeaturizer`.
     on_invalid : {"raise", "nan", "drop"}
         What becomes of rows without a place: an error that names them, vectors of NaN, or rows
-        left out. Well-known binary that cannot be read is such a row. Rows are counted from 0
+        left out. Well-known binary or text that cannot be read is such a row. Rows are counted from 0
         through the whole stream.
     batch_rows : int, optional
         Rows at a time, whatever the batches that come; by default as many as make 64 MB of

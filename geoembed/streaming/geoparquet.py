@@ -4,7 +4,7 @@ Written to the specification GeoParquet 1.1.0, https://geoparquet.org/releases/v
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -25,6 +25,7 @@ from geoembed.errors import CoordinateError, TableError
 __all__ = [
     "CRS84",
     "GEOMETRY_COLUMN",
+    "WKT",
     "GeoColumn",
     "Summary",
     "check_srids",
@@ -35,8 +36,12 @@ __all__ = [
 ]
 
 GEOMETRY_COLUMN: Final = "geometry"
+# Well-known text, which GeoArrow knows and no file of GeoParquet may have.
+WKT: Final = "geoarrow.wkt"
 CRS84: Final = CRS.from_user_input("OGC:CRS84")
 _VERSION: Final = "1.1.0"
+# Where none of so many cells can be read, it is not the rows that are wrong, but the column.
+_ALL_WRONG: Final = 100
 _TYPE_NAMES: Final = {
     "POINT": "Point",
     "LINESTRING": "LineString",
@@ -62,7 +67,8 @@ class GeoColumn:
     crs : pyproj.CRS or None
         What its coordinates are in; None where the file leaves it open.
     encoding : str
-        ``"WKB"``, or a native encoding of GeoParquet 1.1: ``"point"`` and so on.
+        ``"WKB"``, or a native encoding of GeoParquet 1.1: ``"point"`` and so on; in memory also
+        `WKT`.
     facts : mapping
         What GeoParquet metadata says about the column.
     """
@@ -73,10 +79,12 @@ class GeoColumn:
     facts: Mapping[str, Any] | None = None
 
 
-def read_geo_columns(schema: pa.Schema, file: str) -> list[GeoColumn]:
+def read_geo_columns(schema: pa.Schema, file: str, *, lost: bool = False) -> list[GeoColumn]:
     """Read what a Parquet schema says about its geometry columns; the primary one first.
 
-    Raises TableError if there is GeoParquet metadata that cannot be understood.
+    Raises TableError if there is GeoParquet metadata that cannot be understood, or the primary
+    column is not there; with `lost` that is no error, as in memory, where columns are dropped and
+    metadata is kept.
     """
     text = (schema.metadata or {}).get(b"geo")
     if text is None:
@@ -91,7 +99,7 @@ def read_geo_columns(schema: pa.Schema, file: str) -> list[GeoColumn]:
             f"{error}. Write the file anew with a tool that knows GeoParquet 1.0 or 1.1."
         ) from error
     there = [column for column in found if column.name in schema.names]
-    if primary not in [column.name for column in there]:
+    if not lost and primary not in [column.name for column in there]:
         raise TableError(
             f"{file} names {primary!r} as its geometry column, but has no such column."
         )
@@ -123,8 +131,9 @@ def decode_geometries(
     first_row : int, optional
         What errors count its rows from; without it they say how many, not which.
     on_invalid : {"raise", "nan"}, optional
-        Whether a row of well-known binary that is none is an error, or None as a row without a
-        geometry is; an error where nobody was asked.
+        Whether a row of well-known binary or text that is none is an error, or None as a row
+        without a geometry is; an error where nobody was asked, and where not one of many can be
+        read.
 
     Returns
     -------
@@ -138,8 +147,10 @@ def decode_geometries(
     try:
         if geo.encoding.upper() == "WKB":
             wkb = column.cast(pa.large_binary()) if column.type != pa.binary() else column
-            cells = wkb.to_numpy(zero_copy_only=False)
-            return _parse(cells, geo, first_row, on_invalid)
+            return _parse(shapely.from_wkb, wkb, geo, first_row, on_invalid)
+        if geo.encoding == WKT:
+            wkt = column.cast(pa.large_string())
+            return _parse(shapely.from_wkt, wkt, geo, first_row, on_invalid)
         marked = {"ARROW:extension:name": f"geoarrow.{geo.encoding.lower()}"}
         field = pa.field(geo.name, column.type, metadata=marked)
         table = pa.table([column], schema=pa.schema([field]))
@@ -154,20 +165,29 @@ def decode_geometries(
 
 
 def _parse(
-    cells: Geometries, geo: GeoColumn, first_row: int | None, on_invalid: str | None
+    parse: Callable[..., Any],
+    column: pa.ChunkedArray,
+    geo: GeoColumn,
+    first_row: int | None,
+    on_invalid: str | None,
 ) -> Geometries:
+    cells = column.to_numpy(zero_copy_only=False)
     if on_invalid == "nan":
-        return np.asarray(shapely.from_wkb(cells, on_invalid="ignore"))
+        read = np.asarray(parse(cells, on_invalid="ignore"))
+        if not shapely.is_missing(read).all() or pd.notna(cells).sum() < _ALL_WRONG:
+            return read
     try:
-        return np.asarray(shapely.from_wkb(cells))
+        return np.asarray(parse(cells))
     except shapely.errors.ShapelyError as error:
-        read = shapely.from_wkb(cells, on_invalid="ignore")
+        read = parse(cells, on_invalid="ignore")
         wrong = shapely.is_missing(read) & pd.notna(cells)
         rows = f"{np.count_nonzero(wrong):,} of {len(cells):,} rows"
         if first_row is not None:
             index = pd.RangeIndex(first_row, first_row + len(cells))
             rows += f", {name_rows(index, wrong)}"
-        remedy = ", or pass on_invalid='nan' to keep them as rows of NaN" if on_invalid else ""
+        remedy = ""
+        if on_invalid == "raise" and not (wrong.all() and len(wrong) >= _ALL_WRONG):
+            remedy = ", or pass on_invalid='nan' to keep them as rows of NaN"
         raise TableError(
             f"The column {geo.name!r} holds something else than geometries encoded as "
             f"{geo.encoding} in {rows}: {str(error).rstrip('.')}. Remove or correct them{remedy}."
