@@ -1,7 +1,7 @@
 """One encoder a process for all who ask for the same, whichever thread they ask on."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +38,12 @@ def shared_encoder(name: "str | Path | LocationEncoder", **options: Any) -> Loca
     True
     """
     with _LOADING:
-        if isinstance(name, str) and name in registry.location_encoder_specs():
+        # An option that no cache can hold is left to the encoder, which says what is wrong with it.
+        if (
+            isinstance(name, str)
+            and name in registry.location_encoder_specs()
+            and _can_be_keys(options.values())
+        ):
             factory = registry.location_encoder_spec(name).factory
             return _loaded(name, factory, tuple(sorted(options.items())))
         # Files may have changed since; what was read of them before is known where it was read.
@@ -77,6 +82,14 @@ def options_for_workers(
     if isinstance(name, LocationEncoder) or loaded.backend != "onnx":
         return dict(options)
     return {**options, "precision": loaded.precision}
+
+
+def _can_be_keys(values: Iterable[Any]) -> bool:
+    try:
+        hash(tuple(values))
+    except TypeError:
+        return False
+    return True
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from geoembed.encoders.sharing import shared_encoder
-from geoembed.errors import TableError
+from geoembed.errors import OptionError, TableError
 from geoembed.featurizer import encode_places
 from geoembed.geometries import check_samples
 from geoembed.scaling.arrow_source import ArrowSource, as_tables
@@ -115,6 +115,8 @@ def embed_batches(
     check_samples(samples)
     if batch_rows is not None:
         check_batch_rows(batch_rows)
+    if prefix is not None and not isinstance(prefix, str):
+        raise OptionError(f"prefix={prefix!r} is not text such as {VECTOR_COLUMN!r}.")
     loaded = shared_encoder(encoder, **options)
     if layout == "vector":
         names = [VECTOR_COLUMN if prefix is None else prefix]
