@@ -173,7 +173,7 @@ def test_duckdb_reads_through_it(tmp_path):
         (pa.table({"a": [1]}), {}, CoordinateError, "the stream has neither geometries nor coord"),
         (lonlat_table(), {"layout": "wide"}, OptionError, "layout='wide' is not one of: vector"),
         (lonlat_table(), {"batch_rows": 0}, OptionError, "batch_rows=0 is no whole number"),
-        (lonlat_table(), {"layers": ["scales"]}, OptionError, r"layers=\['scales'\] is not "),
+        (lonlat_table(), {"layers": ["scales"]}, OptionError, r"layers=\['scales'\]: the encoder"),
         (lonlat_table(), {"normalize": np.ones(2)}, OptionError, "normalize="),
         (lonlat_table(), {"prefix": 3}, OptionError, "prefix=3 is not text such as 'embedding'"),
         (lonlat_table(), {"prefix": "n"}, TableError, "already has the column 'n'"),

@@ -73,8 +73,8 @@ def embed_batches(
         What stands for a geometry that is not a point, as in `geoembed.LocationFeaturizer`.
     on_invalid : {"raise", "nan", "drop"}
         What becomes of rows without a place: an error that names them, vectors of NaN, or rows
-        left out. Well-known binary or text that cannot be read is such a row. Rows are counted from 0
-        through the whole stream.
+        left out. Well-known binary or text that cannot be read is such a row. Rows are counted
+        from 0 through the whole stream.
     batch_rows : int, optional
         Rows at a time, whatever the batches that come; by default as many as make 64 MB of
         vectors. Equal places are computed once within them. Fewer go out at once where the other
