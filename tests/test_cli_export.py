@@ -127,6 +127,19 @@ def test_options_that_do_not_fit_are_named(capsys, small, tmp_path, arguments, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_folder_is_no_name_of_a_file(capsys, small, tmp_path, format):
+    said = complaint(capsys, small, "-o", f"{tmp_path}/new/", "--format", format)
+    assert "/new/ is a folder's name; this export is a file" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_that_is_taken_is_told_in_words_of_the_command_line(capsys, small, tmp_path):
+    target = tmp_path / "out.onnx"
+    said = complaint(capsys, small, "-o", target, "--format", "onnx", "--name", "xyz")
+    assert "On the command line: --name family.tag." in said
+
+
 def test_sources_that_are_none_are_named(capsys, tmp_path):
     said = complaint(capsys, "geoclip.v9", "-o", tmp_path / "out")
     assert "geoclip.v1" in said

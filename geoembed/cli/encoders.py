@@ -51,7 +51,7 @@ def encoders(
 
 def _read(path: "Path") -> LocationEncoderSpec:
     """Return the spec of a model's folder or file."""
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         from geoembed.encoders.onnx_encoder import describe_onnx
 
         return describe_onnx(path)

@@ -16,6 +16,7 @@ FLAGS = {
     "format": "--format geoembed",
     "gallery": "--gallery NAME",
     "precision": "--precision float32",
+    "name": "--name family.tag",
 }
 
 _FOLDERS = ("geoembed", "geoclip")
@@ -27,7 +28,7 @@ def export(
         metavar="SOURCE",
         help="Folder of a run, an exported model's folder, or a name of 'geoembed encoders'.",
     ),
-    output: Path = typer.Option(
+    output: str = typer.Option(
         ..., "-o", "--output", metavar="OUT", help="Folder to write; with onnx and torch a file."
     ),
     format: str = typer.Option(
@@ -107,17 +108,17 @@ def _check(format: str, flags: dict[str, tuple[bool, tuple[str, ...]]]) -> None:
             raise OptionError(f"{flag} goes with --format {' or '.join(formats)}, not {format}.")
 
 
-def _write_folder(source: str, output: Path, **chosen: Any) -> str:
+def _write_folder(source: str, output: str, **chosen: Any) -> str:
     from geoembed.training.export import export_run
 
     model = export_run(source, output, **chosen)
-    size = sum(path.stat().st_size for path in output.iterdir())
+    size = sum(path.stat().st_size for path in Path(output).expanduser().iterdir())
     alone = chosen["format"] == "geoclip" and chosen["gallery"] is None
     sides = "places alone" if model.side is None or alone else "places and pictures"
     return f"{output}: {model.name}, {sides}, {size / 1e6:.1f} MB"
 
 
-def _write_file(source: str, output: Path, **chosen: Any) -> str:
+def _write_file(source: str, output: str, **chosen: Any) -> str:
     from geoembed.training.export import export_graph
 
     parity = export_graph(source, output, **chosen)
@@ -126,5 +127,5 @@ def _write_file(source: str, output: Path, **chosen: Any) -> str:
         if chosen["int8"]
         else f"off the encoder's vectors by {parity.worst:.1e} at most"
     )
-    size = output.stat().st_size
+    size = Path(output).expanduser().stat().st_size
     return f"{output}: {size / 1e6:.1f} MB; {near}, at {parity.places:,} places"

@@ -118,7 +118,7 @@ def _as_path(name: "str | Path") -> Path | None:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    meant = isinstance(name, Path) or path.suffix in _WEIGHT_SUFFIXES or "/" in str(name)
+    meant = isinstance(name, Path) or path.suffix.lower() in _WEIGHT_SUFFIXES or "/" in str(name)
     if meant:
         raise WeightsError(f"There is no weights file or folder {path}.")
     return None
@@ -129,7 +129,7 @@ def _runs_in_onnx(path: Path | None, backend: object) -> bool:
 
     if backend not in BACKENDS:
         raise OptionError(f"backend={backend!r} is not one of: {', '.join(BACKENDS)}.")
-    exported = path is not None and path.suffix == ".onnx"
+    exported = path is not None and path.suffix.lower() == ".onnx"
     if exported and backend == "torch":
         raise OptionError(
             f"backend='torch': {path} is an ONNX file. Leave backend out, or give the weights that "

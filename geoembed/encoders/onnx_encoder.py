@@ -167,7 +167,7 @@ def describe_onnx(path: Path) -> LocationEncoderSpec:
     ...
     geoembed.errors.OptionError: backend='onnx': model.safetensors holds weights for torch. ...
     """
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         raise OptionError(
             f"backend='onnx': {path} holds weights for torch. Export them once, and give the file: "
             f"geoembed export {path} --format onnx -o {path.stem}.onnx"
@@ -212,7 +212,9 @@ def _spec_of(path: Path) -> LocationEncoderSpec:
 
 def _weights_agree(spec: LocationEncoderSpec, facts: FileFacts) -> bool:
     """Tell whether a file may hold a spec's weights; of model folders no digest is known."""
-    files = () if spec.weights is None else spec.weights.files
+    if spec.weights is None:
+        return False
+    files = spec.weights.files
     pinned = [file.tensors_sha256 for file in files if file.role == "location_encoder"]
     return pinned in ([], [None]) or facts.weights_sha256 in pinned
 

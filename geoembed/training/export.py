@@ -1,15 +1,19 @@
 """From a run, a model folder or a registered encoder to what others use."""
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from geoembed.coordinates import read_places
 from geoembed.encoders import load_encoder
-from geoembed.errors import OptionError, unknown_name
+from geoembed.errors import GeoembedError, OptionError, TrainingError, unknown_name
 from geoembed.extending.registry import gallery_specs, location_encoder_specs
 from geoembed.galleries import Gallery, places_of
 from geoembed.streaming import read_frames
@@ -132,7 +136,8 @@ def export_graph(
     source, checkpoint, name, overwrite
         As for `export_run`.
     path : str or path
-        The file to be written.
+        The file to be written; for ``format="onnx"`` its name ends in ``.onnx``, by which
+        `geoembed.load_encoder` knows it.
     format : {"onnx", "torch"}
         See `geoembed.training.onnx_export.export_onnx` and
         `geoembed.training.program_export.export_program`.
@@ -151,7 +156,8 @@ def export_graph(
     Raises
     ------
     OptionError, UnknownNameError, WeightsError, MissingExtraError, TrainingError
-        As `export_run`, and if the file's vectors are not the encoder's.
+        As `export_run`; if the file would replace the source, or an ONNX file would have the name
+        of a registered encoder and other weights; and if its vectors are not the encoder's.
 
     Examples
     --------
@@ -166,18 +172,77 @@ def export_graph(
         raise OptionError(f"format={format!r} is not one of: {', '.join(GRAPH_FORMATS)}.")
     if int8 and format != "onnx":
         raise OptionError(f"int8=True goes with format='onnx', not {format!r}.")
-    check_target(path, overwrite=overwrite)
+    target = check_target(path, overwrite=overwrite)
+    _check_file(path, target, format, source)
     model = read_model(source, checkpoint=checkpoint, name=name)
-    with tempfile.TemporaryDirectory() as room:
-        folder = Path(room, "model")
-        folder.mkdir()
-        # No card, which takes a second to measure.
-        save_tensors(model.tensors(), folder, model)
-        write_config(own_config(model), folder)
+    if format == "onnx":
+        _check_claim(model, source)
+    with _written(model) as folder:
         encoder = load_encoder(folder, layers=layers, normalize=normalize, device="cpu")
         if format == "torch":
-            return export_program(encoder, path, overwrite=overwrite, name=model.name)
-        return export_onnx(encoder, path, overwrite=overwrite, name=model.name, int8=int8)
+            return export_program(encoder, target, overwrite=overwrite, name=model.name)
+        return export_onnx(encoder, target, overwrite=overwrite, name=model.name, int8=int8)
+
+
+def _check_file(given: str | Path, target: Path, format: str, source: str | Path) -> None:
+    """Refuse names that nothing would know again, and the file that is exported."""
+    if str(given).endswith(("/", os.sep)):
+        raise OptionError(f"{given} is a folder's name; this export is a file. Choose a name.")
+    if format == "onnx" and Path(given).suffix.lower() != ".onnx":
+        raise OptionError(
+            f"{given} does not end in .onnx, by which geoembed and other programs know an ONNX "
+            f"file. Call it {Path(given).name}.onnx."
+        )
+    path = Path(source).expanduser()
+    if str(source) in location_encoder_specs() or not (target.exists() and path.exists()):
+        return
+    inside = path.is_dir() and target.is_relative_to(path.resolve())
+    if path.samefile(target) or (inside and target.suffix.lower() not in (".onnx", ".pt2")):
+        raise OptionError(
+            f"{given} is what is exported, or a part of it, and would be lost. Choose another name."
+        )
+
+
+def _check_claim(model: TrainedModel, source: str | Path) -> None:
+    """Refuse the name of a registered encoder for other weights: no such file can be loaded."""
+    if str(source) == model.name or model.name not in location_encoder_specs():
+        return
+    try:
+        registered = load_encoder(model.name, device="cpu").weights_sha256
+    except GeoembedError:
+        # Its weights are not here; what opens the file compares it with what the spec says.
+        return
+    if registered != model.location_sha256():
+        raise OptionError(
+            f"{source} is called {model.name!r} and holds other weights than the registered encoder"
+            " of that name, for which an ONNX file of it would be taken. Give it another name: "
+            "name='family.tag'."
+        )
+
+
+@contextmanager
+def _written(model: TrainedModel) -> Iterator[Path]:
+    """Give a temporary folder with a model, from which its encoder is loaded."""
+    try:
+        room = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise TrainingError(
+            f"The export needs a temporary folder: {error.strerror or error}. Set TMPDIR to one "
+            "that can be written."
+        ) from error
+    with room:
+        folder = Path(room.name, "model")
+        try:
+            folder.mkdir()
+            # No card, which takes a second to measure.
+            save_tensors(model.tensors(), folder, model)
+            write_config(own_config(model), folder)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"The temporary folder {room.name} cannot hold the model: {error}. Make room "
+                "there, or set TMPDIR to another folder."
+            ) from error
+        yield folder
 
 
 def read_model(

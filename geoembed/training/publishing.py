@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from geoembed.errors import OptionError, TrainingError
 from geoembed.weights.drafts import draft_room
 
@@ -149,7 +151,8 @@ def _draft(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with draft_room(target, partial(_put_back, target)) as room:
             yield room
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # Of errors of the system safetensors makes one of its own.
         raise _unwritable(target, error) from error
 
 
@@ -159,10 +162,9 @@ def _put_back(target: Path, left: Path) -> None:
         (left / "old").rename(target)
 
 
-def _unwritable(target: Path, error: OSError) -> TrainingError:
-    return TrainingError(
-        f"{target} cannot be written: {error.strerror or error}. What was there is as it was."
-    )
+def _unwritable(target: Path, error: Exception) -> TrainingError:
+    reason = getattr(error, "strerror", None) or error
+    return TrainingError(f"{target} cannot be written: {reason}. What was there is as it was.")
 
 
 def _flush(path: Path) -> None:

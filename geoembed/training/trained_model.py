@@ -263,6 +263,12 @@ def model_of_folder(path: str | Path) -> TrainedModel:
 
 
 def _network_encoder(source: str | Path) -> GeoCLIPEncoder:
+    if isinstance(source, Path) and source.suffix.lower() == ".onnx":
+        raise OptionError(
+            f"{source} is an ONNX file, whose weights cannot be taken out again. Give what it was "
+            "exported from: a run, a model folder, a weights file, or the registered name, which "
+            f"'geoembed encoders {source}' tells."
+        )
     encoder = load_encoder(source, device="cpu")
     if not isinstance(encoder, GeoCLIPEncoder):
         with_network = sorted(
