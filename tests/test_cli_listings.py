@@ -57,6 +57,28 @@ def test_a_folder_of_a_model_is_described(tmp_path, monkeypatch, capsys):
     assert facts["weights_state"] == "where you said"
 
 
+def test_an_onnx_file_is_described_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--format", "onnx", "--int8", "--layers", "scale0+final"]
+    assert main(["export", "bluemarble.v1", "-o", "small.onnx", *options]) == 0
+    capsys.readouterr()
+    assert main(["encoders", "small.onnx", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    told = ("name", "dimension", "backend", "precision", "layers", "licence", "details")
+    expected = ("bluemarble.v1", 512, "onnx", "int8", "scale0+final", "MIT", {})
+    assert tuple(facts[key] for key in told) == expected
+    assert len(facts["weights_sha256"]) == 64
+    assert main(["encoders", "small.onnx"]) == 0
+    _, row, _, last = capsys.readouterr().out.splitlines()
+    assert row.startswith("bluemarble.v1        512  where you said  MIT ")
+    assert last == "ONNX file, computes in int8, layers scale0+final"
+    # Of registered encoders nothing is said that only files have.
+    main(["encoders", "bluemarble.v1", "--json"])
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert "precision" not in facts
+    assert facts["details"]["weights"] == "float16 in the file, computed in float32"
+
+
 def test_encoders_that_match_nothing(capsys):
     assert main(["encoders", "geoclip.v7"]) == 1
     expected = "geoembed: error: There is no encoder named 'geoclip.v7'. "
