@@ -181,6 +181,41 @@ def test_a_name_is_exported_once_and_then_needs_no_torch(own_cache, monkeypatch)
     np.testing.assert_array_equal(featurizer.transform([[7.5, 46.9]]), first)
 
 
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import geoembed as ge
+from geoembed.errors import MissingExtraError
+for options in (
+    {"backend": "onnx", "precision": "int8", "layers": "scales"},
+    {"backend": "onnx", "precision": "float64"},
+    {},
+):
+    for name in ("bluemarble.v1", sys.argv[1]):
+        if name == "bluemarble.v1" or not options:
+            try:
+                ge.load_encoder(name, **options)
+            except MissingExtraError as error:
+                print(error)
+"""
+
+
+def test_where_torch_is_missing_it_is_said_how_to_do_without(room, own_cache):
+    int8, float64, named, given = in_a_fresh_process(WITHOUT_TORCH, room / "tiny").splitlines()
+    assert int8 == (
+        f"The encoder 'bluemarble.v1' is not among the ONNX files in {own_cache}/onnx yet, and "
+        "putting it there needs torch, which is not installed here. Export it once where torch is, "
+        "and give the file in place of the name: "
+        "geoembed export bluemarble.v1 --format onnx --int8 --layers scales -o bluemarble.v1.onnx"
+    )
+    assert float64.endswith(
+        f"where torch is, with this version, and copy the folder {own_cache}/onnx"
+    )
+    said = "computes with torch, which is not installed here. Install it with: pip install torch;"
+    assert named.startswith(f"The encoder 'bluemarble.v1' {said}")
+    assert given.startswith(f"The encoder '{room / 'tiny'}' {said}")
+
+
 KILLED_EXPORT = """
 import os, signal
 import geoembed as ge

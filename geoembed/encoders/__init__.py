@@ -1,10 +1,12 @@
 """Location encoders by name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoembed.errors import OptionError, PluginError, WeightsError
+from geoembed.errors import MissingExtraError, OptionError, PluginError, WeightsError
 from geoembed.extending import registry
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
         If the weights are nowhere; the message gives the commands that get them.
     WeightsError
         If weights are not what they should be.
+    MissingExtraError
+        If it needs torch or onnxruntime, which is not installed.
 
     Examples
     --------
@@ -97,12 +101,15 @@ def load_encoder(name: "str | Path | LocationEncoder", **options: Any) -> "Locat
         exported: LocationEncoder = _call(load_onnx, source, **options)
         return exported
     if path is not None:
-        from geoembed.encoders.geoclip import load_path
+        with _torch_named(name):
+            from geoembed.encoders.geoclip import load_path
 
         local: LocationEncoder = _call(load_path, path, **options)
         return local
     spec = registry.location_encoder_spec(str(name))
-    encoder = _call(registry.resolve_factory(spec.factory), spec, **options)
+    with _torch_named(name):
+        factory = registry.resolve_factory(spec.factory)
+    encoder = _call(factory, spec, **options)
     if not isinstance(encoder, LocationEncoder):
         raise PluginError(
             f"The factory {spec.factory!r} of the encoder {spec.name!r} returned "
@@ -136,6 +143,23 @@ def _runs_in_onnx(path: Path | None, backend: object) -> bool:
             "it was exported from."
         )
     return exported or backend == "onnx"
+
+
+@contextmanager
+def _torch_named(name: object) -> Iterator[None]:
+    """Say what is missing where an encoder's code cannot be imported for want of torch."""
+    try:
+        yield
+    except (ImportError, PluginError) as error:
+        cause = error.__cause__ if isinstance(error, PluginError) else error
+        if not isinstance(cause, ImportError) or cause.name != "torch":
+            raise
+        raise MissingExtraError(
+            f"The encoder {str(name)!r} computes with torch, which is not installed here. Install "
+            "it with: pip install torch; or export the encoder where torch is (geoembed export "
+            "NAME --format onnx -o FILE.onnx), and give the file.",
+            name="torch",
+        ) from error
 
 
 def _call(factory: Any, first: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from geoembed import __version__
 from geoembed.encoders import load_encoder
-from geoembed.errors import OptionError, WeightsError
+from geoembed.errors import MissingExtraError, OptionError, WeightsError
 from geoembed.extending import registry
 from geoembed.extending.specs import LocationEncoderSpec
 from geoembed.weights import cache_dir, digest_file
@@ -48,7 +48,8 @@ def cached_file(spec: LocationEncoderSpec, *, layers: str, precision: str) -> Pa
     OptionError
         If the encoder has no network, or no such layers.
     MissingExtraError
-        If there is no file yet, and what exports it is not installed.
+        If there is no file yet, and what exports it, torch among it, is not installed; the message
+        says how to come by one.
     MissingWeightsError
         If there is no file yet, and no weights.
     WeightsError
@@ -103,10 +104,29 @@ def _make(stem: Path, name: str, layers: str, precision: str) -> Path:
                 f"or give a file: geoembed export {name} --format onnx -o FILE.onnx"
             ) from error
         exact = "float64" if precision == "float64" else "float32"
-        encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
-        export: Any = registry.resolve_factory(_EXPORTER)
+        try:
+            encoder = load_encoder(name, layers=layers, precision=exact, device="cpu")
+            export: Any = registry.resolve_factory(_EXPORTER)
+        except MissingExtraError as error:
+            if error.name != "torch":
+                raise
+            raise _no_torch(name, layers, precision) from error
         made = room / "made.onnx"
         export(encoder, made, int8=precision == "int8")
         target = stem.with_name(f"{stem.name}-{digest_file(made)[:16]}.onnx")
         os.replace(made, target)
     return target
+
+
+def _no_torch(name: str, layers: str, precision: str) -> MissingExtraError:
+    folder = cache_dir() / "onnx"
+    where = f"Load it once where torch is, with this version, and copy the folder {folder}"
+    if precision != "float64":
+        flags = " --int8" * (precision == "int8") + f" --layers {layers}" * (layers != "final")
+        command = f"geoembed export {name} --format onnx{flags} -o {name}.onnx"
+        where = f"Export it once where torch is, and give the file in place of the name: {command}"
+    return MissingExtraError(
+        f"The encoder {name!r} is not among the ONNX files in {folder} yet, and putting it there "
+        f"needs torch, which is not installed here. {where}",
+        name="torch",
+    )
