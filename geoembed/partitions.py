@@ -10,6 +10,7 @@ from geoembed import __version__
 from geoembed.errors import TableError, WorkerError
 
 __all__ = [
+    "Outline",
     "check_workers",
     "is_lazy",
     "limit_threads",
@@ -51,6 +52,52 @@ def is_lazy(data: Any) -> bool:
     False
     """
     return hasattr(data, "__dask_graph__") and hasattr(data, "map_partitions")
+
+
+class Outline:
+    """A frame without rows, as dask can name it: what is done to alike ones is done once.
+
+    Dask names what it computes by what goes into it, and dask-geopandas gives every column of
+    geometries a name of its own, one without rows too.
+
+    Parameters
+    ----------
+    frame : DataFrame, GeoDataFrame, Series or GeoSeries
+        Without rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> list(Outline(pd.DataFrame({"a": []})).frame.columns)
+    ['a']
+    """
+
+    def __init__(self, frame: Any) -> None:
+        from dask.dataframe.dispatch import make_meta_dispatch
+
+        self.frame = frame
+        # Again wherever one arrives: the scheduler, too, asks what the frame looks like.
+        make_meta_dispatch.register(Outline, _unwrapped)
+
+    def __reduce__(self) -> tuple[type["Outline"], tuple[Any]]:
+        return Outline, (self.frame,)
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        table = self.frame.to_frame() if self.frame.ndim == 1 else self.frame
+        active, crs = _geometry(table)
+        return normalize_token(
+            [
+                type(self.frame),
+                list(table.columns),
+                list(table.dtypes),
+                list(table.index.names),
+                table.index.dtype,
+                active,
+                None if crs is None else crs.to_wkt(),
+            ]
+        )
 
 
 def map_frames(
@@ -99,11 +146,11 @@ def map_frames(
     result = frame.map_partitions(
         _on_partition,
         function,
-        frame._meta,
+        Outline(frame._meta),
         bytes_a_row,
         __version__,
         needs_torch,
-        meta=meta,
+        meta=Outline(meta) if hasattr(meta, "dtypes") else meta,
         token=name,
     )
     if getattr(frame, "spatial_partitions", None) is not None and hasattr(meta, "crs"):
@@ -205,10 +252,14 @@ def worker_address() -> str | None:
     return None if worker is None else str(worker.address)
 
 
+def _unwrapped(outline: Outline, index: Any = None) -> Any:
+    return outline.frame
+
+
 def _on_partition(
     part: Any,
     function: Callable[[Any], Any],
-    like: Any,
+    like: Outline,
     bytes_a_row: int,
     version: str,
     needs_torch: bool,
@@ -216,7 +267,7 @@ def _on_partition(
     if version != __version__:
         # A worker that came after the check.
         raise WorkerError(_differing({__version__: [worker_address() or "here"]}, version))
-    _check_alike(part, like)
+    _check_alike(part, like.frame)
     if needs_torch:
         importlib.import_module("torch")
     limit_threads()

@@ -1,5 +1,6 @@
 """Frames of dask and dask-geopandas: embedded lazily, nothing known about them lost."""
 
+import pickle
 import threading
 from decimal import Decimal
 
@@ -13,10 +14,12 @@ from shapely import box
 import geoembed as ge
 from geoembed.encoders import sharing
 from geoembed.errors import CoordinateError, OptionError, TableError, WorkerError
+from geoembed.partitions import Outline
 
 dd = pytest.importorskip("dask.dataframe")
 dask_geopandas = pytest.importorskip("dask_geopandas")
 dask = pytest.importorskip("dask")
+tokenize = dask.base.tokenize
 
 CITIES = ge.data.load_cities()[["name", "population", "geometry"]].head(400)
 
@@ -114,6 +117,49 @@ def test_empty_partitions_are_nothing_special(lazy):
     assert (
         ge.embed(none, "xyz").compute().columns.tolist() == ge.embed(none, "xyz").columns.tolist()
     )
+
+
+def test_what_is_asked_for_twice_is_computed_once(lazy, fitted, monkeypatch):
+    featurizer = ge.LocationFeaturizer("xyz")
+    plain = dd.from_pandas(pd.DataFrame({"lon": [1.0, 2.0], "lat": [3.0, 4.0]}), npartitions=2)
+    ways = [
+        lambda frame: ge.embed(frame, "xyz"),
+        lambda frame: ge.embed(frame, "xyz", layout="vector", on_invalid="nan", crs=4326),
+        lambda frame: ge.embed(frame, ge.load_encoder("xyz")),
+        # Not that of the nearest neighbours, whose tree of scikit-learn counts what it is asked.
+        fitted[1].predict_frame,
+        lambda frame: fitted[1].predict_frame(frame, on_invalid="nan"),
+    ]
+    for frame in (lazy, lazy.geometry, plain):
+        names = [way(frame)._name for _ in range(2) for way in ways]
+        assert names[: len(ways)] == names[len(ways) :]
+        assert len(set(names)) == len(ways)
+        assert featurizer.transform(frame).name == featurizer.transform(frame).name
+    values = "geoembed.encoders.base.LocationEncoder.values"
+    compute, calls = ge.LocationEncoder.values, []
+    monkeypatch.setattr(values, lambda self, lonlat: calls.append(1) or compute(self, lonlat))
+    one, two = dask.compute(ge.embed(lazy, "xyz"), ge.embed(lazy, "xyz"), scheduler="synchronous")
+    assert len(calls) == lazy.npartitions
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_frames_that_differ_have_different_tokens():
+    places = CITIES.assign(other=CITIES.geometry, kind=pd.Categorical(["a"] * 400))[:0]
+    frames = [
+        places,
+        pd.DataFrame(places),
+        places.geometry,
+        places.set_geometry("other"),
+        places.set_crs(4258, allow_override=True),
+        places.rename(columns={"name": "label"}),
+        places.astype({"population": float}),
+        places.astype({"kind": pd.CategoricalDtype(["b"])}),
+        places.set_index("name"),
+        places.rename_axis("row"),
+    ]
+    tokens = [tokenize(Outline(frame)) for frame in frames]
+    assert tokens == [tokenize(pickle.loads(pickle.dumps(Outline(frame)))) for frame in frames]
+    assert len(set(tokens)) == len(frames)
 
 
 @pytest.mark.parametrize(

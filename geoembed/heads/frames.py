@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geoembed.coordinates import Places, read_places
 from geoembed.errors import OptionError
 from geoembed.featurizer import LocationFeaturizer
-from geoembed.partitions import is_lazy, map_frames
+from geoembed.partitions import Outline, is_lazy, map_frames
 from geoembed.tables import columns_to_replace
 
 __all__ = ["predict_frame", "read_as"]
@@ -80,7 +80,7 @@ def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
         head=head,
         on_invalid=on_invalid,
         overwrite=overwrite,
-        empty=empty,
+        empty=Outline(empty),
         types=columns.dtypes.to_dict(),
     )
     width = 8 * len(empty.columns)
@@ -93,12 +93,13 @@ def _predict_part(
     head: Any,
     on_invalid: str,
     overwrite: bool,
-    empty: pd.DataFrame,
+    empty: Outline,
     types: dict[Hashable, Any],
 ) -> pd.DataFrame:
     if not len(part):
         # Models refuse to predict for nothing.
-        return empty
+        rowless: pd.DataFrame = empty.frame
+        return rowless
     predicted = predict_frame(head, part, on_invalid=on_invalid, overwrite=overwrite)
     other = {name: kind for name, kind in types.items() if predicted[name].dtype != kind}
     return predicted.astype(other) if other else predicted
