@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import zipfile
@@ -132,6 +133,29 @@ def test_a_tampered_file_of_the_distribution_is_not_opened(tmp_path, monkeypatch
         WeightsError, match="is not the one 'geoclip.v1' was published with.*It was not opened"
     ):
         weights.load_tensors(SPEC, "location_encoder")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import geoembed.weights as weights
+from geoembed.extending.registry import weights_specs
+write = Path.write_bytes
+def killed(path, content):
+    write(path, content[:1000])
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.write_bytes = killed
+weights.pull(weights_specs()["geoclip.v1"], wheel=Path(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_pull_left_is_cleared_by_the_next_one(wheel, own_cache):
+    killed = subprocess.run([sys.executable, "-c", KILLED, wheel], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (own_cache / "weights" / "geoclip.v1").iterdir()
+    assert weights.find(SPEC).kind != "cache"
+    found = weights.pull(SPEC, wheel=wheel, say=lambda line: None)
+    assert sorted(left.parent.iterdir()) == sorted(found.files.values())
 
 
 def test_a_tampered_wheel_stores_nothing(wheel, own_cache):

