@@ -166,7 +166,11 @@ def _embed(
 
 
 def columns_to_replace(
-    taken: Iterable[Hashable], names: Iterable[str], *, overwrite: bool
+    taken: Iterable[Hashable],
+    names: Iterable[str],
+    *,
+    overwrite: bool,
+    otherwise: str = "another prefix=",
 ) -> list[str]:
     """Return the new columns' names that a table has already; raise TableError unless told to.
 
@@ -178,6 +182,8 @@ def columns_to_replace(
         Columns to add.
     overwrite : bool
         Whether they may be replaced.
+    otherwise : str
+        What else helps, for the message.
 
     Returns
     -------
@@ -201,7 +207,7 @@ def columns_to_replace(
         raise TableError(
             f"The table already has the column{'s' * (len(there) > 1)} "
             f"{', '.join(map(repr, there[:3]))}{more}. Pass overwrite=True to replace, "
-            "or another prefix=."
+            f"or {otherwise}."
         )
     return there
 

@@ -154,7 +154,10 @@ def test_rows_without_a_place_are_named_or_left_open(towns):
 def test_columns_that_exist_are_refused_unless_told(towns):
     head = linear().fit(towns, "height")
     once = head.predict_frame(towns)
-    with pytest.raises(TableError, match="already has the columns 'predicted_height'"):
+    message = (
+        "already has the columns 'predicted_height'.*overwrite=True to replace, or rename them"
+    )
+    with pytest.raises(TableError, match=message):
         head.predict_frame(once)
     assert list(head.predict_frame(once, overwrite=True).columns) == list(once.columns)
 

@@ -59,7 +59,12 @@ def _with_gaps(columns: pd.DataFrame, valid: NDArray[np.bool_]) -> pd.DataFrame:
 
 
 def _beside(table: pd.DataFrame, columns: pd.DataFrame, overwrite: bool) -> pd.DataFrame:
-    there = columns_to_replace(table.columns, columns.columns, overwrite=overwrite)
+    there = columns_to_replace(
+        table.columns,
+        columns.columns,
+        overwrite=overwrite,
+        otherwise="rename them in the table first",
+    )
     joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
     joined.attrs = dict(table.attrs)
     return joined
