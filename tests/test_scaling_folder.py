@@ -315,13 +315,43 @@ def test_files_of_different_columns_types_and_crs_are_refused(source, tmp_path):
         (CITIES.drop(columns="iso_a2"), "half=b/data.parquet lacks 'iso_a2', unlike"),
         (CITIES.assign(more=1), "half=b/data.parquet has 'more' besides, unlike"),
         (CITIES.assign(name=1), "has 'name' as int64 and not as (large_)?string"),
-        (CITIES.to_crs("EPSG:3395"), "geometries in 'geometry' as WKB in EPSG:3395, and .*4326"),
-        (pd.DataFrame(CITIES).assign(geometry=b""), "has no geometries, and"),
+        (CITIES.to_crs("EPSG:3395"), "geometries in 'geometry' in EPSG:3395, and .*4326.*to_crs"),
+        (pd.DataFrame(CITIES).assign(geometry=b""), "has no geometries, and .* in 'geometry'. Wri"),
     ]:
         change.to_parquet(place)
         with pytest.raises(TableError, match=f"not of one table.*{message}"):
             go(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_other_geometries_with_the_same_columns_are_refused(tmp_path):
+    """What is told is what differs, which is not always the CRS."""
+    (tmp_path / "in").mkdir()
+    both = CITIES.assign(other=CITIES.geometry)
+    for number in (0, 1):
+        both.to_parquet(tmp_path / "in" / f"{number}.parquet")
+    for change, message in [
+        (
+            both.set_geometry("other"),
+            "has 'other' as its primary geometry column, and .*0.parquet has 'geometry' as its pri",
+        ),
+        (
+            both.assign(other=both["other"].to_wkb()),
+            "has geometries in 'geometry', and .* in 'geometry', 'other'. Write the same columns",
+        ),
+        (
+            both.assign(other=both["other"].to_crs("EPSG:3395")),
+            "has geometries in 'other' in EPSG:3395, and .* in 'other' in EPSG:4326. Bring them",
+        ),
+    ]:
+        change.to_parquet(tmp_path / "in" / "1.parquet")
+        with pytest.raises(TableError, match=f"not of one table.*1.parquet {message}"):
+            go(tmp_path / "in", tmp_path / "out")
+    table = pq.read_table(tmp_path / "in" / "0.parquet")
+    told = table.schema.metadata[b"geo"].replace(b"WKB", b"WKT", 1)
+    pq.write_table(table.replace_schema_metadata({b"geo": told}), tmp_path / "in" / "1.parquet")
+    with pytest.raises(TableError, match="in 'geometry' as WKT, and .* as WKB. Write all files wi"):
+        go(tmp_path / "in", tmp_path / "out")
 
 
 def test_folders_of_different_partition_columns_are_refused(source, tmp_path):

@@ -112,9 +112,9 @@ def embed_folder(
     Parameters
     ----------
     sources : str, path or iterable of them
-        Parquet or GeoParquet: files, folders with all that is in them, patterns; local, or
-        addresses that fsspec knows (``s3://bucket/theme=places/``). All must have the same
-        columns and CRS. Folders named like ``country=KE`` are kept.
+        Parquet or GeoParquet: files, folders with all that is in them or linked there, patterns;
+        local, or addresses that fsspec knows (``s3://bucket/theme=places/``). All must have the
+        same columns and CRS. Folders named like ``country=KE`` are kept.
     target : str or path
         Folder to fill: new, empty, or of the same job. All workers must see it. On object stores
         a part is whole when it shows; on other stores that are not mounted that is up to them.

@@ -1,9 +1,8 @@
-"""Find the Parquet files of a large table, and check that they are one table."""
+"""Find the Parquet files of a large table: in folders, by patterns, here and far away."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import takewhile
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
@@ -14,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from geoembed.crs import name_crs
 from geoembed.errors import MissingExtraError, TableError
-from geoembed.streaming.geoparquet import read_geo_columns
+from geoembed.scaling.agreement import SourceFile, check_alike
+from geoembed.scaling.walking import Place, names_of, real_path, walk
 from geoembed.streaming.sources import PARQUET_SUFFIXES, TEXT_SUFFIXES, VECTOR_SUFFIXES
 
 __all__ = [
@@ -39,54 +38,6 @@ _STAMPS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "upd
 _READERS: Final = 16
 # Read in pieces of so many bytes, instead of a whole column of a row group at once.
 _BUFFER: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A Parquet file of a table.
-
-    Parameters
-    ----------
-    url : str
-        Where it is.
-    hive : str
-        Its folders that are values of partition columns: ``"country=KE/year=2024"``.
-    size : int
-        In bytes.
-    stamp : str
-        What changes when the file does: an ETag or a time.
-    groups : tuple of int
-        Rows of every row group.
-    schema : pyarrow.Schema
-        Of its columns.
-    """
-
-    url: str
-    hive: str
-    size: int
-    stamp: str
-    groups: tuple[int, ...]
-    schema: pa.Schema = field(repr=False, compare=False)
-
-    @property
-    def keys(self) -> list[str]:
-        """Names of the partition columns that its folders give it."""
-        return [part.partition("=")[0] for part in self.hive.split("/") if part]
-
-    @property
-    def values(self) -> dict[str, str]:
-        """Value of every partition column, as its folder spells it."""
-        return dict(part.split("=", 1) for part in self.hive.split("/") if part)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what tells whether the file is still the same; fit for JSON."""
-        return {
-            "url": self.url,
-            "size": self.size,
-            "stamp": self.stamp,
-            "rows": sum(self.groups),
-            "row_groups": len(self.groups),
-        }
 
 
 def locate(place: "str | PathLike[str]") -> tuple[Any, str]:
@@ -156,18 +107,19 @@ def list_files(
     Parameters
     ----------
     sources : iterable of str or path
-        Files, folders (with all folders in them, but those whose names begin with a dot or an
-        underscore) and patterns of either with ``*``, ``**`` and ``?``; local, or addresses that
-        fsspec knows, such as ``s3://bucket/theme=places/``. What is there under the very name is
-        no pattern. Patterns find names that begin with a dot or an underscore only where they
-        spell one themselves.
+        Files, folders (with all folders in them, on this machine also those that links lead to,
+        but none whose names begin with a dot or an underscore) and patterns of either with ``*``,
+        ``**`` and ``?``; local, or addresses that fsspec knows, such as
+        ``s3://bucket/theme=places/``. What is there under the very name is no pattern.
+        Patterns find names that begin with a dot or an underscore only where they spell one
+        themselves.
     only_parquet : bool
         Refuse a source with tables of other kinds in it, instead of passing over them.
 
     Returns
     -------
     list of SourceFile
-        Each once.
+        Each once, whatever links lead to it; under other partition values it is other rows.
 
     Raises
     ------
@@ -188,11 +140,21 @@ def list_files(
     for source in sources:
         for system, path, hive in _expand(source, only_parquet):
             found[str(system.unstrip_protocol(path))] = (system, path, hive)
+    urls = _distinct(found)
     with ThreadPoolExecutor(_READERS) as pool:
-        files = list(pool.map(_inspect, sorted(found), (found[url] for url in sorted(found))))
+        files = list(pool.map(_inspect, urls, (found[url] for url in urls)))
     if files:
-        _check_alike(files)
+        check_alike(files)
     return files
+
+
+def _distinct(found: Mapping[str, tuple[Any, str, str]]) -> list[str]:
+    """Return the addresses in order, of those that are the same rows the first."""
+    first: dict[tuple[str, str], str] = {}
+    for url in sorted(found):
+        system, path, hive = found[url]
+        first.setdefault((real_path(path) if is_local(system) else url, hive), url)
+    return list(first.values())
 
 
 def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any, str, str]]:
@@ -204,7 +166,7 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             names = _matched(system, pattern)
             paths = [p for p in names if _is_parquet(p)]
         elif system.isdir(path):
-            names = [p for p in system.find(path) if _is_shown(p, root)]
+            names = _held(system, root)
             paths = [p for p in names if _is_parquet(p)]
         elif system.exists(path):
             root, names, paths = root.parent, [], [path]
@@ -226,20 +188,48 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
 
 
+def _held(system: Any, folder: PurePosixPath) -> list[str]:
+    """Return the files in a folder and in the folders in it."""
+    if is_local(system):
+        return [place.path for place in walk(str(folder)) if not place.is_folder]
+    return [path for path in system.find(str(folder)) if _is_shown(path, folder)]
+
+
 def _matched(system: Any, pattern: PurePosixPath) -> list[str]:
     """Return the files that a pattern matches, and those in the folders that it matches."""
     files: set[str] = set()
     folders: set[PurePosixPath] = set()
-    for path, info in sorted(system.glob(str(pattern), detail=True).items()):
+    for path, is_folder in sorted(_globbed(system, pattern)):
         if not _is_open(path, pattern):
             continue
         place = PurePosixPath(path)
-        if info["type"] != "directory":
+        if not is_folder:
             files.add(path)
         elif folders.isdisjoint(place.parents):
             folders.add(place)
-            files.update(p for p in system.find(path) if _is_shown(p, place))
+            files.update(_held(system, place))
     return sorted(files)
+
+
+def _globbed(system: Any, pattern: PurePosixPath) -> list[tuple[str, bool]]:
+    """Return what a pattern matches, and whether it is a folder."""
+    if not is_local(system):
+        found = system.glob(str(pattern), detail=True).items()
+        return [(path, info["type"] == "directory") for path, info in found]
+    matches = _matcher(pattern)
+    return [(at.path, at.is_folder) for at in _looked_through(pattern) if matches(at.path)]
+
+
+def _looked_through(pattern: PurePosixPath) -> Iterator[Place]:
+    """Go through all of this machine that may match a pattern."""
+    root = _fixed(pattern)
+    spelled = _below(pattern, root)
+    depth = None if any("**" in part for part in spelled) else len(spelled)
+    return walk(str(root), depth=depth, hidden=not _is_shown(str(pattern), root))
+
+
+def _matcher(pattern: PurePosixPath) -> Callable[[str], Any]:
+    return re.compile(fsspec.utils.glob_translate(str(pattern))).match
 
 
 def _is_pattern(system: Any, path: str) -> bool:
@@ -270,23 +260,33 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     >>> finds("land", folder, [path]), finds("land/*.parquet", folder, [path])
     (True, False)
     """
-    there, pattern = locate(source)
+    there, where = locate(source)
     if type(there) is not type(system):
         return False
-    if _is_pattern(there, pattern):
-        found = re.compile(fsspec.utils.glob_translate(pattern))
-        spelled = PurePosixPath(pattern)
-        return any(
-            found.match(str(place)) and _is_open(str(place), spelled) and _is_shown(path, place)
-            for path in paths
-            for place in (PurePosixPath(path), *PurePosixPath(path).parents)
-        )
+    pattern = PurePosixPath(where)
+    if not _is_pattern(there, where):
+        if is_local(system):
+            # The same folder may be called otherwise: by links, or with "..".
+            paths = names_of(paths, where, walk(where))
+        inside = f"{where.rstrip('/')}/"
+        return any(path.startswith(inside) and _is_shown(path, pattern) for path in paths)
+    matches = _matcher(pattern)
     if is_local(system):
-        # The same folder may be called otherwise: by links, or with "..".
-        pattern = Path(pattern).resolve().as_posix()
-        paths = [Path(path).resolve().as_posix() for path in paths]
-    root, inside = PurePosixPath(pattern), f"{pattern.rstrip('/')}/"
-    return any(path.startswith(inside) and _is_shown(path, root) for path in paths)
+        paths = names_of(paths, str(_fixed(pattern)), _read_by(pattern))
+    return any(
+        matches(str(place)) and _is_open(str(place), pattern) and _is_shown(path, place)
+        for path in paths
+        for place in (PurePosixPath(path), *PurePosixPath(path).parents)
+    )
+
+
+def _read_by(pattern: PurePosixPath) -> Iterator[Place]:
+    """Go through all that a pattern looks through, and all that is in the folders it matches."""
+    matches = _matcher(pattern)
+    for place in _looked_through(pattern):
+        yield place
+        if place.is_folder and matches(place.path):
+            yield from walk(place.path)
 
 
 def _fixed(pattern: PurePosixPath) -> PurePosixPath:
@@ -326,63 +326,12 @@ def _hive(path: PurePosixPath, root: PurePosixPath) -> str:
 
 def _inspect(url: str, found: tuple[Any, str, str]) -> SourceFile:
     system, path, hive = found
-    info = system.info(path)
     with open_parquet(system, path) as file:
         metadata = file.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
         own = {k: v for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"}
         schema = file.schema_arrow
     schema = schema.with_metadata({**own, **(schema.metadata or {})})
+    info = system.info(path)
     stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
     return SourceFile(url, hive, int(info["size"]), stamp, groups, schema)
-
-
-def _check_alike(files: Sequence[SourceFile]) -> None:
-    """Raise TableError unless all files have the columns, types and CRS of the first."""
-    first = files[0]
-    types = _types(first.schema)
-    geometries = _geometries(first)
-    for file in files[1:]:
-        others = _types(file.schema)
-        if others != types:
-            raise TableError(
-                f"The files are not of one table. {file.url} {_difference(others, types)}, unlike "
-                f"{first.url}. Give only files with the same columns, or make them alike first."
-            )
-        if _geometries(file) != geometries:
-            raise TableError(
-                f"The files are not of one table. {file.url} has {_told(_geometries(file))}, and "
-                f"{first.url} has {_told(geometries)}. Bring them to one CRS first, with to_crs()."
-            )
-        if file.keys != first.keys:
-            raise TableError(
-                f"The files are not of one table. Folders give {file.url} the partition columns "
-                f"{file.keys}, and {first.url} {first.keys}."
-            )
-
-
-def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    return {column.name: column.type for column in schema}
-
-
-def _geometries(file: SourceFile) -> list[tuple[str, str, Any]]:
-    columns = read_geo_columns(file.schema, file.url)
-    return [(column.name, column.encoding, column.crs) for column in columns]
-
-
-def _told(geometries: list[tuple[str, str, Any]]) -> str:
-    if not geometries:
-        return "no geometries"
-    name, encoding, crs = geometries[0]
-    return f"geometries in {name!r} as {encoding} in {'no CRS' if crs is None else name_crs(crs)}"
-
-
-def _difference(here: dict[str, pa.DataType], there: dict[str, pa.DataType]) -> str:
-    missing = [repr(name) for name in there if name not in here]
-    more = [repr(name) for name in here if name not in there]
-    if missing or more:
-        parts = [f"lacks {', '.join(missing[:5])}"] if missing else []
-        parts += [f"has {', '.join(more[:5])} besides"] if more else []
-        return " and ".join(parts)
-    name = next(name for name in here if here[name] != there[name])
-    return f"has {name!r} as {here[name]} and not as {there[name]}"

@@ -1,0 +1,128 @@
+"""Walk folders of this machine through links, as readers of Parquet do, but not in circles."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Place", "names_of", "real_path", "walk"]
+
+
+class Place(NamedTuple):
+    """What is in a folder.
+
+    Parameters
+    ----------
+    path : str
+        As it was come to, links as they are called.
+    is_folder : bool
+        Whether it is one, or a link to one.
+    is_link : bool
+        Whether it is a link, to whatever.
+    """
+
+    path: str
+    is_folder: bool
+    is_link: bool
+
+
+def real_path(path: str) -> str:
+    """Return the path of what is meant, without links and ``..``, with slashes."""
+    return Path(os.path.realpath(path)).as_posix()
+
+
+def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterator[Place]:
+    """Go through all that is in a folder, links to folders followed.
+
+    A link to a folder that it lies in itself, or that was passed on the way to it, is passed
+    over: all that it leads to is come to without it.
+
+    Parameters
+    ----------
+    root : str
+        The folder; where there is none, nothing is in it.
+    depth : int, optional
+        How far down; 1 is what is in the folder itself.
+    hidden : bool
+        Also what begins with a dot or an underscore.
+
+    Yields
+    ------
+    Place
+        In the order of names, folders before what is in them.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+
+    Examples
+    --------
+    >>> Path("years/2024").mkdir(parents=True)
+    >>> Path("years/latest").symlink_to("2024")
+    >>> Path("years/2024/a.parquet").touch()
+    >>> [place.path for place in walk("years") if not place.is_folder]
+    ['years/2024/a.parquet', 'years/latest/a.parquet']
+    """
+    if os.path.isdir(root):
+        yield from _walk(root, real_path(root), depth, hidden, ())
+
+
+def _walk(
+    folder: str, real: str, depth: int | None, hidden: bool, passed: tuple[str, ...]
+) -> Iterator[Place]:
+    passed = (*passed, real)
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if not hidden and entry.name.startswith((".", "_")):
+            continue
+        path, target = _below(folder, entry.name), _below(real, entry.name)
+        is_link = entry.is_symlink()
+        # Of a link that leads nowhere, or to itself, only this function says so without an error.
+        is_folder = os.path.isdir(path) if is_link else entry.is_dir()
+        if is_link and is_folder:
+            target = real_path(path)
+            if any(_below(before, "").startswith(_below(target, "")) for before in passed):
+                continue
+        yield Place(path, is_folder, is_link)
+        if is_folder and depth != 1:
+            yield from _walk(path, target, depth and depth - 1, hidden, passed)
+
+
+def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[str]:
+    """Return the paths below a root by which others are come to.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Of anything, there or not.
+    root : str
+        The folder.
+    places : iterable of Place
+        What is in the folder; its links count.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> Path("results").mkdir()
+    >>> Path("fields").mkdir()
+    >>> Path("fields/old").symlink_to("../results")
+    >>> names_of(["results/new/a.parquet", "other.parquet"], "fields", walk("fields"))
+    ['fields/old/new/a.parquet']
+    """
+    ways = [root, *(place.path for place in places if place.is_link)]
+    starts = [(way, _below(real_path(way), "")) for way in ways]
+    return [
+        _below(way, real[len(start) :])
+        for real in map(real_path, paths)
+        for way, start in starts
+        if real.startswith(start)
+    ]
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"

@@ -1,0 +1,120 @@
+"""Links in folders of Parquet files: what they lead to is read too, once, and not in circles."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import pyarrow.dataset as ds
+import pytest
+
+import geoembed as ge
+from geoembed.errors import TableError
+from geoembed.scaling import embed_folder
+from geoembed.scaling.folder_source import open_table
+from geoembed.scaling.listing import list_files
+
+CITIES = ge.data.load_cities()[["name", "geometry"]].head(60).reset_index(drop=True)
+
+
+@pytest.fixture
+def land(tmp_path, monkeypatch):
+    """A folder with a file of 10 rows, and links to one of 20 and to a folder with one of 30."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("land", "one", "many/year=2024", "empty"):
+        Path(name).mkdir(parents=True)
+    CITIES[:10].to_parquet("land/a.parquet")
+    CITIES[10:30].to_parquet("one/b.parquet")
+    CITIES[30:].to_parquet("many/year=2024/c.parquet")
+    Path("land/b.parquet").symlink_to("../one/b.parquet")
+    Path("land/more").symlink_to("../many/year=2024", target_is_directory=True)
+    return Path("land")
+
+
+def found(*sources):
+    return [file.url.partition("/land/")[2] for file in list_files(sources)]
+
+
+def test_what_links_lead_to_is_read_as_others_read_it(land):
+    report = embed_folder("land", "out", encoder="xyz", workers=0)
+    assert (report.rows, report.parts) == (60, 3)
+    assert ds.dataset("land").count_rows() == 60
+    assert sorted(gpd.read_parquet("out")["name"]) == sorted(CITIES["name"])
+    assert open_table(land).rows == 60
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("land", ["a.parquet", "b.parquet", "more/c.parquet"]),
+        ("land/", ["a.parquet", "b.parquet", "more/c.parquet"]),
+        ("land/*", ["a.parquet", "b.parquet", "more/c.parquet"]),
+        ("l*", ["a.parquet", "b.parquet", "more/c.parquet"]),
+        ("land/**/*.parquet", ["a.parquet", "b.parquet", "more/c.parquet"]),
+        ("land/*.parquet", ["a.parquet", "b.parquet"]),
+        ("land/m*", ["more/c.parquet"]),
+        ("*/more/c.parquet", ["more/c.parquet"]),
+        ("land/more", ["more/c.parquet"]),
+        ("land/m*/*.parquet", ["more/c.parquet"]),
+    ],
+)
+def test_folders_and_patterns_find_the_same_through_links(land, pattern, files):
+    assert found(pattern) == files
+
+
+def test_links_in_a_circle_end(land):
+    (land / "itself").symlink_to("itself")
+    (land / "up").symlink_to("..", target_is_directory=True)
+    (land / "here").symlink_to(".", target_is_directory=True)
+    Path("many/year=2024/back").symlink_to("../../land", target_is_directory=True)
+    for pair in (("left", "right"), ("right", "left")):
+        (land / pair[0]).mkdir(exist_ok=True)
+        (land / pair[0] / "across").symlink_to(f"../{pair[1]}", target_is_directory=True)
+    CITIES[:5].to_parquet(land / "left" / "d.parquet")
+    expected = ["a.parquet", "b.parquet", "left/d.parquet", "more/c.parquet"]
+    for source in ("land", "land/*", "land/**"):
+        assert found(source) == expected
+
+
+def test_a_file_is_read_once_but_for_other_partition_values(land):
+    (land / "again.parquet").symlink_to("a.parquet")
+    (land / "twice").symlink_to("../many/year=2024", target_is_directory=True)
+    assert found("land") == ["a.parquet", "b.parquet", "more/c.parquet"]
+    assert found("land", "one/b.parquet", "land/twice") == found("land")
+    Path("many/year=2025").symlink_to("year=2024", target_is_directory=True)
+    assert [file.values for file in list_files(["many"])] == [{"year": "2024"}, {"year": "2025"}]
+
+
+def test_hidden_names_stay_hidden_and_what_links_to_them_is_read(land):
+    Path("land/_store").mkdir()
+    CITIES.to_parquet("land/_store/d.parquet")
+    assert "_store/d.parquet" not in found("land")
+    (land / "d").symlink_to("_store", target_is_directory=True)
+    assert found("land")[-2:] == ["d/d.parquet", "more/c.parquet"]
+    (land / "_d").symlink_to("../one", target_is_directory=True)
+    assert found("land/_d/*") == ["_d/b.parquet"]
+    assert found("land/_*") == ["_d/b.parquet", "_store/d.parquet"]
+
+
+def test_a_link_to_nothing_is_told(land):
+    (land / "gone.parquet").symlink_to("nowhere")
+    with pytest.raises(TableError, match=r"There is no file .*land/gone\.parquet"):
+        list_files(["land"])
+
+
+@pytest.mark.parametrize("source", ["land", "land/*", "land/**", "l*"])
+@pytest.mark.parametrize("target", ["empty/out", "land/to/out", "new", "land/new/out"])
+def test_an_output_folder_that_a_link_leads_to_is_refused(land, source, target):
+    """Its parts would be read with the rest the next time."""
+    (land / "to").symlink_to("../empty", target_is_directory=True)
+    # To where nothing is yet.
+    (land / "new").symlink_to("../new", target_is_directory=True)
+    with pytest.raises(TableError, match=f"{target} lies in what is read, "):
+        embed_folder(source, target, encoder="xyz", workers=0)
+    assert not Path(target).exists()
+    report = embed_folder(source, "beside", encoder="xyz", workers=0)
+    assert report.rows == 60
+
+
+def test_an_output_folder_that_no_pattern_comes_to_is_taken(land):
+    (land / "to").symlink_to("../empty", target_is_directory=True)
+    report = embed_folder("land/*.parquet", "empty/out", encoder="xyz", workers=0)
+    assert report.rows == 30
