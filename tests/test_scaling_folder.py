@@ -17,6 +17,7 @@ from geoembed.errors import CoordinateError, MissingExtraError, OptionError, Tab
 from geoembed.scaling import embed_folder
 from geoembed.scaling import part as part_module
 from geoembed.streaming import embed_file, made_by
+from geoembed.streaming import run as run_module
 
 CITIES = ge.data.load_cities()[["name", "iso_a2", "geometry"]].head(600).reset_index(drop=True)
 EXPECTED = ge.LocationFeaturizer("xyz").fit_transform(CITIES)
@@ -255,6 +256,29 @@ def test_a_part_that_fails_leaves_the_others_and_names_its_rows(source, tmp_path
     assert re.match(r"In .*half=b/data.parquet, row group 2, on this machine", notes[0])
     assert "5 of 8 parts are done and kept" in notes[1]
     assert len(parts_of(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, CoordinateError])
+@pytest.mark.parametrize("batch", [3, 4])
+def test_what_is_told_to_be_kept_are_parts(source, tmp_path, monkeypatch, kind, batch):
+    """The draft of a part, whole batches in it or none, goes with the run."""
+    batches, whole = [], run_module.encode_places
+
+    def encode(*arguments, **options):
+        batches.append(1)
+        if len(batches) == batch + 1:
+            raise kind("stopped")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "encode_places", encode)
+    with pytest.raises(kind, match="stopped") as stopped:
+        go(source, tmp_path / "out", batch_rows=50)
+    notes = [note for note in stopped.value.__notes__ if not note.startswith("In ")]
+    done = batch // 2
+    assert notes == [
+        f"{done} of 8 parts are done and kept in {tmp_path / 'out'}. The same call goes on from "
+        "there."
+    ]
 
 
 @pytest.mark.parametrize(

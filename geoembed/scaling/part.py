@@ -174,7 +174,11 @@ def embed_part(part: Part, job: Job) -> PartDone:
             file = folder / "part.parquet"
             told = {"job": job.id, "source": part.url, "row_group": part.group}
             run = Run(job.request_for(source.path, file), encoder, source, told)
-            run.go(False)
+            try:
+                run.go(False)
+            except BaseException as error:
+                _forget_draft(error, folder)
+                raise
             size = file.stat().st_size
             _publish(file, job, part)
         return PartDone(part.name, run.rows, run.rows_read - run.rows, size)
@@ -182,6 +186,13 @@ def embed_part(part: Part, job: Job) -> PartDone:
         group = "" if part.group is None else f", row group {part.group}"
         error.add_note(f"In {part.url}{group}, on {_here()}.")
         raise
+
+
+def _forget_draft(error: BaseException, folder: Path) -> None:
+    """Take back what a run says of its draft, which goes with the folder: parts are kept."""
+    notes = getattr(error, "__notes__", [])
+    if notes and (isinstance(error, KeyboardInterrupt) or folder.name in notes[-1]):
+        del notes[-1]
 
 
 def _check_version(job: Job) -> None:
