@@ -16,6 +16,7 @@ import geoembed as ge
 from geoembed.errors import CoordinateError, MissingExtraError, OptionError, TableError, WorkerError
 from geoembed.scaling import embed_folder
 from geoembed.scaling import part as part_module
+from geoembed.scaling.loading import load_table
 from geoembed.streaming import embed_file, made_by
 from geoembed.streaming import run as run_module
 
@@ -397,6 +398,21 @@ def test_a_partition_column_of_the_name_of_the_embedding_is_refused(tmp_path, ke
     assert not (tmp_path / "out").exists()
     go(tmp_path / "in", tmp_path / "out", prefix="other")
     assert len(gpd.read_parquet(tmp_path / "out")) == 600
+
+
+def test_a_partition_column_that_the_files_have_too_is_refused(tmp_path):
+    """What would come of it neither geopandas nor pyarrow reads; nor the folder itself."""
+    (tmp_path / "in" / "name=x").mkdir(parents=True)
+    CITIES.to_parquet(tmp_path / "in" / "name=x" / "data.parquet")
+    with pytest.raises(Exception, match="name"):
+        gpd.read_parquet(tmp_path / "in")
+    told = r"in/name=x/data.parquet the partition column 'name', and it has a column .*Drop the col"
+    with pytest.raises(TableError, match=told):
+        go(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    # As one table that is read here, theirs is taken.
+    table = load_table(tmp_path / "in")
+    assert table["name"].tolist() == CITIES["name"].tolist()
 
 
 def test_a_folder_with_other_things_is_never_touched(source, tmp_path):

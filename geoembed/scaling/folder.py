@@ -303,13 +303,18 @@ def _facts(
 
 
 def _check_keys(file: SourceFile, names: Sequence[str]) -> None:
-    """Refuse names of vectors that folders have too: no reader makes one table of both."""
-    both = [key for key in file.keys if key in names]
-    if both:
-        raise TableError(
-            f"Folders give {file.url} the partition column {both[0]!r}, and the embedding would "
-            "have the same name. Pass another prefix=."
-        )
+    """Refuse columns that folders have too: hardly a reader makes one table of both."""
+    for key in file.keys:
+        told = f"Folders give {file.url} the partition column {key!r}"
+        if key in names:
+            raise TableError(
+                f"{told}, and the embedding would have the same name. Pass another prefix=."
+            )
+        if key in file.schema.names:
+            raise TableError(
+                f"{told}, and it has a column of that name itself: what becomes of both is no "
+                "table for most readers. Drop the column, or call the folders otherwise."
+            )
 
 
 def _fitting_rows(encoder: "LocationEncoder", cluster: Cluster | None) -> int:
