@@ -3,6 +3,8 @@
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import geoembed as ge
@@ -86,6 +88,26 @@ def test_patterns_and_folders_within(folder, pattern, rows, name):
     assert table_name(folder.parent / pattern) == (name or folder.parent.name)
     if pattern == "in/country=KE":
         assert table.columns[-3:].tolist() == ["country", "year", "geometry"]
+
+
+def test_a_geometry_that_cannot_be_read_is_named_by_its_row(folder):
+    source = folder / "country=KE" / "year=9" / "data.parquet"
+    table = pq.ParquetFile(source).read()
+    at = table.schema.get_field_index("geometry")
+    cells = table.column(at).to_pylist()
+    cells[7] = cells[7][:9]
+    pq.write_table(table.set_column(at, table.field(at), pa.array(cells, pa.binary())), source)
+    with pytest.raises(TableError, match="row 67"):
+        load_table(folder)
+
+
+def test_a_column_named_geometry_is_kept_beside_coordinates(here):
+    pd.DataFrame({"lon": [1.0], "lat": [2.0], "geometry": ["flat"]}).to_csv("t.csv", index=False)
+    table = load_table("t.csv")
+    assert table.columns.tolist() == ["lon", "lat", "geometry", "geometry_"]
+    assert table.active_geometry_name == "geometry_"
+    (frame,) = read_frames("t.csv")
+    pd.testing.assert_frame_equal(frame, table)
 
 
 def test_only_the_columns_that_are_needed_are_read(folder, monkeypatch):

@@ -13,12 +13,7 @@ import pyarrow as pa
 from geoembed.errors import TableError, unknown_name
 from geoembed.scaling.folder_source import open_table
 from geoembed.scaling.listing import is_several, list_files, locate
-from geoembed.streaming.geoparquet import (
-    CRS84,
-    GEOMETRY_COLUMN,
-    decode_geometries,
-    encode_points,
-)
+from geoembed.streaming.frames import to_frame
 from geoembed.streaming.request import as_path
 from geoembed.streaming.sources import Source
 from geoembed.streaming.workspace import fingerprint
@@ -79,7 +74,8 @@ def load_table(
         places = list(opened.lonlat or [opened.geometries[0].name])
         opened.select(list(dict.fromkeys([*wanted, *places])))
         tables = list(opened.tables()) or [opened.schema.empty_table()]
-        return _frame(opened, pa.concat_tables(tables), wanted, crs)
+        frame = to_frame(opened, pa.concat_tables(tables), 0, crs)
+        return frame[[*wanted, frame.active_geometry_name]]
 
 
 def table_name(source: Path) -> str:
@@ -141,19 +137,3 @@ def _wanted(source: Source, columns: Sequence[str] | None) -> list[str]:
             told = f"column in {table_name(source.path)}"
             raise TableError(str(unknown_name(told, name, names)))
     return list(columns)
-
-
-def _frame(source: Source, table: pa.Table, wanted: list[str], crs: Any) -> gpd.GeoDataFrame:
-    frame = table.select(wanted).to_pandas(ignore_metadata=True)
-    if source.lonlat is None:
-        column = source.geometries[0]
-        name, known = column.name, column.crs
-        geoms = decode_geometries(table.column(name), column)
-    else:
-        name, known = GEOMETRY_COLUMN, CRS84
-        while name in wanted:
-            name += "_"
-        places, _ = source.read_places(table, 0, crs=crs, on_invalid="nan")
-        _, geoms = encode_points(places.lonlat)
-    frame[name] = gpd.GeoSeries(geoms, index=frame.index, crs=known)
-    return gpd.GeoDataFrame(frame, geometry=name)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -12,17 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoembed.errors import TableError
-from geoembed.streaming.geoparquet import (
-    CRS84,
-    GEOMETRY_COLUMN,
-    GeoColumn,
-    encode_points,
-)
+from geoembed.streaming.geoparquet import CRS84, GEOMETRY_COLUMN, GeoColumn, encode_points
 from geoembed.streaming.request import as_path, check_batch_rows
 from geoembed.streaming.run import cut
 from geoembed.streaming.sources import Source, open_source
 
-__all__ = ["made_by", "read_frames"]
+__all__ = ["made_by", "read_frames", "to_frame"]
 
 _ROWS = 16_384
 
@@ -79,12 +75,38 @@ def read_frames(
     with closing(open_source(path, layer=layer, lon=lon, lat=lat, crs=crs)) as opened:
         first = 0
         for table in cut(opened.tables(), batch_rows):
-            yield _frame(opened, table, first, crs)
+            yield to_frame(opened, table, first, crs)
             first += len(table)
 
 
-def _frame(source: Source, table: pa.Table, first: int, crs: Any) -> gpd.GeoDataFrame:
+def to_frame(source: Source, table: pa.Table, first: int, crs: Any) -> gpd.GeoDataFrame:
+    """Make a GeoDataFrame of some rows of a source, its geometry last.
+
+    Parameters
+    ----------
+    source : Source
+        Settled.
+    table : pyarrow.Table
+        Some of its rows, with the columns of the places.
+    first : int
+        Position of the first of them; labels count from there.
+    crs : any
+        CRS of coordinates that do not carry one.
+
+    Returns
+    -------
+    GeoDataFrame
+        Points on WGS 84 of tables with coordinate columns, in a column that is called otherwise
+        if there is one named ``geometry``.
+
+    Raises
+    ------
+    TableError, CoordinateError
+        If the places cannot be read; rows are named.
+    """
     index = pd.RangeIndex(first, first + len(table))
+    rest = table.drop_columns([geometry.name for geometry in source.geometries])
+    frame = rest.to_pandas(ignore_metadata=True).set_axis(index)
     column = GeoColumn(GEOMETRY_COLUMN, CRS84)
     if source.lonlat is None:
         column = source.geometries[0]
@@ -92,10 +114,11 @@ def _frame(source: Source, table: pa.Table, first: int, crs: Any) -> gpd.GeoData
     else:
         places, _ = source.read_places(table, first, crs=crs, on_invalid="nan")
         _, geoms = encode_points(places.lonlat)
-    rest = table.drop_columns([geometry.name for geometry in source.geometries])
-    frame = rest.to_pandas(ignore_metadata=True).set_axis(index)
-    frame[column.name] = gpd.GeoSeries(geoms, index=index, crs=column.crs)
-    return gpd.GeoDataFrame(frame, geometry=column.name)
+        while column.name in frame:
+            column = replace(column, name=f"{column.name}_")
+    name = column.name
+    frame[name] = gpd.GeoSeries(geoms, index=index, crs=column.crs)
+    return gpd.GeoDataFrame(frame, geometry=name)
 
 
 def made_by(source: "str | PathLike[str]") -> dict[str, Any] | None:
