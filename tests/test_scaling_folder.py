@@ -340,7 +340,7 @@ def test_files_of_different_columns_types_and_crs_are_refused(source, tmp_path):
         (CITIES.drop(columns="iso_a2"), "half=b/data.parquet lacks 'iso_a2', unlike"),
         (CITIES.assign(more=1), "half=b/data.parquet has 'more' besides, unlike"),
         (CITIES.assign(name=1), "has 'name' as int64 and not as (large_)?string"),
-        (CITIES.to_crs("EPSG:3395"), "geometries in 'geometry' in EPSG:3395, and .*4326.*to_crs"),
+        (CITIES.to_crs("EPSG:3395"), "in 'geometry' as WKB in EPSG:3395, and .*4326.*with to_crs"),
         (pd.DataFrame(CITIES).assign(geometry=b""), "has no geometries, and .* in 'geometry'. Wri"),
     ]:
         change.to_parquet(place)
@@ -366,7 +366,7 @@ def test_files_of_other_geometries_with_the_same_columns_are_refused(tmp_path):
         ),
         (
             both.assign(other=both["other"].to_crs("EPSG:3395")),
-            "has geometries in 'other' in EPSG:3395, and .* in 'other' in EPSG:4326. Bring them",
+            "has geometries in 'other' as WKB in EPSG:3395, and .* in EPSG:4326. Bring them",
         ),
     ]:
         change.to_parquet(tmp_path / "in" / "1.parquet")

@@ -108,13 +108,11 @@ def _unlike(here: Sequence[GeoColumn], there: Sequence[GeoColumn]) -> tuple[str,
         return primary[0], primary[1], "Choose one for all files, with set_geometry()."
     others = {column.name: column for column in there}
     for column in here:
-        pair = column, others[column.name]
-        if pair[0].encoding != pair[1].encoding:
-            told = [f"geometries in {column.name!r} as {each.encoding}" for each in pair]
-            return told[0], told[1], "Write all files with one encoding."
-        if pair[0].crs != pair[1].crs:
-            told = [f"geometries in {column.name!r} in {_crs_told(each)}" for each in pair]
-            return told[0], told[1], "Bring them to one CRS first, with to_crs()."
+        other = others[column.name]
+        if column.encoding != other.encoding:
+            return _told(column), _told(other), "Write all files with one encoding."
+        if column.crs != other.crs:
+            return _told(column), _told(other), "Bring them to one CRS first, with to_crs()."
     return None
 
 
@@ -122,8 +120,9 @@ def _listed(names: Sequence[str]) -> str:
     return f"geometries in {', '.join(map(repr, names))}" if names else "no geometries"
 
 
-def _crs_told(column: GeoColumn) -> str:
-    return "no CRS" if column.crs is None else name_crs(column.crs)
+def _told(column: GeoColumn) -> str:
+    where = "no CRS" if column.crs is None else name_crs(column.crs)
+    return f"geometries in {column.name!r} as {column.encoding} in {where}"
 
 
 def _difference(here: dict[str, pa.DataType], there: dict[str, pa.DataType]) -> str:
