@@ -384,8 +384,9 @@ def test_only_predict_frame_of_a_head_takes_lazy_frames(rows, fitted, nothing_co
             way(frame)
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
 @pytest.mark.parametrize("labels", ["whole numbers", "booleans", "texts", "categories of numbers"])
-def test_types_of_predictions_do_not_depend_on_the_invalid_rows_of_a_partition(labels):
+def test_types_of_predictions_do_not_depend_on_the_invalid_rows_of_a_partition(labels, tmp_path):
     north = CITIES.geometry.y > 0
     target = {
         "whole numbers": north.astype(int) + 7,
@@ -405,6 +406,11 @@ def test_types_of_predictions_do_not_depend_on_the_invalid_rows_of_a_partition(l
     got = asked.compute(scheduler="synchronous")
     for name in ("predicted_half", "predicted_half_2"):
         pd.testing.assert_series_equal(got[name], expected[name])
+    with dask.config.set(scheduler="synchronous"):
+        asked.to_parquet(tmp_path / "o")
+    written = gpd.read_parquet(tmp_path / "o")["predicted_half"]
+    assert written.isna().tolist() == expected["predicted_half"].isna().tolist()
+    assert written.dropna().tolist() == expected["predicted_half"].dropna().tolist()
     places = CITIES[["geometry"]]
     whole = head.predict_frame(dask_geopandas.from_geopandas(places, 4))
     assert whole.dtypes.to_dict() == head.predict_frame(places).dtypes.to_dict()
@@ -432,6 +438,18 @@ def test_extra_columns_of_any_type_are_read_in_lazy_frames(extra, dtype):
         got = head.predict_frame(dask_geopandas.from_geopandas(places, npartitions=3))
         np.testing.assert_allclose(got.compute()["predicted"], expected["predicted"])
     assert got._meta.dtypes.to_dict() == expected.dtypes.to_dict()
+
+
+def test_what_is_refused_of_lazy_frames_is_there(fitted):
+    table = pd.DataFrame({"lon": ["4.5", "7.25"], "lat": [1.0, 2.0]})
+    asked = fitted[0].predict_frame(dd.from_pandas(table, npartitions=1))
+    with pytest.raises(CoordinateError, match=r"'lon' holds text.*rows 0 \('4.5'\), 1 \('7.25'\)"):
+        asked.compute(scheduler="synchronous")
+    with pytest.raises(CoordinateError, match="No pair of coordinate columns"):
+        fitted[0].predict_frame(dd.from_pandas(table[["lat"]], npartitions=1))
+    without = dask_geopandas.from_geopandas(CITIES.set_crs(None, allow_override=True), 2)
+    with pytest.raises(CoordinateError, match="no CRS"):
+        fitted[0].predict_frame(without)
 
 
 def test_a_head_predicts_wherever_embed_reads(fitted):

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoembed.coordinates import Places, read_places
-from geoembed.errors import OptionError
+from geoembed.errors import CoordinateError, OptionError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.partitions import Outline, is_lazy, map_frames
 from geoembed.tables import columns_to_replace
@@ -52,6 +52,9 @@ def _columns(head: Any, table: pd.DataFrame) -> pd.DataFrame:
 
 def _with_gaps(columns: pd.DataFrame, valid: NDArray[np.bool_]) -> pd.DataFrame:
     """Spread rows over the valid ones; types that hold nothing missing become others that do."""
+    # Truth values would become objects, of which neither masks nor the schema of a file are made.
+    truths = [name for name in columns.columns if columns[name].dtype == np.bool_]
+    columns = columns.astype(dict.fromkeys(truths, "boolean"))
     # By position: labels of rows may repeat.
     place = np.full(len(valid), -1)
     place[valid] = np.arange(len(columns))
@@ -63,7 +66,7 @@ def _beside(table: pd.DataFrame, columns: pd.DataFrame, overwrite: bool) -> pd.D
         table.columns,
         columns.columns,
         overwrite=overwrite,
-        otherwise="rename them in the table first",
+        otherwise="rename what is there",
     )
     joined: pd.DataFrame = pd.concat([table.drop(columns=there), columns], axis=1)
     joined.attrs = dict(table.attrs)
@@ -74,7 +77,7 @@ def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
     """Predict partition by partition, where it is computed."""
     table = _as_table(head, X._meta)
     example = _example(table)
-    columns = _columns(head, example[read_as(head.featurizer_, example, "nan").valid])
+    columns = _columns(head, example[_usable(head.featurizer_, example)])
     if on_invalid == "nan":
         # Which partitions have invalid rows shows too late: all get the types that those need.
         columns = _with_gaps(columns.iloc[:0], np.zeros(1, dtype=np.bool_))
@@ -110,6 +113,16 @@ def _predict_part(
     return predicted.astype(other) if other else predicted
 
 
+def _usable(featurizer: Any, example: pd.DataFrame) -> NDArray[np.bool_]:
+    # What can be refused without a row is refused without one.
+    read_as(featurizer, example.iloc[:0], "nan")
+    try:
+        return read_as(featurizer, example, "nan").valid
+    except CoordinateError:
+        # Texts for coordinates. The rows that are there say so, not one that is made up.
+        return np.zeros(len(example), dtype=np.bool_)
+
+
 def _example(table: pd.DataFrame) -> pd.DataFrame:
     """Make up a row for a table without any: predictions for it show which columns there will be.
 
@@ -141,13 +154,14 @@ def _cell(column: pd.Series) -> Any:
 
 def _middle(crs: Any) -> Any:
     """A point in the middle of where a CRS is for, in this CRS: a place in any."""
-    area = None if crs is None else crs.area_of_use
+    if crs is None:
+        return gpd.points_from_xy([0.0], [0.0])
+    area = crs.area_of_use
     west, south, east, north = (0.0, 0.0, 0.0, 0.0) if area is None else area.bounds
     if east < west:
         # Around the antimeridian.
         east += 360.0
-    points = gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326)
-    return points if crs is None else points.to_crs(crs)
+    return gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326).to_crs(crs)
 
 
 def read_as(featurizer: Any, X: Any, on_invalid: str) -> Places:

@@ -92,8 +92,8 @@ class Predicting:
             or dask-geopandas is worked through lazily, partition by partition.
         on_invalid : {"raise", "nan"}
             What becomes of rows without a usable place: an error that names them, or rows whose
-            predictions are missing; of a frame of dask all rows get the types that those need, so
-            that labels which are whole numbers become floats.
+            predictions are missing: labels that are whole numbers become floats then, and truth
+            values pandas' nullable ones; of a frame of dask all do, whatever rows there are.
         overwrite : bool
             Replace columns of the new names; else they are an error.
 
