@@ -375,7 +375,7 @@ def test_files_of_other_geometries_with_the_same_columns_are_refused(tmp_path):
     table = pq.read_table(tmp_path / "in" / "0.parquet")
     told = table.schema.metadata[b"geo"].replace(b"WKB", b"WKT", 1)
     pq.write_table(table.replace_schema_metadata({b"geo": told}), tmp_path / "in" / "1.parquet")
-    with pytest.raises(TableError, match="in 'geometry' as WKT, and .* as WKB. Write all files wi"):
+    with pytest.raises(TableError, match="as WKT in EPSG:4326, and .* as WKB in .*with one encodi"):
         go(tmp_path / "in", tmp_path / "out")
 
 
