@@ -154,7 +154,7 @@ def test_rows_without_a_place_are_named_or_left_open(towns):
 def test_columns_that_exist_are_refused_unless_told(towns):
     head = linear().fit(towns, "height")
     once = head.predict_frame(towns)
-    message = "already has the columns 'predicted_height'.*overwrite=True to replace, or rename what is there"
+    message = "already has the columns 'predicted_height'.*overwrite=True to replace, or rename"
     with pytest.raises(TableError, match=message):
         head.predict_frame(once)
     assert list(head.predict_frame(once, overwrite=True).columns) == list(once.columns)
