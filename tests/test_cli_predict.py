@@ -233,6 +233,8 @@ def test_columns_that_are_there_already(cities, capsys):
     err = capsys.readouterr().err
     assert "The table already has the column 'predicted_height'" in err
     assert "--overwrite" in err
+    assert "rename what is there" in " ".join(err.split())
+    assert "prefix" not in err
     assert main([*command, "--overwrite"]) == 0
     assert read("o.gpkg").columns.tolist() == ["name", *NUMBERS, "geometry"]
 

@@ -359,6 +359,7 @@ def test_heads_are_fitted_in_memory():
         (ge.LocationClassifier("xyz"), frame, "half", "X is a frame"),
         (ge.LandCoverRegressor("xyz"), frame, ["population", "half"], "X is a frame"),
         (ge.RegionClassifier("xyz"), frame, ["half"], "X is a frame"),
+        (ge.RegionClassifier("xyz", label="half"), frame, classes, "X is a frame"),
     ]
     for head, X, y, message in fits:
         with pytest.raises(TableError, match=rf"{message}.* of dask.*in memory: call compute\(\)"):

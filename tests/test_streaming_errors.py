@@ -200,6 +200,11 @@ def test_geometries_that_are_none(source, tmp_path):
         list(read_frames(source, batch_rows=4))
     report = embed_file(source, tmp_path / "p.npy", batch_rows=4, on_invalid="drop")
     assert (report.rows, report.dropped) == (11, 1)
+    embed_file(source, tmp_path / "p.parquet", batch_rows=4, on_invalid="nan")
+    back = gpd.read_parquet(tmp_path / "p.parquet")
+    assert back.index[back.geometry.isna()].tolist() == [9]
+    assert np.isnan(back["embedding"][9]).all()
+    assert back.geometry.drop(9).to_wkb().tolist() == wkb[:9] + wkb[10:]
 
 
 def test_rows_without_a_place(tmp_path):

@@ -51,20 +51,24 @@ def own_processes(count: int, memory: int) -> Iterator[str]:
     WorkerError
         If the scheduler does not start.
     """
+    import dask
+
     started: list[subprocess.Popen[bytes]] = []
-    with TemporaryDirectory(prefix="geoembed-") as folder:
+    # What workers put aside goes there too: they are given no time to tidy up.
+    usual = dask.config.get("temporary-directory", None)
+    with TemporaryDirectory(prefix="geoembed-", dir=usual) as folder:
         try:
             file, log = Path(folder) / "scheduler.json", Path(folder) / "scheduler.log"
             options = {"host": _HOST, "port": 0, "dashboard": False, "dashboard_address": None}
             options |= {"kind": "Scheduler", "scheduler_file": str(file)}
             with log.open("wb") as errors:
-                started.append(_start([], options, errors))
+                started.append(_start([], options, folder, errors))
             address = _wait_for(file, started[0], log)
             options = {"kind": "Nanny", "host": _HOST, "nthreads": 1, "memory_limit": memory}
             options |= {"silence_logs": logging.CRITICAL}
             for _ in range(count):
                 # One by one: those that are there are ended when the next does not start.
-                started.append(_start([address], options))  # noqa: PERF401
+                started.append(_start([address], options, folder))  # noqa: PERF401
             yield address
         finally:
             # Without a word before: a scheduler that is gone or busy would have to be waited for,
@@ -111,7 +115,7 @@ def watched(*where: str, kind: str, **options: Any) -> Any:
 
 
 def _start(
-    words: Sequence[str], options: dict[str, Any], errors: Any = None
+    words: Sequence[str], options: dict[str, Any], folder: str, errors: Any = None
 ) -> "subprocess.Popen[bytes]":
     # Dask calls anything that can be imported by this name.
     spec = json.dumps({"cls": f"{__name__}.{watched.__name__}", "opts": options})
@@ -119,7 +123,7 @@ def _start(
         [sys.executable, "-m", "distributed.cli.dask_spec", *words, "--spec", spec],
         stdin=subprocess.DEVNULL,
         stderr=errors,
-        env={**os.environ, _PARENT: str(os.getpid())},
+        env={**os.environ, _PARENT: str(os.getpid()), "DASK_TEMPORARY_DIRECTORY": folder},
         start_new_session=True,
     )
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
@@ -46,6 +47,8 @@ class Shape:
         Leave out columns of the source whose names are needed; else they are an error.
     choice : str
         The option ``geometry``.
+    otherwise : str
+        What else helps where a column is there already, for the message.
 
     Attributes
     ----------
@@ -56,7 +59,14 @@ class Shape:
     """
 
     def __init__(
-        self, source: Source, kind: str, names: list[str], *, overwrite: bool, choice: str
+        self,
+        source: Source,
+        kind: str,
+        names: list[str],
+        *,
+        overwrite: bool,
+        choice: str,
+        otherwise: str = "another prefix=",
     ) -> None:
         self._source = source
         self._added: list[pa.Field] = []
@@ -79,13 +89,13 @@ class Shape:
         elif kind == "parquet":
             self.geometries = list(source.geometries)
         new = [field.name for field in self._added] + names
-        replaced = columns_to_replace(taken, new, overwrite=overwrite)
+        replaced = columns_to_replace(taken, new, overwrite=overwrite, otherwise=otherwise)
         self._taken = [name for name in taken if name not in replaced]
         lost = [g.name for g in self.geometries if g.name in names]
         if lost:
             raise TableError(
-                f"The embedding cannot replace the geometry column {lost[0]!r}. Pass another "
-                "prefix=."
+                f"The new column cannot replace the geometry column {lost[0]!r}. Choose "
+                f"{otherwise}."
             )
         fields = [source.schema.field(name) for name in self._taken] + self._added
         self.schema = pa.schema(fields, metadata=source.schema.metadata)
@@ -122,6 +132,8 @@ class Shape:
         elif self.geometries and geoms is None:
             primary = self.geometries[0]
             geoms = decode_geometries(table.column(primary.name), primary)
+        elif self.geometries:
+            table = _without_unread(table, self.geometries[0].name, geoms)
         kept = [table.column(name) for name in self._taken] + added
         result = pa.table(kept, schema=self.schema)
         if self.geometries:
@@ -129,3 +141,14 @@ class Shape:
             summary.add(geoms if rows is None else geoms[rows])
         # A table without columns has no rows to leave out.
         return result if rows is None or not kept else result.filter(pa.array(rows))
+
+
+def _without_unread(table: pa.Table, name: str, geoms: NDArray[np.object_] | None) -> pa.Table:
+    """Leave cells empty that were read as no geometry: nobody else could open the file."""
+    column = table.column(name)
+    unread = shapely.is_missing(geoms) & column.is_valid().to_numpy()
+    if not unread.any():
+        return table
+    at = table.schema.get_field_index(name)
+    cells = pc.if_else(pa.array(unread), pa.scalar(None, column.type), column)
+    return table.set_column(at, table.schema.field(at), cells)

@@ -243,7 +243,12 @@ class _Run:
         # A file that holds geometries of its own kind keeps them, as Parquet does.
         kind = "parquet" if self._kind == "vector" else self._kind
         self._shape = Shape(
-            self._source, kind, list(self.names), overwrite=self._overwrite, choice=self._geometry
+            self._source,
+            kind,
+            list(self.names),
+            overwrite=self._overwrite,
+            choice=self._geometry,
+            otherwise="rename what is there",
         )
         self._fields = list(predicted.schema)
         self._schema = pa.schema(

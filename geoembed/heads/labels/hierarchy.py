@@ -12,7 +12,7 @@ from geoembed.coordinates import read_places
 from geoembed.errors import OptionError, TargetError
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.labels.tree import SEPARATOR, Levels, distinct_paths
-from geoembed.heads.reading import Target, read_labels, read_target
+from geoembed.heads.reading import Target, check_in_memory, read_labels, read_target
 from geoembed.targets.regions import label_regions
 
 __all__ = ["join_paths", "name_levels", "read_levels", "read_regions"]
@@ -46,6 +46,8 @@ def read_regions(X: Any, y: Any, featurizer: Any, label: Any, nearest_km: float 
         If X cannot be read as places, or some are invalid.
     OptionError
         If y is a GeoDataFrame and `label` is None.
+    TableError
+        If X is a frame of dask.
     TargetError
         If a place lies in no polygon, or in one without a label.
 
@@ -56,6 +58,7 @@ def read_regions(X: Any, y: Any, featurizer: Any, label: Any, nearest_km: float 
     """
     if not isinstance(y, gpd.GeoDataFrame):
         return read_target(X, y)
+    check_in_memory(X)
     if label is None:
         raise OptionError(
             "y is a GeoDataFrame, which is read as polygons: name the column of their labels, as "
