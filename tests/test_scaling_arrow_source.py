@@ -4,6 +4,7 @@ import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyproj
 import pytest
 import shapely
 
@@ -155,6 +156,23 @@ def test_bytes_that_are_no_geometry_are_rows_without_a_place():
     kept = embed_batches(table, encoder="lonlat", on_invalid="drop", **reading).read_all()
     assert kept.num_rows == 4998
     assert b"\x01\x01" not in kept["g"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("crs", "srid"),
+    [
+        ("+proj=utm +zone=32 +ellps=GRS80 +units=m", 25832),
+        (pyproj.CRS(31467).to_wkt("WKT1_ESRI"), 31467),
+        ("OGC:CRS84", 4979),
+        ("EPSG:4979", 4326),
+    ],
+)
+def test_an_srid_of_the_same_crs_in_other_words_is_no_contradiction(crs, srid):
+    places = gpd.GeoSeries.from_xy([8.0, 9.5], [48.0, 51.5], crs=4326)
+    geoms = shapely.set_srid(places.to_crs(crs).to_numpy(), srid)
+    table = pa.table({"g": shapely.to_wkb(geoms, include_srid=True)})
+    vectors = embed(table, geometry_column="g", crs=crs)
+    np.testing.assert_allclose(vectors, shapely.get_coordinates(places), atol=2e-3)
 
 
 def ewkb(srids):

@@ -101,6 +101,17 @@ def test_a_geometry_that_cannot_be_read_is_named_by_its_row(folder):
         load_table(folder)
 
 
+def test_geometries_beside_the_places_are_left_out(here):
+    table = CITIES.assign(
+        area=CITIES.geometry.translate(1), x=CITIES.geometry.x, y=CITIES.geometry.y
+    )
+    table.to_parquet("t.parquet")
+    assert load_table("t.parquet").columns.tolist() == ["name", "iso_a2", "x", "y", "geometry"]
+    by_columns = load_table("t.parquet", ["name"], lon="x", lat="y")
+    assert by_columns.columns.tolist() == ["name", "geometry"]
+    np.testing.assert_allclose(by_columns.geometry.x, CITIES.geometry.x)
+
+
 def test_a_column_named_geometry_is_kept_beside_coordinates(here):
     pd.DataFrame({"lon": [1.0], "lat": [2.0], "geometry": ["flat"]}).to_csv("t.csv", index=False)
     table = load_table("t.csv")

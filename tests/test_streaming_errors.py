@@ -207,6 +207,20 @@ def test_geometries_that_are_none(source, tmp_path):
     assert back.geometry.drop(9).to_wkb().tolist() == wkb[:9] + wkb[10:]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_a_geometry_that_is_none_is_left_empty_whatever_the_column(source, tmp_path, kind):
+    table = pq.read_table(source)
+    at = table.schema.get_field_index("geometry")
+    wkb = table["geometry"].to_pylist()
+    wkb[9] = b"no"
+    field = pa.field("geometry", kind, nullable=False)
+    table = table.set_column(at, field, pa.array(wkb, kind))
+    pq.write_table(table, source)
+    embed_file(source, tmp_path / "p.parquet", encoder="xyz", on_invalid="nan")
+    written = pq.read_table(tmp_path / "p.parquet")["geometry"]
+    assert written.is_valid().to_pylist() == [row != 9 for row in range(12)]
+
+
 def test_rows_without_a_place(tmp_path):
     geometry = [Point(1, 1), None, Point(), Point(2, 2), Point(np.nan, 3), Point(3, 3)]
     frame = gpd.GeoDataFrame({"n": range(6)}, geometry=geometry, crs=4326)

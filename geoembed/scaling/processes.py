@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any, Final
 
 from geoembed.errors import WorkerError
+from geoembed.weights.drafts import draft_room
 
 __all__ = ["own_processes", "watched"]
 
@@ -49,16 +50,12 @@ def own_processes(count: int, memory: int) -> Iterator[str]:
     Raises
     ------
     WorkerError
-        If the scheduler does not start.
+        If the scheduler does not start, or there is no room for what workers put aside.
     """
-    import dask
-
     started: list[subprocess.Popen[bytes]] = []
-    # What workers put aside goes there too: they are given no time to tidy up.
-    usual = dask.config.get("temporary-directory", None)
-    with TemporaryDirectory(prefix="geoembed-", dir=usual) as folder:
+    with _scratch() as folder:
         try:
-            file, log = Path(folder) / "scheduler.json", Path(folder) / "scheduler.log"
+            file, log = folder / "scheduler.json", folder / "scheduler.log"
             options = {"host": _HOST, "port": 0, "dashboard": False, "dashboard_address": None}
             options |= {"kind": "Scheduler", "scheduler_file": str(file)}
             with log.open("wb") as errors:
@@ -78,6 +75,24 @@ def own_processes(count: int, memory: int) -> Iterator[str]:
                     os.killpg(process.pid, signal.SIGKILL)
             for process in started:
                 process.wait()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for what workers put aside, who get no time to tidy up; it goes afterwards."""
+    import dask
+
+    usual = Path(dask.config.get("temporary-directory", None) or gettempdir())
+    with ExitStack() as stack:
+        try:
+            usual.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(draft_room(usual.absolute() / "geoembed-dask"))
+        except OSError as error:
+            raise WorkerError(
+                f"Workers cannot put anything aside in {usual}: {error.strerror or error}. Name "
+                "another folder with DASK_TEMPORARY_DIRECTORY."
+            ) from error
+        yield folder
 
 
 def watched(*where: str, kind: str, **options: Any) -> Any:
@@ -115,7 +130,7 @@ def watched(*where: str, kind: str, **options: Any) -> Any:
 
 
 def _start(
-    words: Sequence[str], options: dict[str, Any], folder: str, errors: Any = None
+    words: Sequence[str], options: dict[str, Any], folder: Path, errors: Any = None
 ) -> "subprocess.Popen[bytes]":
     # Dask calls anything that can be imported by this name.
     spec = json.dumps({"cls": f"{__name__}.{watched.__name__}", "opts": options})
@@ -123,7 +138,7 @@ def _start(
         [sys.executable, "-m", "distributed.cli.dask_spec", *words, "--spec", spec],
         stdin=subprocess.DEVNULL,
         stderr=errors,
-        env={**os.environ, _PARENT: str(os.getpid()), "DASK_TEMPORARY_DIRECTORY": folder},
+        env={**os.environ, _PARENT: str(os.getpid()), "DASK_TEMPORARY_DIRECTORY": str(folder)},
         start_new_session=True,
     )
 

@@ -105,7 +105,8 @@ def to_frame(source: Source, table: pa.Table, first: int, crs: Any) -> gpd.GeoDa
         If the places cannot be read; rows are named.
     """
     index = pd.RangeIndex(first, first + len(table))
-    rest = table.drop_columns([geometry.name for geometry in source.geometries])
+    geometries = {geometry.name for geometry in source.geometries}
+    rest = table.select([name for name in table.column_names if name not in geometries])
     frame = rest.to_pandas(ignore_metadata=True).set_axis(index)
     column = GeoColumn(GEOMETRY_COLUMN, CRS84)
     if source.lonlat is None:

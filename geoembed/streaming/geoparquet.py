@@ -232,8 +232,11 @@ def check_srids(geoms: Geometries, geo: GeoColumn, first_row: int) -> None:
 
 @lru_cache(maxsize=32)
 def _differs(srid: int, crs: CRS) -> bool:
+    """Tell whether a number is of another CRS than this; heights and names aside."""
+    if crs.to_epsg(min_confidence=20) == srid:
+        return False
     try:
-        return not crs.equals(CRS.from_epsg(srid), ignore_axis_order=True)
+        return not crs.to_2d().equals(CRS.from_epsg(srid).to_2d(), ignore_axis_order=True)
     except CRSError:
         return False
 

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
@@ -98,6 +97,10 @@ class Shape:
                 f"{otherwise}."
             )
         fields = [source.schema.field(name) for name in self._taken] + self._added
+        if self.geometries:
+            # Cells that cannot be read are left empty.
+            at = [field.name for field in fields].index(self.geometries[0].name)
+            fields[at] = fields[at].with_nullable(True)
         self.schema = pa.schema(fields, metadata=source.schema.metadata)
 
     def columns(
@@ -150,5 +153,9 @@ def _without_unread(table: pa.Table, name: str, geoms: NDArray[np.object_] | Non
     if not unread.any():
         return table
     at = table.schema.get_field_index(name)
-    cells = pc.if_else(pa.array(unread), pa.scalar(None, column.type), column)
-    return table.set_column(at, table.schema.field(at), cells)
+    cells = [
+        None if left_out else cell
+        for left_out, cell in zip(unread.tolist(), column.to_pylist(), strict=True)
+    ]
+    field = table.schema.field(at).with_nullable(True)
+    return table.set_column(at, field, pa.array(cells, column.type))
