@@ -248,11 +248,12 @@ def test_workers_of_its_own_end_when_the_run_is_killed(tmp_path):
             os.kill(int(pid), signal.SIGTERM)
 
 
-def test_a_process_whose_starter_is_gone_before_it_looks_ends_too(monkeypatch):
+def test_a_process_whose_starter_is_gone_before_it_looks_ends_too(tmp_path, monkeypatch):
     start = processes._start
     # Started by somebody who is not its parent, as after an adoption.
     monkeypatch.setattr(os, "getpid", os.getppid)
-    scheduler = start([], {"kind": "Scheduler", "host": "127.0.0.1", "dashboard": False})
+    options = {"kind": "Scheduler", "host": "127.0.0.1", "dashboard": False}
+    scheduler = start([], options, tmp_path)
     monkeypatch.undo()
     try:
         scheduler.wait(timeout=PATIENCE)
