@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import takewhile
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
@@ -160,7 +161,7 @@ def _distinct(found: Mapping[str, tuple[Any, str, str]]) -> list[str]:
 def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any, str, str]]:
     system, path = locate(source)
     root = PurePosixPath(path)
-    try:
+    with _listing(source):
         if _is_pattern(system, path):
             pattern, root = root, _fixed(root)
             names = _matched(system, pattern)
@@ -172,8 +173,6 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             root, names, paths = root.parent, [], [path]
         else:
             raise TableError(f"There is no file or folder {source}.")
-    except OSError as error:
-        raise TableError(f"{source} cannot be listed: {error}") from error
     if not paths:
         raise TableError(
             f"{source} holds no Parquet file. Names must end in {', '.join(PARQUET_SUFFIXES)}."
@@ -186,6 +185,14 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             f"or a pattern: {root}/**/*{PurePosixPath(paths[0]).suffix}"
         )
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
+
+
+@contextmanager
+def _listing(source: "str | PathLike[str]") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"{source} cannot be listed: {error}") from error
 
 
 def _held(system: Any, folder: PurePosixPath) -> list[str]:
@@ -253,6 +260,11 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     -------
     bool
 
+    Raises
+    ------
+    TableError
+        If a folder that the source stands for cannot be listed.
+
     Examples
     --------
     >>> Path("land").mkdir()
@@ -263,8 +275,13 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     there, where = locate(source)
     if type(there) is not type(system):
         return False
+    with _listing(source):
+        return _finds(there, where, paths)
+
+
+def _finds(system: Any, where: str, paths: Sequence[str]) -> bool:
     pattern = PurePosixPath(where)
-    if not _is_pattern(there, where):
+    if not _is_pattern(system, where):
         if is_local(system):
             # The same folder may be called otherwise: by links, or with "..".
             paths = names_of(paths, where, walk(where))

@@ -115,10 +115,12 @@ def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[s
     ['fields/old/new/a.parquet']
     """
     ways = [root, *(place.path for place in places if place.is_link)]
+    # All end in a slash: a link to a file itself leads to it too.
+    reals = [_below(real_path(path), "") for path in paths]
     starts = [(way, _below(real_path(way), "")) for way in ways]
     return [
-        _below(way, real[len(start) :])
-        for real in map(real_path, paths)
+        _below(way, real[len(start) :]).rstrip("/")
+        for real in reals
         for way, start in starts
         if real.startswith(start)
     ]
