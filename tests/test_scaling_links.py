@@ -1,5 +1,6 @@
 """Links in folders of Parquet files: what they lead to is read too, once, and not in circles."""
 
+import os
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,7 +11,7 @@ import geoembed as ge
 from geoembed.errors import TableError
 from geoembed.scaling import embed_folder
 from geoembed.scaling.folder_source import open_table
-from geoembed.scaling.listing import list_files
+from geoembed.scaling.listing import finds, list_files, locate
 
 CITIES = ge.data.load_cities()[["name", "geometry"]].head(60).reset_index(drop=True)
 
@@ -118,3 +119,61 @@ def test_an_output_folder_that_no_pattern_comes_to_is_taken(land):
     (land / "to").symlink_to("../empty", target_is_directory=True)
     report = embed_folder("land/*.parquet", "empty/out", encoder="xyz", workers=0)
     assert report.rows == 30
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Which folders are opened, as they are called from here; none called private can be."""
+    called = []
+    scandir = os.scandir
+
+    def watched(folder):
+        called.append(os.path.relpath(folder).replace(os.sep, "/"))
+        if os.path.basename(folder) == "private":
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", watched)
+    return called
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folders"),
+    [
+        ("land/run-*/*.parquet", ["land", "land/run-1", "land/run-2"]),
+        ("land/run-1*/*.parquet", ["land", "land/run-1"]),
+        ("land/*.parquet", ["land"]),
+        ("land/run-*/deep/*", ["land", "land/run-1", "land/run-1/deep", "land/run-2"]),
+        ("land/[r]un-?/**/*.parquet", ["land", "land/run-1", "land/run-1/deep", "land/run-2"]),
+        ("l*/run-1/**/deep/*.parquet", [".", "land", "land/run-1", "land/run-1/deep"]),
+    ],
+)
+def test_folders_in_which_a_pattern_finds_nothing_are_not_opened(land, opened, pattern, folders):
+    for name in ("run-1/deep", "run-2", "private"):
+        (land / name).mkdir(parents=True)
+    for name in ("a", "run-1/b", "run-1/deep/c"):
+        CITIES[:5].to_parquet(land / f"{name}.parquet")
+    assert list_files([pattern])
+    assert opened == folders
+    system, path = locate("land/run-1/deep/new.parquet")
+    assert finds(pattern, system, [path]) == ("deep" in pattern or "**" in pattern)
+    with pytest.raises(TableError, match="land cannot be listed: .*Permission denied"):
+        list_files([land])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("land/**/x/*.parquet", ["x/1.parquet", "x/x/2.parquet", "y/x/3.parquet"]),
+        ("land/**/x/**/*.parquet", ["x/1.parquet", "x/x/2.parquet", "y/x/3.parquet"]),
+        ("land/x/**/x/*.parquet", ["x/x/2.parquet"]),
+        ("land/**/x", ["x/1.parquet", "x/x/2.parquet", "y/x/3.parquet"]),
+        ("land/**/y/**", ["y/x/3.parquet"]),
+        ("land/?/?/**", ["x/x/2.parquet", "y/x/3.parquet"]),
+    ],
+)
+def test_two_stars_stand_for_any_folders_or_none(land, pattern, files):
+    for name in ("x/1", "x/x/2", "y/x/3"):
+        (land / name).parent.mkdir(parents=True, exist_ok=True)
+        CITIES[:5].to_parquet(land / f"{name}.parquet")
+    assert found(pattern) == files

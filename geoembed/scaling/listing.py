@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import takewhile
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
@@ -228,13 +229,38 @@ def _globbed(system: Any, pattern: PurePosixPath) -> list[tuple[str, bool]]:
 
 
 def _looked_through(pattern: PurePosixPath) -> Iterator[Place]:
-    """Go through all of this machine that may match a pattern."""
+    """Go through all of this machine that may match a pattern.
+
+    Folders in which nothing can match are not opened: they may be many, or another's.
+    """
     root = _fixed(pattern)
     spelled = _below(pattern, root)
-    depth = None if any("**" in part for part in spelled) else len(spelled)
-    return walk(str(root), depth=depth, hidden=not _is_shown(str(pattern), root))
+    return walk(
+        str(root),
+        hidden=not _is_shown(str(pattern), root),
+        sought=lambda folder: _left(spelled, _below(PurePosixPath(folder), root)),
+    )
 
 
+def _left(spelled: tuple[str, ...], names: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Return what is left of a pattern for what is in a folder, in all ways to come to it."""
+    left = {spelled}
+    for name in names:
+        left = {rest for way in left for rest in _rests(way, name)}
+    return frozenset(left - {()})
+
+
+def _rests(spelled: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
+    if not spelled:
+        return
+    if spelled[0] == "**":
+        yield spelled
+        yield from _rests(spelled[1:], name)
+    elif _matcher(PurePosixPath(spelled[0]))(name):
+        yield spelled[1:]
+
+
+@lru_cache
 def _matcher(pattern: PurePosixPath) -> Callable[[str], Any]:
     return re.compile(fsspec.utils.glob_translate(str(pattern))).match
 

@@ -1,7 +1,7 @@
 """Walk folders of this machine through links, as readers of Parquet do, but not in circles."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,9 @@ def real_path(path: str) -> str:
     return Path(os.path.realpath(path)).as_posix()
 
 
-def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterator[Place]:
+def walk(
+    root: str, *, hidden: bool = False, sought: Callable[[str], Hashable] = lambda folder: True
+) -> Iterator[Place]:
     """Go through all that is in a folder, links to folders followed.
 
     A link to a folder that it lies in itself, or that was passed on the way to it, is passed
@@ -41,10 +43,10 @@ def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterat
     ----------
     root : str
         The folder; where there is none, nothing is in it.
-    depth : int, optional
-        How far down; 1 is what is in the folder itself.
     hidden : bool
         Also what begins with a dot or an underscore.
+    sought : callable, optional
+        Of the path of a folder, what is looked for in it; where that is false, it is not opened.
 
     Yields
     ------
@@ -64,30 +66,29 @@ def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterat
     >>> [place.path for place in walk("years") if not place.is_folder]
     ['years/2024/a.parquet', 'years/latest/a.parquet']
     """
-    if os.path.isdir(root):
-        yield from _walk(root, real_path(root), depth, hidden, ())
 
-
-def _walk(
-    folder: str, real: str, depth: int | None, hidden: bool, passed: tuple[str, ...]
-) -> Iterator[Place]:
-    passed = (*passed, real)
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if not hidden and entry.name.startswith((".", "_")):
-            continue
-        path, target = _below(folder, entry.name), _below(real, entry.name)
-        is_link = entry.is_symlink()
-        # Of a link that leads nowhere, or to itself, only this function says so without an error.
-        is_folder = os.path.isdir(path) if is_link else entry.is_dir()
-        if is_link and is_folder:
-            target = real_path(path)
-            if any(_below(before, "").startswith(_below(target, "")) for before in passed):
+    def inside(folder: str, real: str, passed: tuple[str, ...]) -> Iterator[Place]:
+        passed = (*passed, real)
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if not hidden and entry.name.startswith((".", "_")):
                 continue
-        yield Place(path, is_folder, is_link)
-        if is_folder and depth != 1:
-            yield from _walk(path, target, depth and depth - 1, hidden, passed)
+            path, target = _below(folder, entry.name), _below(real, entry.name)
+            is_link = entry.is_symlink()
+            # Of a link that leads nowhere, or to itself, only this function says so without an
+            # error.
+            is_folder = os.path.isdir(path) if is_link else entry.is_dir()
+            if is_link and is_folder:
+                target = real_path(path)
+                if any(_below(before, "").startswith(_below(target, "")) for before in passed):
+                    continue
+            yield Place(path, is_folder, is_link)
+            if is_folder and sought(path):
+                yield from inside(path, target, passed)
+
+    if os.path.isdir(root):
+        yield from inside(root, real_path(root), ())
 
 
 def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[str]:
