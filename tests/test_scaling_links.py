@@ -12,6 +12,7 @@ from geoembed.errors import TableError
 from geoembed.scaling import embed_folder
 from geoembed.scaling.folder_source import open_table
 from geoembed.scaling.listing import finds, list_files, locate
+from geoembed.scaling.walking import walk
 
 CITIES = ge.data.load_cities()[["name", "geometry"]].head(60).reset_index(drop=True)
 
@@ -177,3 +178,54 @@ def test_two_stars_stand_for_any_folders_or_none(land, pattern, files):
         (land / name).parent.mkdir(parents=True, exist_ok=True)
         CITIES[:5].to_parquet(land / f"{name}.parquet")
     assert found(pattern) == files
+
+
+def linked_together(folder, number, name):
+    """Make folders that each hold a file and links to all the others."""
+    for at in range(number):
+        (folder / f"d{at}").mkdir()
+        CITIES[at : at + 1].to_parquet(folder / f"d{at}" / "f.parquet")
+        for to in range(number):
+            if to != at:
+                link = folder / f"d{at}" / name.format(to)
+                link.symlink_to(f"../d{to}", target_is_directory=True)
+
+
+@pytest.mark.parametrize("source", ["land", "land/**/*.parquet", "land/**", "l*"])
+def test_folders_that_link_to_each_other_are_opened_once(land, opened, source):
+    linked_together(land, 9, "to{}")
+    list_files([source])
+    assert len(opened) < 200
+    opened.clear()
+    assert len({os.path.realpath(locate(file.url)[1]) for file in list_files([source])}) == 12
+    opened.clear()
+    system, path = locate("elsewhere/f.parquet")
+    assert not finds(source, system, [path])
+    assert len(opened) < 200
+    for at in range(9):
+        path = locate(f"land/d{at}/new/f.parquet")[1]
+        assert finds(source, system, [path])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "number"),
+    [("land/**/to1/*.parquet", 1), ("land/**/to1/**/*.parquet", 4), ("land/**/to1/to2/f*", 1)],
+)
+def test_a_folder_is_opened_again_where_a_pattern_looks_for_more(land, pattern, number):
+    linked_together(land, 4, "to{}")
+    files = list_files([pattern])
+    assert len({os.path.realpath(locate(file.url)[1]) for file in files}) == number
+    system, path = locate("land/d1/new.parquet")
+    assert finds(pattern, system, [path]) == ("to2" not in pattern)
+    for file in files:
+        assert finds(pattern, system, [os.path.realpath(locate(file.url)[1])])
+
+
+def test_a_folder_is_opened_for_each_of_its_partition_values(land):
+    linked_together(land, 3, "k={}")
+    files = [place.path for place in walk("land") if place.path.endswith("/f.parquet")]
+    assert {os.path.realpath(path) for path in files} == {
+        os.path.realpath(f"land/d{at}/f.parquet") for at in range(3)
+    }
+    assert {"land/d0/f.parquet", "land/d0/k=1/f.parquet", "land/d0/k=2/f.parquet"} <= set(files)
+    assert len(files) < 16

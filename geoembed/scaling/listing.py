@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from geoembed.errors import MissingExtraError, TableError
 from geoembed.scaling.agreement import SourceFile, check_alike
-from geoembed.scaling.walking import Place, names_of, real_path, walk
+from geoembed.scaling.walking import HIVE, Place, names_of, real_path, walk
 from geoembed.streaming.sources import PARQUET_SUFFIXES, TEXT_SUFFIXES, VECTOR_SUFFIXES
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
-_HIVE: Final = re.compile(r"[^=]+=[^=]*")
 # Names of tables that are not Parquet. What ends in .json or .zip is more often something else.
 _OTHER_TABLES: Final = tuple({*VECTOR_SUFFIXES, *TEXT_SUFFIXES} - {".json", ".zip"})
 # What stores say about a file that changes when it does.
@@ -326,9 +325,12 @@ def _finds(system: Any, where: str, paths: Sequence[str]) -> bool:
 def _read_by(pattern: PurePosixPath) -> Iterator[Place]:
     """Go through all that a pattern looks through, and all that is in the folders it matches."""
     matches = _matcher(pattern)
+    folders: set[PurePosixPath] = set()
     for place in _looked_through(pattern):
         yield place
-        if place.is_folder and matches(place.path):
+        path = PurePosixPath(place.path)
+        if place.is_folder and matches(place.path) and folders.isdisjoint(path.parents):
+            folders.add(path)
             yield from walk(place.path)
 
 
@@ -362,8 +364,8 @@ def _is_shown(path: str, root: PurePosixPath) -> bool:
 
 def _hive(path: PurePosixPath, root: PurePosixPath) -> str:
     """Return the folders that are values: all below the root, and those it lies in itself."""
-    above = list(takewhile(_HIVE.fullmatch, reversed(root.parts)))
-    below = filter(_HIVE.fullmatch, _below(path, root)[:-1])
+    above = list(takewhile(HIVE.fullmatch, reversed(root.parts)))
+    below = filter(HIVE.fullmatch, _below(path, root)[:-1])
     return "/".join([*reversed(above), *below])
 
 

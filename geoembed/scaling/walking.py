@@ -1,11 +1,15 @@
 """Walk folders of this machine through links, as readers of Parquet do, but not in circles."""
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Place", "names_of", "real_path", "walk"]
+__all__ = ["HIVE", "Place", "names_of", "real_path", "walk"]
+
+# The name of a folder that gives what is in it a value of a partition column.
+HIVE: Final = re.compile(r"[^=]+=[^=]*")
 
 
 class Place(NamedTuple):
@@ -36,8 +40,10 @@ def walk(
 ) -> Iterator[Place]:
     """Go through all that is in a folder, links to folders followed.
 
-    A link to a folder that it lies in itself, or that was passed on the way to it, is passed
-    over: all that it leads to is come to without it.
+    A link to a folder that it lies in itself, or that all of this lies in, is passed over: all
+    that it leads to is come to without it. A folder that several links lead to is opened once; or
+    for each of the values that folders such as ``year=2024`` on the way give what is in it, unless
+    that way goes in a circle.
 
     Parameters
     ----------
@@ -46,7 +52,8 @@ def walk(
     hidden : bool
         Also what begins with a dot or an underscore.
     sought : callable, optional
-        Of the path of a folder, what is looked for in it; where that is false, it is not opened.
+        Of the path of a folder, what is looked for in it. Where that is false it is not opened;
+        where it is something else than at first, it is opened again.
 
     Yields
     ------
@@ -64,11 +71,14 @@ def walk(
     >>> Path("years/latest").symlink_to("2024")
     >>> Path("years/2024/a.parquet").touch()
     >>> [place.path for place in walk("years") if not place.is_folder]
-    ['years/2024/a.parquet', 'years/latest/a.parquet']
+    ['years/2024/a.parquet']
     """
+    been: set[Hashable] = set()
 
-    def inside(folder: str, real: str, passed: tuple[str, ...]) -> Iterator[Place]:
-        passed = (*passed, real)
+    def inside(
+        folder: str, real: str, values: tuple[str, ...], passed: Mapping[str, tuple[str, ...]]
+    ) -> Iterator[Place]:
+        passed = {**passed, real: values}
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
@@ -81,14 +91,21 @@ def walk(
             is_folder = os.path.isdir(path) if is_link else entry.is_dir()
             if is_link and is_folder:
                 target = real_path(path)
-                if any(_below(before, "").startswith(_below(target, "")) for before in passed):
+                if any(_below(held, "").startswith(_below(target, "")) for held in (real, start)):
                     continue
+            below = (*values, entry.name) if HIVE.fullmatch(entry.name) else values
+            # Once more round a circle, values would be given again, and so on without an end.
+            if passed.get(target, below) != below:
+                continue
             yield Place(path, is_folder, is_link)
-            if is_folder and sought(path):
-                yield from inside(path, target, passed)
+            aim = sought(path) if is_folder else None
+            if aim and (target, below, aim) not in been:
+                been.add((target, below, aim))
+                yield from inside(path, target, below, passed)
 
     if os.path.isdir(root):
-        yield from inside(root, real_path(root), ())
+        start = real_path(root)
+        yield from inside(root, start, (), {})
 
 
 def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[str]:
