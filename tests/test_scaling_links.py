@@ -1,6 +1,7 @@
 """Links in folders of Parquet files: what they lead to is read too, once, and not in circles."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas as gpd
@@ -229,3 +230,35 @@ def test_a_folder_is_opened_for_each_of_its_partition_values(land):
     }
     assert {"land/d0/f.parquet", "land/d0/k=1/f.parquet", "land/d0/k=2/f.parquet"} <= set(files)
     assert len(files) < 16
+
+
+class Junction:
+    """What Python 3.12 says of a junction on Windows, on a link."""
+
+    def __init__(self, entry):
+        self.name, self.is_dir, self.is_junction = entry.name, entry.is_dir, entry.is_symlink
+
+    def is_symlink(self):
+        return False
+
+
+def test_junctions_are_links(land, monkeypatch):
+    (land / "here").symlink_to(".", target_is_directory=True)
+    Path("beside").symlink_to("land", target_is_directory=True)
+    (land / "again").symlink_to("../many/year=2024", target_is_directory=True)
+    scandir = os.scandir
+
+    def junctions(folder):
+        with scandir(folder) as entries:
+            return nullcontext([Junction(entry) for entry in entries])
+
+    monkeypatch.setattr(os, "scandir", junctions)
+    assert [place.path for place in walk("land")] == [
+        "land/a.parquet",
+        "land/again",
+        "land/again/c.parquet",
+        "land/b.parquet",
+        "land/more",
+    ]
+    system, path = locate("many/year=2024/new.parquet")
+    assert finds("land", system, [path])

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     is_folder : bool
         Whether it is one, or a link to one.
     is_link : bool
-        Whether it is a link, to whatever.
+        Whether it is a link, to whatever, or a junction.
     """
 
     path: str
@@ -85,7 +85,7 @@ def walk(
             if not hidden and entry.name.startswith((".", "_")):
                 continue
             path, target = _below(folder, entry.name), _below(real, entry.name)
-            is_link = entry.is_symlink()
+            is_link = entry.is_symlink() or _is_junction(entry)
             # Of a link that leads nowhere, or to itself, only this function says so without an
             # error.
             is_folder = os.path.isdir(path) if is_link else entry.is_dir()
@@ -142,6 +142,11 @@ def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[s
         for way, start in starts
         if real.startswith(start)
     ]
+
+
+def _is_junction(entry: "os.DirEntry[str]") -> bool:
+    """Tell links between folders on Windows, which are no symbolic links; Python 3.12 can."""
+    return bool(getattr(entry, "is_junction", bool)())
 
 
 def _below(folder: str, name: str) -> str:
