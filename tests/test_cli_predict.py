@@ -438,4 +438,4 @@ def test_a_folder_is_one_table(cities, models, tmp_path, monkeypatch, capsys):
         assert found[name]["side"].tolist() == ordered["side"].tolist()
     capsys.readouterr()
     assert main(["predict", model, "in", "-o", "in/side=east/more.parquet"]) == 1
-    assert "lies in the folder to read" in capsys.readouterr().err
+    assert "lies in what is read, in: " in capsys.readouterr().err

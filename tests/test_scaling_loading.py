@@ -258,3 +258,22 @@ def test_a_name_with_brackets_is_a_file_where_it_is_there(here):
     assert len(load_table("b[1].parquet")) == 5
     gpd.GeoDataFrame(CITIES[:3]).to_parquet("b1.parquet")
     assert len(load_table("b[0-9].parquet")) == 3
+
+
+@pytest.mark.parametrize("first", ["whole", "open"])
+def test_a_column_may_have_gaps_if_it_may_in_one_of_the_files(here, first):
+    (here / "in").mkdir()
+    for kind, values in (("whole", [1, 2]), ("open", [3, None])):
+        fields = [pa.field(name, pa.float64()) for name in ("lon", "lat")]
+        code = pa.field("k", pa.int64(), nullable=kind == "open", metadata={"unit": "none"})
+        fixed = pa.field("n", pa.int64(), nullable=False)
+        table = pa.table(
+            [[1.0, 2.0], [3.0, 4.0], values, [5, 6]], schema=pa.schema([*fields, code, fixed])
+        )
+        pq.write_table(table, here / "in" / f"{'a' if kind == first else 'b'}.parquet")
+    source = open_table(here / "in")
+    assert [source.schema.field(name).nullable for name in ("k", "n")] == [True, False]
+    assert source.schema.field("k").metadata[b"unit"] == b"none"
+    rows = pa.concat_tables(source.tables())["k"].to_pylist()
+    assert rows == ([1, 2, 3, None] if first == "whole" else [3, None, 1, 2])
+    assert len(load_table("in")) == 4

@@ -44,7 +44,7 @@ class FolderSource(Source):
     def __init__(self, path: Path, files: Sequence[SourceFile]) -> None:
         self.path = path
         self._files = list(files)
-        schema = files[0].schema
+        schema = _open_to_nulls([file.schema for file in files])
         check_names(Path(files[0].url), schema.names)
         self._given = _given(self._files, schema.names)
         for name, values in self._given.items():
@@ -136,6 +136,13 @@ def open_table(
     source = FolderSource(path, list_files([path], only_parquet=True))
     source.settle(lon, lat, crs)
     return source
+
+
+def _open_to_nulls(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the first of several schemas; a column may have gaps if it may in any of them."""
+    nullable = {field.name for schema in schemas for field in schema if field.nullable}
+    fields = [field.with_nullable(field.name in nullable) for field in schemas[0]]
+    return pa.schema(fields, metadata=schemas[0].metadata)
 
 
 def _given(files: Sequence[SourceFile], taken: Sequence[str]) -> dict[str, pa.Array]:

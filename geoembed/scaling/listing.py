@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from itertools import takewhile
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
@@ -15,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from geoembed.errors import MissingExtraError, TableError
 from geoembed.scaling.agreement import SourceFile, check_alike
-from geoembed.scaling.walking import Place, names_of, real_path, walk
+from geoembed.scaling.walking import HIVE, Place, names_of, real_path, walk
 from geoembed.streaming.sources import PARQUET_SUFFIXES, TEXT_SUFFIXES, VECTOR_SUFFIXES
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
 ]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
-_HIVE: Final = re.compile(r"[^=]+=[^=]*")
 # Names of tables that are not Parquet. What ends in .json or .zip is more often something else.
 _OTHER_TABLES: Final = tuple({*VECTOR_SUFFIXES, *TEXT_SUFFIXES} - {".json", ".zip"})
 # What stores say about a file that changes when it does.
@@ -160,7 +161,7 @@ def _distinct(found: Mapping[str, tuple[Any, str, str]]) -> list[str]:
 def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any, str, str]]:
     system, path = locate(source)
     root = PurePosixPath(path)
-    try:
+    with _listing(source):
         if _is_pattern(system, path):
             pattern, root = root, _fixed(root)
             names = _matched(system, pattern)
@@ -172,8 +173,6 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             root, names, paths = root.parent, [], [path]
         else:
             raise TableError(f"There is no file or folder {source}.")
-    except OSError as error:
-        raise TableError(f"{source} cannot be listed: {error}") from error
     if not paths:
         raise TableError(
             f"{source} holds no Parquet file. Names must end in {', '.join(PARQUET_SUFFIXES)}."
@@ -186,6 +185,14 @@ def _expand(source: "str | PathLike[str]", only_parquet: bool) -> list[tuple[Any
             f"or a pattern: {root}/**/*{PurePosixPath(paths[0]).suffix}"
         )
     return [(system, p, _hive(PurePosixPath(p), root)) for p in paths]
+
+
+@contextmanager
+def _listing(source: "str | PathLike[str]") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"{source} cannot be listed: {error}") from error
 
 
 def _held(system: Any, folder: PurePosixPath) -> list[str]:
@@ -221,13 +228,38 @@ def _globbed(system: Any, pattern: PurePosixPath) -> list[tuple[str, bool]]:
 
 
 def _looked_through(pattern: PurePosixPath) -> Iterator[Place]:
-    """Go through all of this machine that may match a pattern."""
+    """Go through all of this machine that may match a pattern.
+
+    Folders in which nothing can match are not opened: they may be many, or another's.
+    """
     root = _fixed(pattern)
     spelled = _below(pattern, root)
-    depth = None if any("**" in part for part in spelled) else len(spelled)
-    return walk(str(root), depth=depth, hidden=not _is_shown(str(pattern), root))
+    return walk(
+        str(root),
+        hidden=not _is_shown(str(pattern), root),
+        sought=lambda folder: _left(spelled, _below(PurePosixPath(folder), root)),
+    )
 
 
+def _left(spelled: tuple[str, ...], names: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Return what is left of a pattern for what is in a folder, in all ways to come to it."""
+    left = {spelled}
+    for name in names:
+        left = {rest for way in left for rest in _rests(way, name)}
+    return frozenset(left - {()})
+
+
+def _rests(spelled: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
+    if not spelled:
+        return
+    if spelled[0] == "**":
+        yield spelled
+        yield from _rests(spelled[1:], name)
+    elif _matcher(PurePosixPath(spelled[0]))(name):
+        yield spelled[1:]
+
+
+@lru_cache
 def _matcher(pattern: PurePosixPath) -> Callable[[str], Any]:
     return re.compile(fsspec.utils.glob_translate(str(pattern))).match
 
@@ -253,6 +285,11 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     -------
     bool
 
+    Raises
+    ------
+    TableError
+        If a folder that the source stands for cannot be listed.
+
     Examples
     --------
     >>> Path("land").mkdir()
@@ -263,8 +300,13 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
     there, where = locate(source)
     if type(there) is not type(system):
         return False
+    with _listing(source):
+        return _finds(there, where, paths)
+
+
+def _finds(system: Any, where: str, paths: Sequence[str]) -> bool:
     pattern = PurePosixPath(where)
-    if not _is_pattern(there, where):
+    if not _is_pattern(system, where):
         if is_local(system):
             # The same folder may be called otherwise: by links, or with "..".
             paths = names_of(paths, where, walk(where))
@@ -283,9 +325,12 @@ def finds(source: "str | PathLike[str]", system: Any, paths: Sequence[str]) -> b
 def _read_by(pattern: PurePosixPath) -> Iterator[Place]:
     """Go through all that a pattern looks through, and all that is in the folders it matches."""
     matches = _matcher(pattern)
+    folders: set[PurePosixPath] = set()
     for place in _looked_through(pattern):
         yield place
-        if place.is_folder and matches(place.path):
+        path = PurePosixPath(place.path)
+        if place.is_folder and matches(place.path) and folders.isdisjoint(path.parents):
+            folders.add(path)
             yield from walk(place.path)
 
 
@@ -319,8 +364,8 @@ def _is_shown(path: str, root: PurePosixPath) -> bool:
 
 def _hive(path: PurePosixPath, root: PurePosixPath) -> str:
     """Return the folders that are values: all below the root, and those it lies in itself."""
-    above = list(takewhile(_HIVE.fullmatch, reversed(root.parts)))
-    below = filter(_HIVE.fullmatch, _below(path, root)[:-1])
+    above = list(takewhile(HIVE.fullmatch, reversed(root.parts)))
+    below = filter(HIVE.fullmatch, _below(path, root)[:-1])
     return "/".join([*reversed(above), *below])
 
 

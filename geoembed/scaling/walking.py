@@ -1,11 +1,15 @@
 """Walk folders of this machine through links, as readers of Parquet do, but not in circles."""
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Place", "names_of", "real_path", "walk"]
+__all__ = ["HIVE", "Place", "names_of", "real_path", "walk"]
+
+# The name of a folder that gives what is in it a value of a partition column.
+HIVE: Final = re.compile(r"[^=]+=[^=]*")
 
 
 class Place(NamedTuple):
@@ -18,7 +22,7 @@ class Place(NamedTuple):
     is_folder : bool
         Whether it is one, or a link to one.
     is_link : bool
-        Whether it is a link, to whatever.
+        Whether it is a link, to whatever, or a junction.
     """
 
     path: str
@@ -31,20 +35,25 @@ def real_path(path: str) -> str:
     return Path(os.path.realpath(path)).as_posix()
 
 
-def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterator[Place]:
+def walk(
+    root: str, *, hidden: bool = False, sought: Callable[[str], Hashable] = lambda folder: True
+) -> Iterator[Place]:
     """Go through all that is in a folder, links to folders followed.
 
-    A link to a folder that it lies in itself, or that was passed on the way to it, is passed
-    over: all that it leads to is come to without it.
+    A link to a folder that it lies in itself, or that all of this lies in, is passed over: all
+    that it leads to is come to without it. A folder that several links lead to is opened once; or
+    for each of the values that folders such as ``year=2024`` on the way give what is in it, unless
+    that way goes in a circle.
 
     Parameters
     ----------
     root : str
         The folder; where there is none, nothing is in it.
-    depth : int, optional
-        How far down; 1 is what is in the folder itself.
     hidden : bool
         Also what begins with a dot or an underscore.
+    sought : callable, optional
+        Of the path of a folder, what is looked for in it. Where that is false it is not opened;
+        where it is something else than at first, it is opened again.
 
     Yields
     ------
@@ -62,32 +71,41 @@ def walk(root: str, *, depth: int | None = None, hidden: bool = False) -> Iterat
     >>> Path("years/latest").symlink_to("2024")
     >>> Path("years/2024/a.parquet").touch()
     >>> [place.path for place in walk("years") if not place.is_folder]
-    ['years/2024/a.parquet', 'years/latest/a.parquet']
+    ['years/2024/a.parquet']
     """
-    if os.path.isdir(root):
-        yield from _walk(root, real_path(root), depth, hidden, ())
+    been: set[Hashable] = set()
 
-
-def _walk(
-    folder: str, real: str, depth: int | None, hidden: bool, passed: tuple[str, ...]
-) -> Iterator[Place]:
-    passed = (*passed, real)
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if not hidden and entry.name.startswith((".", "_")):
-            continue
-        path, target = _below(folder, entry.name), _below(real, entry.name)
-        is_link = entry.is_symlink()
-        # Of a link that leads nowhere, or to itself, only this function says so without an error.
-        is_folder = os.path.isdir(path) if is_link else entry.is_dir()
-        if is_link and is_folder:
-            target = real_path(path)
-            if any(_below(before, "").startswith(_below(target, "")) for before in passed):
+    def inside(
+        folder: str, real: str, values: tuple[str, ...], passed: Mapping[str, tuple[str, ...]]
+    ) -> Iterator[Place]:
+        passed = {**passed, real: values}
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if not hidden and entry.name.startswith((".", "_")):
                 continue
-        yield Place(path, is_folder, is_link)
-        if is_folder and depth != 1:
-            yield from _walk(path, target, depth and depth - 1, hidden, passed)
+            path, target = _below(folder, entry.name), _below(real, entry.name)
+            is_link = entry.is_symlink() or _is_junction(entry)
+            # Of a link that leads nowhere, or to itself, only this function says so without an
+            # error.
+            is_folder = os.path.isdir(path) if is_link else entry.is_dir()
+            if is_link and is_folder:
+                target = real_path(path)
+                if any(_below(held, "").startswith(_below(target, "")) for held in (real, start)):
+                    continue
+            below = (*values, entry.name) if HIVE.fullmatch(entry.name) else values
+            # Once more round a circle, values would be given again, and so on without an end.
+            if passed.get(target, below) != below:
+                continue
+            yield Place(path, is_folder, is_link)
+            aim = sought(path) if is_folder else None
+            if aim and (target, below, aim) not in been:
+                been.add((target, below, aim))
+                yield from inside(path, target, below, passed)
+
+    if os.path.isdir(root):
+        start = real_path(root)
+        yield from inside(root, start, (), {})
 
 
 def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[str]:
@@ -115,13 +133,20 @@ def names_of(paths: Iterable[str], root: str, places: Iterable[Place]) -> list[s
     ['fields/old/new/a.parquet']
     """
     ways = [root, *(place.path for place in places if place.is_link)]
+    # All end in a slash: a link to a file itself leads to it too.
+    reals = [_below(real_path(path), "") for path in paths]
     starts = [(way, _below(real_path(way), "")) for way in ways]
     return [
-        _below(way, real[len(start) :])
-        for real in map(real_path, paths)
+        _below(way, real[len(start) :]).rstrip("/")
+        for real in reals
         for way, start in starts
         if real.startswith(start)
     ]
+
+
+def _is_junction(entry: "os.DirEntry[str]") -> bool:
+    """Tell links between folders on Windows, which are no symbolic links; Python 3.12 can."""
+    return bool(getattr(entry, "is_junction", bool)())
 
 
 def _below(folder: str, name: str) -> str:

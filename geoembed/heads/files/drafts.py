@@ -11,6 +11,7 @@ from typing import Final
 
 from geoembed.errors import OptionError, TableError
 from geoembed.heads.files.vector_sink import VECTOR_DRIVERS
+from geoembed.scaling.listing import finds, is_several, locate
 from geoembed.streaming.request import as_path
 from geoembed.streaming.sources import check_path
 
@@ -37,7 +38,7 @@ def check_target(target: "str | PathLike[str]", source: Path, *, force: bool) ->
     target : str or path
         To be written.
     source : Path
-        To be read.
+        To be read: a file, a folder, or a pattern.
     force : bool
         Replace what is there.
 
@@ -51,7 +52,8 @@ def check_target(target: "str | PathLike[str]", source: Path, *, force: bool) ->
     OptionError
         If its suffix does not say what to write.
     TableError
-        If it cannot be written, is the source, or exists and `force` is false.
+        If it cannot be written, is the source or would be read with it, or exists and `force` is
+        false.
     """
     path = as_path(target, "target")
     check_path(path)
@@ -66,10 +68,11 @@ def check_target(target: "str | PathLike[str]", source: Path, *, force: bool) ->
         raise TableError(f"{path} is a folder. Give the name of a file.")
     if source.exists() and path.exists() and source.samefile(path):
         raise TableError(f"{path} is the file to read. Give another name to write to.")
-    if source.is_dir() and source.resolve() in path.resolve().parents:
+    # Also a file of another kind: beside Parquet files it is refused when they are read again.
+    if is_several(source) and finds(source, locate(path)[0], [str(written_to)]):
         raise TableError(
-            f"{path} lies in the folder to read, and would be read with it the next time. Give a "
-            "name outside of it."
+            f"{path} lies in what is read, {source}: it would be read with the rest the next time. "
+            "Give a name outside of it."
         )
     if path.exists() and not force:
         raise TableError(f"{path} exists already. Pass force=True (--force) to replace it.")

@@ -126,7 +126,7 @@ def predict_file(
     TableError
         If the source is missing, empty, damaged or of no known kind; if a column or layer is
         missing, or a column of a new name exists and `overwrite` is false; if the target exists
-        and `force` is false, is the source, or cannot be written.
+        and `force` is false, is the source or one of its files, or cannot be written.
     CoordinateError
         If places cannot be read, have no CRS, or are invalid with ``on_invalid="raise"``.
     OptionError
