@@ -1,10 +1,8 @@
 """The file that predictions are written to: its kind, whether it may be, where it grows."""
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -14,6 +12,7 @@ from geoembed.heads.files.vector_sink import VECTOR_DRIVERS
 from geoembed.scaling.listing import finds, is_several, locate
 from geoembed.streaming.request import as_path
 from geoembed.streaming.sources import check_path
+from geoembed.weights.drafts import draft_room
 
 __all__ = ["check_target", "draft", "kind_of"]
 
@@ -82,13 +81,10 @@ def check_target(target: "str | PathLike[str]", source: Path, *, force: bool) ->
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
     """Give a folder beside the target to work in, and remove it in the end."""
-    folder = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        raise TableError(f"{target} cannot be written: {cause}.") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(draft_room(target))
+        except OSError as error:
+            cause = os.strerror(error.errno) if error.errno else str(error)
+            raise TableError(f"{target} cannot be written: {cause}.") from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
