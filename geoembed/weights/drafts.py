@@ -1,5 +1,6 @@
 """Temporary folders beside what is being made; those that killed processes left are cleared."""
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -15,6 +16,8 @@ __all__ = ["draft_room"]
 _SUFFIX: Final = ".draft"
 # What no lock and no process of this machine tells of is nobody's when it is a day old.
 _STALE_SECONDS: Final = 24 * 3600
+# Bytes. Names have up to 255, and what follows the target's takes about 90 where a host's is long.
+_LONG: Final = 128
 
 
 @contextmanager
@@ -65,18 +68,24 @@ def draft_room(target: Path, salvage: Callable[[Path], None] | None = None) -> I
 def _make(target: Path) -> tuple[Path, int | None]:
     while True:
         mark = f"{gethostname()}~{os.getpid()}~{secrets.token_hex(4)}"
-        room = target.with_name(f".{target.name}~{mark}{_SUFFIX}")
+        room = target.with_name(f"{_prefix(target)}~{mark}{_SUFFIX}")
         room.mkdir(mode=0o700)
         # Until it is held, another process may take it for one that was left.
         with suppress(BlockingIOError, FileNotFoundError):
             return room, _lock(room)
 
 
+def _prefix(target: Path) -> str:
+    """Say for which target a folder is: by its name, or by a digest where that is too long."""
+    name = os.fsencode(target.name)
+    return f".{hashlib.sha256(name).hexdigest()[:32] if len(name) > _LONG else target.name}"
+
+
 def _clear(target: Path, salvage: Callable[[Path], None] | None) -> None:
     """Remove the folders of the same target that nobody works in."""
     for left in target.parent.glob(f".*~*~*~*{_SUFFIX}"):
         name, host, process, _ = left.name.rsplit("~", 3)
-        if name != f".{target.name}":
+        if name != _prefix(target):
             continue
         # It is held, gone by now, or another user's.
         with suppress(OSError):
