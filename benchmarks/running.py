@@ -113,7 +113,7 @@ def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], Non
                     run.figures, run.seconds = figures, round(time.monotonic() - started, 1)
                     told(run)
         finally:
-            # Where none is left alive, systems say that there is no such group or that it is not ours.
+            # Where none is alive, systems say that there is no such group, or that it is not ours.
             with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
