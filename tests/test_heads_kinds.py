@@ -11,6 +11,8 @@ from geoembed.cli.fit_table import guess_head
 from geoembed.errors import TargetError
 from geoembed.evaluation.tasks import read_task
 from geoembed.heads.kinds import are_shares, guess_kind, may_be_codes
+from geoembed.heads.reading import read_target
+from geoembed.heads.shares import read_shares
 
 COLUMNS = {
     "integers": ([1, 2, 3], "numbers"),
@@ -85,6 +87,21 @@ def test_rows_that_sum_to_one_are_shares(sums, head, task):
     numbers = table[["a", "b"]].to_numpy()
     assert are_shares(numbers) == (head == "landcover")
     assert are_shares(numbers, whole=100.0) == (sums[0] == 100.0)
+
+
+@pytest.mark.parametrize("off", [0.0, -0.9e-3, 1e-3, -1e-3, 1e-3 + 5e-10, 1.1e-3, -1.1e-3])
+def test_what_is_guessed_to_be_shares_is_read_as_shares(off):
+    numbers = np.array([[0.5, 0.5 + off]])
+    few = abs(off) < 1.05e-3
+    assert are_shares(numbers) == few
+    assert are_shares(100.0 * numbers, whole=100.0) == few
+    if few:
+        assert read_shares(read_target(None, numbers)).sum() == pytest.approx(1.0, abs=1e-15)
+    else:
+        with pytest.raises(TargetError, match="do not sum to 1 within"):
+            read_shares(read_target(None, numbers))
+    with pytest.raises(TargetError, match="divide by 100" if few else "divide every row"):
+        read_shares(read_target(None, 100.0 * numbers))
 
 
 def test_one_row_of_five_may_be_a_mistake():

@@ -7,11 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoembed.errors import TargetError
+from geoembed.heads.shares import sums_to
 
 __all__ = ["are_shares", "guess_kind", "may_be_codes"]
 
-# As `geoembed.heads.shares` has it.
-_TOLERANCE: Final = 1e-3
 # From this share of rows on the others are taken for mistakes in shares, not for numbers.
 _MOSTLY: Final = 0.8
 # As many different whole numbers may well be codes.
@@ -86,8 +85,7 @@ def are_shares(numbers: NDArray[np.float64], *, whole: float = 1.0) -> bool:
     >>> are_shares(np.array([[0.25, 0.75], [1.0, 0.0]]))
     True
     """
-    off = np.abs(numbers.sum(axis=1) - whole)
-    return bool((off <= whole * _TOLERANCE).mean() >= _MOSTLY)
+    return bool(sums_to(numbers, whole).mean() >= _MOSTLY)
 
 
 def may_be_codes(numbers: "pd.Series[Any] | NDArray[Any]") -> bool:
