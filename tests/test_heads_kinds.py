@@ -5,6 +5,7 @@ import decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from geoembed.cli.fit_table import guess_head
@@ -31,7 +32,9 @@ COLUMNS = {
     "categories of numbers": (pd.Categorical([1, 2, 1]), "labels"),
     "categories of truth": (pd.Categorical([True, False, True]), "labels"),
     "text and numbers": (pd.Series(["a", 1, "a"], dtype=object), "labels"),
-    "decimals": (pd.Series([decimal.Decimal("1.5")] * 3, dtype=object), "labels"),
+    "decimals": (pd.Series([decimal.Decimal(n) for n in "123"], dtype=object), "numbers"),
+    "arrow's decimals": (pd.array([1, 2, 3], dtype=pd.ArrowDtype(pa.decimal128(9, 2))), "numbers"),
+    "decimals and text": (pd.Series([decimal.Decimal(1), "a", "b"], dtype=object), "labels"),
 }
 
 
@@ -45,7 +48,7 @@ def test_fit_and_compare_guess_alike(name):
     table = frame(y=values)
     assert guess_kind(table["y"], "target 'y'") == kind
     assert guess_head(table, ["y"])[0] == {"numbers": "regress", "labels": "classify"}[kind]
-    if name in ("text and numbers", "decimals"):
+    if name in ("text and numbers", "decimals and text"):
         with pytest.raises(TargetError, match="target 'y' holds "):
             read_task(table, "y")
         return
@@ -70,6 +73,21 @@ def test_times_are_refused_by_both(values):
     with pytest.raises(TargetError, match="column 0 of y holds datetime64.* neither numbers"):
         read_task(np.zeros((3, 2)), np.array(["2026-01-01"] * 3, dtype="datetime64[s]"))
     assert guess_kind(pd.Series([datetime.date(2026, 1, 1)] * 3), "target") == "labels"
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, object])
+def test_complex_numbers_are_refused_by_both(dtype):
+    table = frame(y=np.array([1j, 2.0, 3.0]).astype(dtype))
+    for guess in (lambda: guess_head(table, ["y"]), lambda: read_task(table, "y")):
+        with pytest.raises(TargetError, match="The target 'y' holds complex numbers, which no"):
+            guess()
+
+
+def test_gaps_among_decimals_are_named():
+    assert guess_kind(pd.Series([decimal.Decimal(1), None]), "target") == "numbers"
+    table = frame(y=[decimal.Decimal(1), None, decimal.Decimal("NaN")])
+    with pytest.raises(TargetError, match="2 of 3 rows of target 'y' are missing .*: rows 1"):
+        read_task(table, "y")
 
 
 @pytest.mark.parametrize(
