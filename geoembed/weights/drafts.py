@@ -1,4 +1,7 @@
-"""Temporary folders beside what is being made; those that killed processes left are cleared."""
+"""Temporary folders beside what is being made; those that killed processes left are cleared.
+
+What is made in them gets its name when it is whole, or not at all.
+"""
 
 import hashlib
 import os
@@ -7,11 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import Final
 
-__all__ = ["draft_room"]
+__all__ = ["draft_file", "draft_folder", "draft_room"]
 
 _SUFFIX: Final = ".draft"
 # What no lock and no process of this machine tells of is nobody's when it is a day old.
@@ -63,6 +67,96 @@ def draft_room(target: Path, salvage: Callable[[Path], None] | None = None) -> I
         shutil.rmtree(room, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def draft_file(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside a file; the file is replaced when the block ends well.
+
+    Parameters
+    ----------
+    target : Path
+        What is written; the folder around it must be there.
+
+    Yields
+    ------
+    Path
+        To be written, with the name of `target`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written: the disk is full, the folder is write-protected.
+
+    Examples
+    --------
+    >>> target = Path("vectors.onnx")
+    >>> with draft_file(target) as draft:
+    ...     _ = draft.write_bytes(b"whole")
+    >>> target.read_bytes()
+    b'whole'
+    """
+    with draft_room(target, partial(_put_back, target)) as room:
+        draft = room / target.name
+        yield draft
+        _flush(draft)
+        draft.replace(target)
+
+
+@contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside a folder; the folder is replaced when the block ends well.
+
+    Parameters
+    ----------
+    target : Path
+        What is written; the folder around it must be there. One that a killed process had moved
+        away in order to replace it is there again.
+
+    Yields
+    ------
+    Path
+        An empty folder, for files.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written: the disk is full, the parent folder is write-protected. What was
+        there is as it was.
+
+    Examples
+    --------
+    >>> target = Path("model")
+    >>> with draft_folder(target) as draft:
+    ...     _ = (draft / "config.json").write_text("{}")
+    >>> [path.name for path in target.iterdir()]
+    ['config.json']
+    """
+    with draft_room(target, partial(_put_back, target)) as room:
+        draft = room / "new"
+        draft.mkdir()
+        yield draft
+        for path in draft.iterdir():
+            _flush(path)
+        if target.exists():
+            target.rename(room / "old")
+        try:
+            draft.rename(target)
+        except OSError:
+            if (room / "old").exists():
+                (room / "old").rename(target)
+            raise
+
+
+def _put_back(target: Path, left: Path) -> None:
+    """Rename what a killed process had moved away in order to replace it, unless it has."""
+    if (left / "old").exists() and not target.exists():
+        (left / "old").rename(target)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _make(target: Path) -> tuple[Path, int | None]:
