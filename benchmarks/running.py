@@ -50,7 +50,7 @@ def alone(output: Path) -> Iterator[None]:
     Raises
     ------
     BenchFileError
-        If another run measures into it. One that was killed does not.
+        If another run measures into it. One that was killed does not, and its suite ends with it.
     """
     # Not before it is known that geoembed can be measured here.
     from geoembed.errors import TableError
@@ -92,7 +92,7 @@ def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], Non
         told(run)
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT), name, size, str(found)],
+            [sys.executable, str(_SCRIPT), name, size, str(found), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -113,7 +113,8 @@ def run_suite(name: str, size: str, output: Path, told: Callable[[SuiteRun], Non
                     run.figures, run.seconds = figures, round(time.monotonic() - started, 1)
                     told(run)
         finally:
-            with suppress(ProcessLookupError):
+            # Where none is alive, systems say that there is no such group, or that it is not ours.
+            with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         run.figures, error = _read(found)

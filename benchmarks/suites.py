@@ -1,14 +1,18 @@
 """The suites by name, each run in a process of its own.
 
-As a script, ``python benchmarks/suites.py NAME SIZE FILE`` measures one suite and appends a line of
-JSON for every figure to a file; ``--about`` prints the facts of this machine.
+As a script, ``python benchmarks/suites.py NAME SIZE FILE [RUN]`` measures one suite and appends a
+line of JSON for every figure to a file; it ends with the process RUN that has started it, where
+that is named. ``--about`` prints the facts of this machine.
 """
 
 import importlib
 import json
 import os
 import platform
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +24,9 @@ from figures import Figure
 __all__ = ["SIZES", "SUITES", "Part", "Suite", "about", "measure"]
 
 SIZES = ("full", "quick", "tiny")
+
+# Seconds between two looks for the run.
+_LOOK: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -265,12 +272,26 @@ def _processor() -> str:
     return next(named, platform.processor())
 
 
+def _end_with(run: int) -> None:
+    """End this process and those that it has started once a run is not its parent any more.
+
+    A run that is killed cannot end them itself, and the next one would measure beside them.
+    """
+    while os.getppid() == run:
+        time.sleep(_LOOK)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
 def main(arguments: list[str]) -> None:
     """Print what this machine is, or measure one suite into a file."""
     if arguments == ["--about"]:
         print(json.dumps(about()))
         return
-    name, size, target = arguments
+    name, size, target, *run = arguments
+    if run and os.name == "posix":
+        threading.Thread(target=_end_with, args=(int(run[0]),), daemon=True).start()
     with Path(target).open("a", encoding="utf-8") as file:
 
         def tell(line: dict[str, Any]) -> None:

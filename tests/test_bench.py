@@ -70,6 +70,15 @@ def child_of(process):
     return int(children.read_text().split()[0])
 
 
+def runs(process):
+    """Whether a process, by its number, is there and has not ended."""
+    try:
+        said = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return said.rpartition(")")[2].split()[0] != "Z"
+
+
 def wait_for(what, seconds=60):
     until = time.monotonic() + seconds
     while not (found := what()):
@@ -310,14 +319,52 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_has_ended_or_was_
                 assert path.read_bytes() == before
             assert not (tmp_path / "previous.json").exists()
             child = child_of(first)
+            assert runs(child)
         finally:
             first.kill()
-    # Its suite outlives a run that is killed, and holds nothing.
-    assert Path(f"/proc/{child}").exists()
     (tmp_path / "go on").touch()
     done = bench(*asked, script=stubbed)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "previous.json").read_bytes() == before
+
+
+def test_a_suite_and_what_it_started_end_with_a_run_that_is_killed(tmp_path, stubbed):
+    feeds = stubbed.with_name("feeds.py")
+    feeds.write_text(
+        "import subprocess, sys\n"
+        f"worker = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(300)'])\n"
+        f"open({str(tmp_path / 'worker')!r}, 'w').write(f'{{worker.pid}}\\n')\n" + feeds.read_text()
+    )
+    asked = ["--size", "tiny", "--only", "feeds", "--output", str(tmp_path)]
+    scratch = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(stubbed), *asked]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=scratch) as run:
+        try:
+            wait_for(lambda: measured(tmp_path / "bench.json", "feeds", 3))
+            started = [child_of(run), int((tmp_path / "worker").read_text())]
+            assert all(map(runs, started))
+        finally:
+            run.kill()
+    try:
+        wait_for(lambda: not any(map(runs, started)), 10)
+    finally:
+        for process in filter(runs, started):
+            os.kill(process, signal.SIGKILL)
+
+
+def test_systems_may_say_that_a_suite_that_has_ended_is_not_ours(tmp_path, modules, monkeypatch):
+    import running
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    script = tmp_path / "suites.py"
+    script.write_text("")
+    monkeypatch.setattr(running, "_SCRIPT", script)
+    monkeypatch.setattr(os, "killpg", refuse)
+    told = []
+    assert running.run_suite("start-up", "tiny", tmp_path, told.append).status == "done"
+    assert told
 
 
 def test_a_file_that_is_no_result_is_refused_before_anything_is_measured(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from decimal import Decimal
 
 import geopandas as gpd
 import numpy as np
@@ -125,6 +126,24 @@ def test_labels_from_a_csv_with_columns_of_other_names(capsys):
     assert found["classify"]["random accuracy"] > 0.95
     assert found["most frequent"]["random balanced accuracy"] == pytest.approx(0.5, abs=0.01)
     assert load_head("model").classes_.tolist() == ["east", "west"]
+
+
+@pytest.mark.parametrize("targets", [["height"], ["wood", "rest"]])
+def test_decimals_of_parquet_are_numbers(capsys, targets):
+    table = places()
+    table["rest"] += table["water"]
+    table[targets] = table[targets].round(3)
+    table.to_parquet("floats.parquet")
+    table[targets] = table[targets].map(lambda value: Decimal(f"{value:.3f}"))
+    table.to_parquet("decimals.parquet")
+    said = []
+    for name in ("floats", "decimals"):
+        asked = [part for target in targets for part in ("--target", target)]
+        assert main(["fit", f"{name}.parquet", *asked, *QUICK, "-o", name]) == 0
+        said.append(capsys.readouterr().out.replace(name, "..."))
+    assert said[0] == said[1]
+    models = [load_head(name).predict(table) for name in ("floats", "decimals")]
+    np.testing.assert_array_equal(*models)
 
 
 def test_shares_from_geoparquet_in_another_crs(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -205,7 +206,7 @@ def test_a_failure_leaves_what_was_there(cities, saved, tmp_path, monkeypatch):
     rename = folders.Path.rename
 
     def rename_once(path, target):
-        if path.suffix == ".part":
+        if path.name == "new":
             fail()
         return rename(path, target)
 
@@ -215,6 +216,40 @@ def test_a_failure_leaves_what_was_there(cities, saved, tmp_path, monkeypatch):
             head.save(saved, overwrite=True)
     assert (saved / "head.json").read_bytes() == before
     assert load_head(saved).target_names_ == ("north",)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from geoembed.heads import load_head
+head = load_head(sys.argv[1])
+rename = pathlib.Path.rename
+def killed(self, to):
+    done = rename(self, to)
+    if sys.argv[2] == "writing" or self.name == "model":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+pathlib.Path.rename = killed
+if sys.argv[2] == "writing":
+    import skops.io
+    skops.io.dump = lambda *_: killed(pathlib.Path(sys.argv[1]), sys.argv[1])
+head.save(sys.argv[1], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("at", ["writing", "renaming"])
+def test_what_a_killed_process_leaves_goes_with_the_next_one(cities, saved, tmp_path, at):
+    before = (saved / "head.json").read_bytes()
+    killed = subprocess.run([sys.executable, "-c", KILLED, saved, at], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert saved.exists() == (at == "writing")
+    head = LocationRegressor("xyz", coverage=None).fit(cities, "wood")
+    # The one that had been moved away is there again, and is not replaced unasked.
+    with pytest.raises(SavedHeadError, match=r"exists already\. Pass overwrite=True"):
+        head.save(saved)
+    assert (saved / "head.json").read_bytes() == before
+    head.save(saved, overwrite=True)
+    assert load_head(saved).target_names_ == ("wood",)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -453,6 +453,23 @@ def test_what_is_refused_of_lazy_frames_is_there(fitted):
         fitted[0].predict_frame(without)
 
 
+def test_plans_of_buildings_are_refused_as_places_and_kept_beside_them(fitted):
+    plan = (
+        'ENGCRS["the plan",EDATUM["a corner"],CS[Cartesian,2],AXIS["a",east],AXIS["b",north],'
+        'LENGTHUNIT["metre",1]]'
+    )
+    # Dask has a type of its own for texts.
+    frame = CITIES.head(5)[["geometry"]].copy()
+    frame["desk"] = gpd.GeoSeries(frame.geometry.to_numpy(), index=frame.index, crs=plan)
+    expected = fitted[0].predict_frame(frame)
+    got = fitted[0].predict_frame(dask_geopandas.from_geopandas(frame, npartitions=2)).compute()
+    pd.testing.assert_frame_equal(got, expected)
+    desks = frame.set_geometry("desk")
+    for table in (desks, dask_geopandas.from_geopandas(desks, npartitions=2)):
+        with pytest.raises(CoordinateError, match="the plan is a Engineering CRS: places need a"):
+            fitted[0].predict_frame(table)
+
+
 def test_a_head_predicts_wherever_embed_reads(fitted):
     table = pd.DataFrame({"lon": CITIES.geometry.x, "lat": CITIES.geometry.y}).head(60)
     expected = fitted[0].predict_frame(table)["predicted_north"]

@@ -77,6 +77,26 @@ def test_what_killed_processes_left_is_cleared_and_what_others_work_in_is_not(tm
         assert set(tmp_path.iterdir()) == {other, room}
 
 
+@pytest.mark.parametrize("letter", ["n", "\N{SNOWMAN}"])
+def test_any_name_that_a_file_may_have_will_do(tmp_path, monkeypatch, letter):
+    monkeypatch.setattr(drafts, "gethostname", lambda: 64 * "h")
+    for length in range(100, 256):
+        target = tmp_path / f"{letter * (length // len(letter.encode()))}"
+        with draft_room(target) as room:
+            (room / "half").touch()
+            (room / "half").rename(target)
+        assert target.exists()
+
+
+def test_what_was_left_of_a_long_name_is_cleared_for_this_name_alone(tmp_path):
+    target = tmp_path / ("n" * 250)
+    with working(target) as left, working(target.with_name("n" * 251)) as other:
+        pass
+    with draft_room(target) as room:
+        assert set(tmp_path.iterdir()) == {room, other}
+    assert not left.exists()
+
+
 def test_a_folder_is_gone_whatever_happens_in_it(tmp_path):
     with pytest.raises(FileExistsError, match="half"), draft_room(tmp_path / "a") as room:
         [(room / "half").mkdir() for _ in range(2)]

@@ -144,6 +144,9 @@ def validate(
         If a fold leaves too little to learn from.
     """
     truth = table[list(targets)]
+    if task != "classification":
+        # They may be objects, such as decimals out of a file.
+        truth = truth.astype(np.float64)
     lonlat = read_places(table, geometry=geometry).lonlat
     plain = _plain_models(task, lonlat, validation, seed)
     xyz = LocationFeaturizer("xyz", progress=False).transform(lonlat)

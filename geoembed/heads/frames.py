@@ -10,6 +10,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 
 from geoembed.coordinates import Places, read_places
 from geoembed.errors import CoordinateError, OptionError
@@ -76,6 +77,8 @@ def _beside(table: pd.DataFrame, columns: pd.DataFrame, overwrite: bool) -> pd.D
 def _predict_lazily(head: Any, X: Any, on_invalid: str, overwrite: bool) -> Any:
     """Predict partition by partition, where it is computed."""
     table = _as_table(head, X._meta)
+    # What can be refused without a row is refused without one.
+    read_as(head.featurizer_, table.iloc[:0], "nan")
     example = _example(table)
     columns = _columns(head, example[_usable(head.featurizer_, example)])
     if on_invalid == "nan":
@@ -114,8 +117,6 @@ def _predict_part(
 
 
 def _usable(featurizer: Any, example: pd.DataFrame) -> NDArray[np.bool_]:
-    # What can be refused without a row is refused without one.
-    read_as(featurizer, example.iloc[:0], "nan")
     try:
         return read_as(featurizer, example, "nan").valid
     except CoordinateError:
@@ -153,7 +154,7 @@ def _cell(column: pd.Series) -> Any:
 
 
 def _middle(crs: Any) -> Any:
-    """A point in the middle of where a CRS is for, in this CRS: a place in any."""
+    """A point in the middle of where a CRS is for, in this CRS: a place in any that has places."""
     if crs is None:
         return gpd.points_from_xy([0.0], [0.0])
     area = crs.area_of_use
@@ -161,7 +162,11 @@ def _middle(crs: Any) -> Any:
     if east < west:
         # Around the antimeridian.
         east += 360.0
-    return gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326).to_crs(crs)
+    try:
+        return gpd.points_from_xy([(west + east) / 2], [(south + north) / 2], crs=4326).to_crs(crs)
+    except ProjError:
+        # Of no place on earth, in a column beside the places.
+        return gpd.points_from_xy([0.0], [0.0], crs=crs)
 
 
 def read_as(featurizer: Any, X: Any, on_invalid: str) -> Places:

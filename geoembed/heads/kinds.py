@@ -1,5 +1,7 @@
 """What kind of target a column is, where nobody says so: numbers or labels, shares, codes."""
 
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -7,11 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoembed.errors import TargetError
+from geoembed.heads.shares import sums_to
 
 __all__ = ["are_shares", "guess_kind", "may_be_codes"]
 
-# As `geoembed.heads.shares` has it.
-_TOLERANCE: Final = 1e-3
 # From this share of rows on the others are taken for mistakes in shares, not for numbers.
 _MOSTLY: Final = 0.8
 # As many different whole numbers may well be codes.
@@ -22,7 +23,8 @@ def guess_kind(values: "pd.Series[Any] | NDArray[Any]", name: str) -> Literal["n
     """Tell whether a target holds numbers or labels.
 
     Its type decides where it has one: truth values, text and categories, of numbers too, are
-    labels. Of objects the values decide, as those may be numbers with missing ones among them.
+    labels. Of objects the values decide, as those may be numbers with missing ones among them, or
+    decimals out of a file.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def guess_kind(values: "pd.Series[Any] | NDArray[Any]", name: str) -> Literal["n
     Raises
     ------
     TargetError
-        If it holds neither, such as times.
+        If it holds neither, such as times, or complex numbers.
 
     Examples
     --------
@@ -51,13 +53,20 @@ def guess_kind(values: "pd.Series[Any] | NDArray[Any]", name: str) -> Literal["n
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(kind):
         return "labels"
+    objects: Iterable[Any] = column.dropna() if pd.api.types.is_object_dtype(kind) else []
+    if pd.api.types.is_complex_dtype(kind) or any(
+        isinstance(value, complex | np.complexfloating) for value in objects
+    ):
+        raise TargetError(
+            f"The {name} holds complex numbers, which no head learns. Give their real and "
+            "imaginary parts as two targets."
+        )
     if pd.api.types.is_numeric_dtype(kind):
         return "numbers"
     if pd.api.types.is_object_dtype(kind):
-        present = column.dropna()
         numbers = all(
-            isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            for value in present
+            isinstance(value, int | float | np.number | Decimal) and not isinstance(value, bool)
+            for value in objects
         )
         return "numbers" if numbers else "labels"
     if pd.api.types.is_string_dtype(kind):
@@ -86,8 +95,7 @@ def are_shares(numbers: NDArray[np.float64], *, whole: float = 1.0) -> bool:
     >>> are_shares(np.array([[0.25, 0.75], [1.0, 0.0]]))
     True
     """
-    off = np.abs(numbers.sum(axis=1) - whole)
-    return bool((off <= whole * _TOLERANCE).mean() >= _MOSTLY)
+    return bool(sums_to(numbers, whole).mean() >= _MOSTLY)
 
 
 def may_be_codes(numbers: "pd.Series[Any] | NDArray[Any]") -> bool:

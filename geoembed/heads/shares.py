@@ -11,7 +11,7 @@ from geoembed.errors import TargetError
 from geoembed.heads.base import GeoembedHeadWarning
 from geoembed.heads.reading import Target, read_numbers
 
-__all__ = ["read_shares", "warn_of_absent"]
+__all__ = ["read_shares", "sums_to", "warn_of_absent"]
 
 # Rounding to four digits of ten classes, or to float32, misses 1 by less.
 _TOLERANCE: Final = 1e-3
@@ -63,14 +63,38 @@ def read_shares(target: Target) -> NDArray[np.float64]:
         )
     shares = np.maximum(shares, 0.0)
     sums = shares.sum(axis=1)
-    off = np.abs(sums - 1.0) > _TOLERANCE + _ROUNDING
+    off = ~sums_to(shares, 1.0)
     if off.any():
         named = name_rows(target.index, off, lambda at: f"sum {sums[at]:g}")
         raise TargetError(
             f"{off.sum():,} of {len(off):,} rows of y do not sum to 1 within {_TOLERANCE:.1%}: "
-            f"{named}. {_remedy(sums)}"
+            f"{named}. {_remedy(shares)}"
         )
     return np.asarray(shares / sums[:, None])
+
+
+def sums_to(numbers: NDArray[np.float64], whole: float) -> NDArray[np.bool_]:
+    """Tell which rows sum to a whole within 0.1 %, which is what shares are allowed.
+
+    Parameters
+    ----------
+    numbers : array of shape (n, k)
+        Of k columns.
+    whole : float
+        1, or 100 for percentages.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+        False where a number is missing.
+
+    Examples
+    --------
+    >>> sums_to(np.array([[30.0, 70.0], [0.3, 0.7]]), 100.0).tolist()
+    [True, False]
+    """
+    off = np.abs(numbers.sum(axis=1) - whole)
+    return np.asarray(off <= whole * (_TOLERANCE + _ROUNDING))
 
 
 def warn_of_absent(shares: NDArray[np.float64], classes: NDArray[Any]) -> None:
@@ -98,9 +122,9 @@ def warn_of_absent(shares: NDArray[np.float64], classes: NDArray[Any]) -> None:
         )
 
 
-def _remedy(sums: NDArray[np.float64]) -> str:
-    if (np.abs(sums - 100.0) <= 100.0 * _TOLERANCE).mean() > 0.5:
+def _remedy(shares: NDArray[np.float64]) -> str:
+    if sums_to(shares, 100.0).mean() > 0.5:
         return "They look like percentages: divide by 100."
-    if (sums < 1.0).all():
+    if (shares.sum(axis=1) < 1.0).all():
         return "A class may be missing: add a column of the rest, 1 - the sum of the others."
     return "Leave those rows out of X and y, or divide every row by its sum."

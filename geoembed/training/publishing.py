@@ -3,13 +3,12 @@
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from geoembed.errors import OptionError, TrainingError
-from geoembed.weights.drafts import draft_room
+from geoembed.weights import drafts
 
 __all__ = ["check_target", "draft_file", "draft_folder"]
 
@@ -94,11 +93,8 @@ def draft_file(target: Path) -> Iterator[Path]:
     >>> target.read_bytes()
     b'whole'
     """
-    with _draft(target) as room:
-        draft = room / target.name
+    with _told(target), drafts.draft_file(target) as draft:
         yield draft
-        _flush(draft)
-        draft.replace(target)
 
 
 @contextmanager
@@ -128,45 +124,21 @@ def draft_folder(target: Path) -> Iterator[Path]:
     >>> [path.name for path in target.iterdir()]
     ['config.json']
     """
-    with _draft(target) as room:
-        draft = room / "new"
-        draft.mkdir()
+    with _told(target), drafts.draft_folder(target) as draft:
         yield draft
-        for path in draft.iterdir():
-            _flush(path)
-        if target.exists():
-            target.rename(room / "old")
-        try:
-            draft.rename(target)
-        except OSError:
-            if (room / "old").exists():
-                (room / "old").rename(target)
-            raise
 
 
 @contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """A folder of our own beside the target, gone afterwards with those of killed exports."""
+def _told(target: Path) -> Iterator[None]:
+    """Make the folder around a target, and errors of the system into ours."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with draft_room(target, partial(_put_back, target)) as room:
-            yield room
+        yield
     except (OSError, SafetensorError) as error:
         # Of errors of the system safetensors makes one of its own.
         raise _unwritable(target, error) from error
 
 
-def _put_back(target: Path, left: Path) -> None:
-    """Rename what a killed export had moved away in order to replace it, unless it has."""
-    if (left / "old").exists() and not target.exists():
-        (left / "old").rename(target)
-
-
 def _unwritable(target: Path, error: Exception) -> TrainingError:
     reason = getattr(error, "strerror", None) or error
     return TrainingError(f"{target} cannot be written: {reason}. What was there is as it was.")
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -1,8 +1,7 @@
-"""The folder of a saved head: whether it may be written, its name when it is whole, its hash."""
+"""The folder of a saved head: whether it may be written, whether it is whole, its hash."""
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 from geoembed.errors import SavedHeadError
 from geoembed.heads.saving.description import DESCRIPTION, STATE
 
-__all__ = ["check_folder", "check_state", "publish", "sha256"]
+__all__ = ["check_folder", "check_state", "sha256"]
 
 _BLOCK: Final = 1 << 20
 
@@ -59,21 +58,6 @@ def check_folder(folder: str | Path, *, overwrite: bool) -> Path:
     if held and not overwrite:
         raise SavedHeadError(f"{path} exists already. Pass overwrite=True to replace it.")
     return target
-
-
-def publish(draft: Path, target: Path) -> None:
-    """Give the finished folder its name; the one that has it stays until then."""
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = draft.with_suffix(".old")
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_state(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import secrets
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -23,9 +21,10 @@ from geoembed.errors import GeoembedError, OptionError, SavedHeadError, UnknownN
 from geoembed.featurizer import LocationFeaturizer
 from geoembed.heads.base import GeoembedHeadWarning, LocationHead
 from geoembed.heads.saving.description import DESCRIPTION, STATE, describe, read_description
-from geoembed.heads.saving.folders import check_folder, check_state, publish, sha256
+from geoembed.heads.saving.folders import check_folder, check_state, sha256
 from geoembed.heads.saving.importing import import_skops
 from geoembed.heads.saving.trust import check_contents, is_trusted, parts_of
+from geoembed.weights.drafts import draft_folder
 
 __all__ = ["load_head", "save_head"]
 
@@ -42,22 +41,17 @@ def save_head(
     check_is_fitted(head)
     target = check_folder(folder, overwrite=overwrite)
     portable, encoders = _portable(head)
-    draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        draft.mkdir()
-        state = _write_state(portable, draft / STATE)
-        facts = describe(portable, encoders, state, scores=scores, provenance=provenance)
-        text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-        with (draft / DESCRIPTION).open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        publish(draft, target)
+        with draft_folder(target) as draft:
+            # One that a killed process had moved away may be there again.
+            check_folder(folder, overwrite=overwrite)
+            state = _write_state(portable, draft / STATE)
+            facts = describe(portable, encoders, state, scores=scores, provenance=provenance)
+            text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
+            (draft / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise SavedHeadError(f"{target} cannot be written: {cause}.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     if state["needs_trust"]:
         warnings.warn(
             f"The head in {target} holds types that load only if they are trusted: pass "
@@ -216,8 +210,6 @@ def _write_state(head: Any, path: Path) -> dict[str, Any]:
             f"The head holds {', '.join(map(repr, lost))}, which cannot be found again where it is "
             "loaded. Put it into a module that can be imported there."
         )
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
     return {
         "file": STATE,
         "bytes": path.stat().st_size,

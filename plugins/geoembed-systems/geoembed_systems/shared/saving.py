@@ -2,8 +2,6 @@
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +17,9 @@ from geoembed import __version__
 from geoembed.errors import SavedHeadError
 from geoembed.extending.registry import head_specs, resolve_factory
 from geoembed.geolocation.calibration import Calibration
-from geoembed.heads.saving.folders import publish, sha256
+from geoembed.heads.saving.folders import sha256
 from geoembed.images import ImageEncoder
+from geoembed.weights.drafts import draft_folder
 from geoembed_systems.cells.adaptive import Partition
 from geoembed_systems.pictures.features import Layout
 from geoembed_systems.shared.naming import named, under
@@ -78,19 +77,17 @@ def save_system(system: "System", folder: str | Path, *, overwrite: bool = False
     check_is_fitted(system, "layout_")
     target = _check_folder(folder, overwrite=overwrite)
     tensors, config = _describe(system)
-    draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        draft.mkdir()
-        save_file(tensors, draft / MODEL)
-        _sync(draft / MODEL)
-        config["model"] = {
-            "bytes": (draft / MODEL).stat().st_size,
-            "sha256": sha256(draft / MODEL),
-        }
-        text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
-        (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
-        _sync(draft / CONFIG)
-        publish(draft, target)
+        with draft_folder(target) as draft:
+            # One that a killed process had moved away may be there again.
+            _check_folder(folder, overwrite=overwrite)
+            save_file(tensors, draft / MODEL)
+            config["model"] = {
+                "bytes": (draft / MODEL).stat().st_size,
+                "sha256": sha256(draft / MODEL),
+            }
+            text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
+            (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
         raise SavedHeadError(f"{target} cannot be written: {cause}.") from error
@@ -99,8 +96,6 @@ def save_system(system: "System", folder: str | Path, *, overwrite: bool = False
             f"{type(system).__name__} has learned or was given something that JSON cannot hold: "
             f"{error}."
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return target
 
 
@@ -335,8 +330,3 @@ def _array(value: Any) -> NDArray[Any]:
 
 def _path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
